@@ -1,0 +1,1 @@
+"""A simulated XAS beamline of ophyd devices, physically modelled."""

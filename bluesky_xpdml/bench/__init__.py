@@ -1,0 +1,1 @@
+"""What is measured of this package, each a table."""

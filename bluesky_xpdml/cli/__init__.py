@@ -1,0 +1,1 @@
+"""The command line, `xpdml`: the only room that prints."""

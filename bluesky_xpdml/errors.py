@@ -1,0 +1,63 @@
+"""Errors of the package, one tree.
+
+::
+
+    XpdmlError
+    ├── DocumentError(ValueError)        a Bluesky run or a file does not hold what a record needs
+    │   ├── MissingDataError             a key, a column, a stream or a document is absent
+    │   └── FileFormatError              a data file cannot be read as what it claims to be
+    ├── ReductionError(ValueError)       a record cannot be reduced
+    ├── FeatureError(ValueError)         a spectrum does not cover the grid of a model
+    ├── ModelError
+    │   ├── BundleError(ValueError)      a bundle is damaged, altered or of an unknown format
+    │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
+    ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
+    └── TrainingError(ValueError)        a data set cannot be trained on
+
+Each is also a builtin exception, so that callers catch either. Messages say what was expected, what was
+found, and what to do.
+"""
+
+
+class XpdmlError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class DocumentError(XpdmlError, ValueError):
+    """A Bluesky run or a data file does not hold what a record needs."""
+
+
+class MissingDataError(DocumentError):
+    """A key, a column, a stream or a document is absent."""
+
+
+class FileFormatError(DocumentError):
+    """A data file cannot be read as what it claims to be."""
+
+
+class ReductionError(XpdmlError, ValueError):
+    """A record cannot be reduced; the message is the reason that is published."""
+
+
+class FeatureError(XpdmlError, ValueError):
+    """A spectrum does not cover what a model looks at; nothing is extrapolated."""
+
+
+class ModelError(XpdmlError):
+    """Base of errors about models."""
+
+
+class BundleError(ModelError, ValueError):
+    """A bundle is damaged, altered, or of a format this version does not know."""
+
+
+class ModelNotFoundError(ModelError, LookupError):
+    """No bundle answers for the element, edge and modality asked for."""
+
+
+class PublishError(XpdmlError, RuntimeError):
+    """Predictions could not be handed to where they belong."""
+
+
+class TrainingError(XpdmlError, ValueError):
+    """A data set cannot be trained on."""

@@ -1,0 +1,1 @@
+"""Bundles, forests and what they answer."""

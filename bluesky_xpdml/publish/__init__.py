@@ -1,0 +1,1 @@
+"""From predictions to Bluesky documents to Tiled."""

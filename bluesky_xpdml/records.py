@@ -1,0 +1,227 @@
+"""Records: the frozen values that cross the borders between the rooms of this package.
+
+Documents and files become records, records are reduced to records, models turn them into a
+`Prediction`, and that becomes documents again. Every array is float64 and one-dimensional unless a field
+says otherwise; energies are in eV, lengths in angstrom.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+
+class Verdict(StrEnum):
+    """How far a result can be trusted."""
+
+    GOOD = "good"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """A verdict and the reasons for it, in words a person can act on.
+
+    Examples
+    --------
+    >>> quality = Quality().suspect("axis not calibrated")
+    >>> quality.verdict, quality.reasons
+    (<Verdict.SUSPECT: 'suspect'>, ('axis not calibrated',))
+    >>> quality.failed("no model for Zn").verdict
+    <Verdict.FAILED: 'failed'>
+    """
+
+    verdict: Verdict = Verdict.GOOD
+    reasons: tuple[str, ...] = ()
+    """What was noticed, most important first; empty where nothing was."""
+
+    def note(self, *reasons: str) -> "Quality":
+        """Return the same verdict with more remarks."""
+        new = tuple(dict.fromkeys((*self.reasons, *reasons)))
+        return Quality(verdict=self.verdict, reasons=new)
+
+    def suspect(self, *reasons: str) -> "Quality":
+        """Return at least `suspect`, with the reasons added; without reasons nothing changes."""
+        return self.merge(Quality(verdict=Verdict.SUSPECT, reasons=reasons)) if reasons else self
+
+    def failed(self, *reasons: str) -> "Quality":
+        """Return `failed`, with the reasons added."""
+        return self.merge(Quality(verdict=Verdict.FAILED, reasons=reasons))
+
+    def merge(self, other: "Quality") -> "Quality":
+        """Return the worse verdict of the two, with the reasons of both."""
+        order = list(Verdict)
+        worse = max(self.verdict, other.verdict, key=order.index)
+        return Quality(verdict=worse, reasons=self.reasons).note(*other.reasons)
+
+
+class DetectionMode(StrEnum):
+    """Which signal mu was computed from."""
+
+    TRANSMISSION = "transmission"
+    """mu = ln(I0 / It)"""
+    FLUORESCENCE = "fluorescence"
+    """mu = If / I0"""
+    REFERENCE = "reference"
+    """mu = ln(It / Ir), the foil behind the sample"""
+    MU = "mu"
+    """mu as the file or the run gives it"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What the raw data say of the sample; an empty string where they say nothing."""
+
+    name: str = ""
+    uid: str = ""
+    composition: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsorptionScan:
+    """One X-ray absorption scan as counted, on an ascending energy axis.
+
+    Built by `bluesky_xpdml.documents.absorption_scan`, which converts units, sorts, merges and counts
+    what it changed. At least one of `it`, `fluorescence` and `mu` is present.
+    """
+
+    energy: FloatArray
+    """Photon energy as the monochromator gave it [eV], strictly ascending, (n,)."""
+    i0: FloatArray | None = None
+    """Incident intensity [counts or any current unit], (n,)."""
+    it: FloatArray | None = None
+    """Transmitted intensity [unit of i0], (n,)."""
+    ir: FloatArray | None = None
+    """Intensity behind the reference foil [unit of i0], (n,)."""
+    fluorescence: FloatArray | None = None
+    """Fluorescence intensity, summed over detector elements [counts], (n,)."""
+    mu: FloatArray | None = None
+    """Absorption as given, where the raw data hold no counts [any unit], (n,)."""
+    element: str = ""
+    """Absorbing element, a chemical symbol; empty where the raw data do not say."""
+    edge: str = ""
+    """Absorption edge, `K`, `L3`, ...; empty where the raw data do not say."""
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    """Start uids of the raw runs; empty for files."""
+    source: str = ""
+    """File name or scan id, for people."""
+    completeness: float = 1.0
+    """Measured fraction of the planned points, 0 to 1."""
+    quality: Quality = field(default_factory=Quality)
+    """What was noticed while the record was built."""
+
+
+class AxisSource(StrEnum):
+    """Where the energy calibration of a spectrum comes from."""
+
+    REFERENCE = "reference"
+    """The metal foil in the reference channel of the same scan."""
+    GIVEN = "given"
+    """An offset stated by the user."""
+    NONE = "none"
+    """Nothing; the axis is as the monochromator gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyAxis:
+    """How the energy axis was put on the scale of the metal foils (Kraft et al. 1996)."""
+
+    source: AxisSource = AxisSource.NONE
+    offset: float = 0.0
+    """Added to the raw energies [eV]."""
+    uncertainty: float = 1.0
+    """Standard uncertainty of the axis after the shift [eV]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Xanes:
+    """A reduced absorption spectrum. All arrays have the shape (n,)."""
+
+    energy: FloatArray
+    """Energy on the calibrated axis [eV], strictly ascending."""
+    mu: FloatArray
+    """Absorption [any unit]."""
+    norm: FloatArray
+    """(mu - pre_edge) / edge_step."""
+    flat: FloatArray
+    """norm with the slope and curvature of the post-edge removed above e0."""
+    pre_edge: FloatArray
+    """Pre-edge line [unit of mu]."""
+    post_edge: FloatArray
+    """Post-edge polynomial [unit of mu]."""
+    e0: float
+    """Edge energy: the largest first derivative [eV], on the calibrated axis."""
+    edge_step: float
+    """post_edge - pre_edge at e0 [unit of mu], positive."""
+    element: str
+    edge: str
+    mode: DetectionMode
+    axis: EnergyAxis
+    settings: Mapping[str, float | int | str | tuple[float, float]]
+    """The resolved settings of the reduction: no `auto` is left in them."""
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    quality: Quality = field(default_factory=Quality)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """One predicted number with its 90 % interval."""
+
+    value: float
+    """Posterior mean, or regression estimate [unit]."""
+    low: float
+    """Lower end of the 90 % interval [unit]."""
+    high: float
+    """Upper end of the 90 % interval [unit]."""
+    unit: str
+    """`e` for oxidation state, `1` for counts, `angstrom` for lengths."""
+    probabilities: Mapping[str, float] | None = None
+    """Probability of each class by its name (`"2"`, `"3"`); None for a regression."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReference:
+    """Which bundle answered."""
+
+    name: str
+    version: int
+    sha256: str
+    """Hash of the bundle's manifest, which holds the hash of every other file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What is published about one measurement. A failure is a prediction without descriptors."""
+
+    technique: str
+    """`xanes`, `pdf`, `dpdf`, `xanes+pdf` or `xanes+dpdf`."""
+    element: str
+    edge: str
+    quality: Quality
+    descriptors: Mapping[str, Descriptor] = field(default_factory=dict)
+    """By name: `oxidation_state`, `coordination_number`, `bond_length`."""
+    models: tuple[ModelReference, ...] = ()
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Everything that was chosen on the way, as plain JSON values."""
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that explain the answer (edge position, edge-model answer, sensitivity to the axis)."""
+    xanes: Xanes | None = None
+    """The spectrum that the answer was read from."""
+
+    def with_quality(self, quality: Quality) -> "Prediction":
+        """Return the same prediction under another quality record."""
+        return replace(self, quality=quality)

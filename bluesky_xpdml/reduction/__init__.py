@@ -1,0 +1,1 @@
+"""From records to records: counts become normalised spectra. Pure NumPy and SciPy."""

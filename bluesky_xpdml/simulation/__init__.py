@@ -1,0 +1,1 @@
+"""Simulated spectra and structures, with their labels."""

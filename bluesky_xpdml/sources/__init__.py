@@ -1,0 +1,1 @@
+"""Where measurements come from besides the RunEngine: data files and stored runs."""

@@ -1,0 +1,1 @@
+"""Bluesky callbacks: from document streams to published predictions."""
