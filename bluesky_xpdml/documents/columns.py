@@ -1,0 +1,51 @@
+"""Columns of numbers: what documents and files hold is not always what they say."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.records import FloatArray
+
+
+def float_column(values: ArrayLike, name: str) -> FloatArray:
+    """Return values as a one-dimensional float array that owns its data, (n,).
+
+    Parameters
+    ----------
+    values
+        One number a point, (n,).
+    name
+        What the column holds, for the message.
+
+    Raises
+    ------
+    DocumentError
+        If the values are not real numbers, or more than one a point.
+
+    Examples
+    --------
+    >>> float_column([1, 2.5], "i0")
+    array([1. , 2.5])
+    """
+    try:
+        column = np.asarray(values)
+        if column.dtype.kind == "O":
+            column = np.array([_number(value) for value in column], dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DocumentError(f"expected one number a point in {name}: {error}") from error
+    if column.dtype.kind not in "biuf":
+        raise DocumentError(f"expected real numbers in {name}, found the type {column.dtype}")
+    if column.ndim != 1:
+        raise DocumentError(f"expected one number a point in {name}, found an array of shape {column.shape}")
+    # A long double beyond the range of a float becomes inf, which is then treated as any inf is.
+    with np.errstate(over="ignore"):
+        return np.array(column, dtype=np.float64)
+
+
+def _number(value: object) -> float:
+    """Return a number as a float, NaN where the value is None, and nothing else."""
+    if value is None:
+        return float("nan")
+    if isinstance(value, bool | int | float | np.number) and not isinstance(value, np.complexfloating):
+        return float(value)
+    raise TypeError(f"found {type(value).__name__} {str(value)[:40]!r}")
