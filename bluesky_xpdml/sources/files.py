@@ -1,0 +1,259 @@
+"""Data files of beamlines: XDI and tables of columns, read into absorption scans."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bluesky_xpdml.documents import absorption_scan
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
+from bluesky_xpdml.sources.roles import plain_name, roles_of_caller, roles_of_labels, stated_unit
+from bluesky_xpdml.sources.table import COMMENT_CHARACTERS, TextTable, parse_table, read_text, words
+from bluesky_xpdml.sources.xdi import EDGES, SYMBOLS, is_xdi, parse_header
+
+HC = 12398.41984
+"""Planck constant times speed of light [eV angstrom]."""
+CRYSTALS = {"si111": 3.13556, "si220": 1.92012, "si311": 1.63747, "si333": 1.04519}
+"""Lattice plane distances of monochromator crystals, silicon at room temperature [angstrom]."""
+
+_PLAIN_FIELD = re.compile(r"%?\s*(element|edge|sample|sample name)\s*:\s*(\S.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What a file says, before columns are given their meaning."""
+
+    data: FloatArray
+    labels: tuple[str, ...]
+    fields: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+def read_scan(
+    path: Path | str,
+    *,
+    element: str = "",
+    edge: str = "",
+    columns: Sequence[str] | None = None,
+    energy_unit: str | None = None,
+) -> AbsorptionScan:
+    r"""Read one absorption scan from a text file.
+
+    Columns are found by their names; where a file holds counts and mu, counts are used. An axis of angles
+    is converted where the header gives the lattice plane distance.
+
+    Parameters
+    ----------
+    path
+        XDI, or columns of numbers under any header.
+    element, edge
+        What the scan was taken of; these win over what the file says.
+    columns
+        Names of the columns in file order: `energy`, `i0`, `it`, `ir`, `if`, `mu`; any other skips one.
+    energy_unit
+        `eV` or `keV`; needed where neither the header nor the size of the numbers settles it.
+
+    Raises
+    ------
+    MissingDataError
+        If the file cannot be opened, or has no column for the energy or the absorption.
+    FileFormatError
+        If it cannot be read as what it claims to be; the message names the line.
+    DocumentError
+        If what was read is no scan.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> rows = "\n".join(f"{7000 + i} {i / 100}" for i in range(50))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "scan.dat"
+    ...     _ = path.write_text("# energy mu\n" + rows)
+    ...     scan = read_scan(path, element="Fe", edge="K")
+    >>> scan.element, scan.energy.size
+    ('Fe', 50)
+    """
+    path = Path(path)
+    try:
+        content = _content(path)
+        return _scan(content, source=path.name, element=element, edge=edge, columns=columns, unit=energy_unit)
+    except FileFormatError as error:
+        raise FileFormatError(_named(path, error)) from error
+    except MissingDataError as error:
+        raise MissingDataError(_named(path, error)) from error
+    except DocumentError as error:
+        raise DocumentError(_named(path, error)) from error
+
+
+def _named(path: Path, error: DocumentError) -> str:
+    return str(error) if path.name in str(error) else f"{path.name}: {error}"
+
+
+def _content(path: Path) -> _Content:
+    text = read_text(path)
+    if path.suffix.lower() in {".xdi", ".xd"} and not is_xdi(text):
+        raise FileFormatError(
+            "line 1: expected '# XDI/1.0 ...' at the top of an XDI file; rename other formats"
+        )
+    if is_xdi(text):
+        table = parse_table(text, strict=True)
+        header = parse_header(table)
+        remarks = (f"XDI header: {'; '.join(header.remarks)}",) if header.remarks else ()
+        return _Content(data=table.data, labels=header.labels, fields=header.fields, remarks=remarks)
+    table = parse_table(text)
+    return _Content(data=table.data, labels=_plain_labels(table), fields=_plain_fields(table), remarks=())
+
+
+def _plain_labels(table: TextTable) -> tuple[str, ...]:
+    """Return the words of the last line of the header that has one for each column."""
+    n_columns = table.data.shape[1]
+    for _, line in reversed(table.header):
+        names = words(line.lstrip(COMMENT_CHARACTERS + " "))
+        if len(names) == n_columns and any(plain_name(name) in {"energy", "e", "ene"} for name in names):
+            return tuple(names)
+    return ()
+
+
+def _plain_fields(table: TextTable) -> dict[str, str]:
+    keys = {"element": "element.symbol", "edge": "element.edge"}
+    fields = {}
+    for _, line in table.header:
+        match = _PLAIN_FIELD.fullmatch(line.lstrip(COMMENT_CHARACTERS + " "))
+        if match is not None:
+            fields[keys.get(match[1].lower(), "sample.name")] = match[2].strip()
+    return fields
+
+
+def _scan(
+    content: _Content,
+    *,
+    source: str,
+    element: str,
+    edge: str,
+    columns: Sequence[str] | None,
+    unit: str | None,
+) -> AbsorptionScan:
+    remarks = list(content.remarks)
+    element = _settled("element", element, content.fields.get("element.symbol", ""), remarks)
+    edge = _settled("edge", edge, content.fields.get("element.edge", ""), remarks)
+    roles = _roles(content, element, columns, remarks)
+    axis, found_unit = _axis(content, roles, unit, remarks)
+    signals = {role: content.data[:, where].sum(axis=1) for role, where in roles.items()}
+    if len(roles.get("if", ())) > 1:
+        remarks.append(f"fluorescence is the sum of {len(roles['if'])} detector elements")
+    sample = Sample(
+        name=content.fields.get("sample.name", ""), composition=content.fields.get("sample.formula", "")
+    )
+    try:
+        return absorption_scan(
+            energy=axis,
+            energy_unit=found_unit,
+            i0=signals.get("i0"),
+            it=signals.get("it"),
+            ir=signals.get("ir"),
+            fluorescence=signals.get("if"),
+            mu=signals.get("mu"),
+            element=element,
+            edge=edge,
+            sample=sample,
+            source=source,
+            quality=Quality().note(*remarks),
+        )
+    except DocumentError as error:
+        # What was noticed on the way is often the cause of what failed in the end.
+        raise type(error)("; ".join((str(error), *remarks))) from error
+
+
+def _settled(what: str, given: str, found: str, remarks: list[str]) -> str:
+    """Return what the caller or else the file says; an impossible value of the file says nothing."""
+    allowed = SYMBOLS if what == "element" else EDGES
+    found = found if found in allowed else ""
+    if given and given not in allowed:
+        raise DocumentError(f"expected the name of an {what}, found {given!r}")
+    if given and found and given != found:
+        remarks.append(f"{what} {given} was given; the file says {found}")
+    return given or found
+
+
+def _roles(
+    content: _Content, element: str, columns: Sequence[str] | None, remarks: list[str]
+) -> dict[str, list[int]]:
+    n_columns = content.data.shape[1]
+    if columns is not None:
+        return roles_of_caller(columns, n_columns)
+    if any(content.labels):
+        return roles_of_labels(content.labels, element)
+    if n_columns == 2:
+        remarks.append("the columns have no names; taken as energy and mu")
+        return {"energy": [0], "mu": [1]}
+    raise MissingDataError(
+        f"the {n_columns} columns have no names; say what they are, such as --columns energy,i0,it "
+        "(names: energy i0 it ir if mu, - skips one)"
+    )
+
+
+def _axis(
+    content: _Content, roles: Mapping[str, list[int]], unit: str | None, remarks: list[str]
+) -> tuple[FloatArray, str]:
+    if "energy" in roles:
+        column = roles["energy"][0]
+        values = content.data[:, column]
+        label = content.labels[column] if content.labels else ""
+        return values, unit or _energy_unit(values, stated_unit(label))
+    if "angle" in roles:
+        column = roles["angle"][0]
+        spacing = _plane_distance(content.fields, remarks)
+        return _energy_of_angle(content.data[:, column], spacing, content.labels[column]), "eV"
+    known = ", ".join(label for label in content.labels if label)
+    raise MissingDataError(
+        f"expected a column named energy or angle, found {known}; say what they are with --columns"
+    )
+
+
+def _energy_unit(values: FloatArray, stated: str) -> str:
+    """Return the unit where statement and numbers agree; the numbers alone settle only eV."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    fits = {"eV": low >= 100.0, "keV": low >= 0.1 and high <= 200.0}
+    if stated and fits[stated]:
+        return stated
+    if not stated and low >= 1000.0:
+        return "eV"
+    hint = (
+        "pass --energy-unit keV"
+        if low >= 1.0 and high <= 60.0
+        else "pass --energy-unit, or check the columns"
+    )
+    said = f"labelled {stated}" if stated else "without a unit"
+    raise FileFormatError(f"the energies run from {low:g} to {high:g} {said}: the unit is unclear; {hint}")
+
+
+def _plane_distance(fields: Mapping[str, str], remarks: list[str]) -> float:
+    """Return the lattice plane distance that the header gives, or else its crystal's [angstrom]."""
+    said = fields.get("mono.d_spacing", fields.get("mono.dspacing", "")).split(" ")[0]
+    try:
+        value = float(said)
+    except ValueError:
+        value = 0.0
+    if value > 0.0:
+        return value
+    crystal = re.sub(r"[^a-z0-9]", "", fields.get("mono.name", "").lower())
+    if crystal not in CRYSTALS:
+        raise MissingDataError(
+            "expected Mono.d_spacing beside an axis of angles; add it, or convert to energy"
+        )
+    remarks.append(
+        f"angle given without mono.d_spacing: {CRYSTALS[crystal]} angstrom of {fields['mono.name']} was used"
+    )
+    return CRYSTALS[crystal]
+
+
+def _energy_of_angle(angle: FloatArray, spacing: float, label: str) -> FloatArray:
+    """Return the energy by Bragg's law, E = hc / (2 d sin(theta)) [eV]."""
+    lower = label.lower()
+    radians = angle if "rad" in lower else np.deg2rad(angle * (1e-3 if "mdeg" in lower else 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(HC / (2.0 * spacing * np.sin(radians)))
