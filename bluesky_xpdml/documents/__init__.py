@@ -1,5 +1,22 @@
 """From Bluesky documents to records: the only room that knows data keys, streams and start-document keys."""
 
+from bluesky_xpdml.documents.collector import RunCollector
+from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
+from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan
+from bluesky_xpdml.documents.xas import claims_absorption, declared_mode, is_absorption, scan_from_run
 
-__all__ = ["absorption_scan"]
+__all__ = [
+    "CollectedRun",
+    "Profile",
+    "RunCollector",
+    "Stream",
+    "absorption_scan",
+    "claims_absorption",
+    "declared_mode",
+    "detect_profile",
+    "is_absorption",
+    "load_profile",
+    "profile_names",
+    "scan_from_run",
+]

@@ -1,1 +1,19 @@
 """From predictions to Bluesky documents to Tiled."""
+
+from bluesky_xpdml.publish.catalog import find_by_descriptor, find_predictions
+from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
+from bluesky_xpdml.publish.publisher import CallbackPublisher, Publisher
+from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container
+
+__all__ = [
+    "CallbackPublisher",
+    "Publisher",
+    "TiledPublisher",
+    "connect",
+    "derived_run",
+    "find_by_descriptor",
+    "find_predictions",
+    "open_container",
+    "run_uid",
+    "summary",
+]

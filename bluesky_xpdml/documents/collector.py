@@ -1,0 +1,256 @@
+"""One run's documents, as they come, become one `CollectedRun`.
+
+Nothing that a document holds makes the collector raise: what is duplicated, out of order or malformed is
+tolerated where the meaning is clear, left out where it is not, and counted either way.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.documents.run import CollectedRun, Stream
+
+MAXIMUM_EVENTS = 200_000
+"""More events than this in one run are not kept; no step-scanned spectrum comes near it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    uid: object
+    time: float
+    data: Mapping[str, object]
+
+
+class RunCollector:
+    """Collects the documents of one run.
+
+    Parameters
+    ----------
+    start
+        The start document.
+
+    Examples
+    --------
+    >>> collector = RunCollector({"uid": "a", "time": 0.0})
+    >>> collector.feed("descriptor", {"uid": "d", "name": "primary", "data_keys": {"i0": {}}})
+    >>> event = {"uid": "e", "descriptor": "d", "seq_num": 1, "time": 0.0, "data": {"i0": 3.0}}
+    >>> collector.feed("event", event)
+    >>> collector.feed("event", event)
+    >>> run = collector.finish()
+    >>> run.streams["primary"].column("i0"), dict(run.anomalies)
+    (array([3.]), {'events came twice': 1, 'no stop document came': 1})
+    """
+
+    def __init__(self, start: Mapping[str, object]) -> None:
+        self.start = start
+        self.uid = str(start.get("uid", ""))
+        self.n_events = 0
+        self._stop: Mapping[str, object] | None = None
+        self._descriptors: dict[str, Mapping[str, Any]] = {}
+        self._rows: dict[str, dict[int, _Row]] = {}
+        self._last_seq_num: dict[str, int] = {}
+        self._anomalies: Counter[str] = Counter()
+
+    def feed(self, name: str, doc: object) -> None:
+        """Take one document of the run; documents that a table of numbers does not need are passed over.
+
+        Parameters
+        ----------
+        name
+            `descriptor`, `event`, `event_page`, `stop` or any other document name.
+        doc
+            The document.
+        """
+        if not isinstance(doc, Mapping):
+            self._anomalies[f"{name} documents were not mappings"] += 1
+            return
+        match name:
+            case "descriptor":
+                self._take_descriptor(doc)
+            case "event":
+                self._take_event(doc)
+            case "event_page":
+                self._take_page(doc)
+            case "stop":
+                self._take_stop(doc)
+            case "start":
+                self._anomalies["start documents came twice"] += 1
+            case _:
+                pass
+
+    def finish(self, given_up: str = "") -> CollectedRun:
+        """Return what was collected; the collector can go on and be asked again.
+
+        Parameters
+        ----------
+        given_up
+            Why the run is given up before its stop; empty where it came to its end.
+        """
+        anomalies = self._anomalies.copy()
+        by_stream: dict[str, list[str]] = {}
+        for uid, rows in self._rows.items():
+            descriptor = self._descriptors.get(uid)
+            if descriptor is None:
+                anomalies["events without their descriptor were left out"] += len(rows)
+        for uid, descriptor in self._descriptors.items():
+            by_stream.setdefault(descriptor["name"], []).append(uid)
+        if self._stop is None and not given_up:
+            anomalies["no stop document came"] += 1
+        streams = {name: self._stream(name, uids) for name, uids in by_stream.items()}
+        anomalies.update(self._missing_events(streams))
+        return CollectedRun(
+            uid=self.uid,
+            start=self.start,
+            streams=streams,
+            stop=self._stop,
+            anomalies=dict(sorted(anomalies.items())),
+            given_up=given_up,
+        )
+
+    def _take_descriptor(self, doc: Mapping[str, Any]) -> None:
+        uid, name, data_keys = doc.get("uid"), doc.get("name", "primary"), doc.get("data_keys")
+        if not isinstance(uid, str) or not isinstance(name, str) or not _is_table(data_keys):
+            self._anomalies["malformed descriptors were left out"] += 1
+        elif uid in self._descriptors:
+            self._anomalies["descriptors came twice"] += 1
+        else:
+            self._descriptors[uid] = {**doc, "name": name}
+
+    def _take_stop(self, doc: Mapping[str, Any]) -> None:
+        if self._stop is not None:
+            self._anomalies["stop documents came twice"] += 1
+        else:
+            self._stop = doc
+
+    def _take_page(self, page: Mapping[str, Any]) -> None:
+        reason = _fault_of_page(page)
+        if reason:
+            self._anomalies[reason] += 1
+            return
+        for event in _events_of(page):
+            self._take_event(event)
+
+    def _take_event(self, doc: Mapping[str, Any]) -> None:
+        descriptor, seq_num, data = doc.get("descriptor"), _whole(doc.get("seq_num")), doc.get("data")
+        if not isinstance(descriptor, str) or seq_num is None or not isinstance(data, Mapping):
+            self._anomalies["malformed events were left out"] += 1
+        elif self.n_events >= MAXIMUM_EVENTS:
+            self._anomalies[f"events beyond {MAXIMUM_EVENTS} were left out"] += 1
+        else:
+            self._keep(
+                descriptor, seq_num, _Row(doc.get("uid"), _time(doc.get("time")), _single_values(data))
+            )
+
+    def _keep(self, descriptor: str, seq_num: int, row: _Row) -> None:
+        rows = self._rows.setdefault(descriptor, {})
+        if seq_num < self._last_seq_num.get(descriptor, seq_num):
+            self._anomalies["events came out of order"] += 1
+        self._last_seq_num[descriptor] = seq_num
+        earlier = rows.get(seq_num)
+        if earlier is None:
+            self.n_events += 1
+            rows[seq_num] = row
+        elif earlier.uid == row.uid:
+            self._anomalies["events came twice"] += 1
+        else:
+            # A plan that is resumed after a pause measures again from its last checkpoint, under the same
+            # sequence numbers: the later measurement counts.
+            self._anomalies["points were measured again, the later measurement was taken"] += 1
+            if row.time >= earlier.time:
+                rows[seq_num] = row
+
+    def _stream(self, name: str, uids: list[str]) -> Stream:
+        """Merge the descriptors of one stream, of which there are several where a configuration changed."""
+        rows: dict[int, Mapping[str, object]] = {}
+        data_keys: dict[str, Mapping[str, object]] = {}
+        hints: dict[str, None] = {}
+        for uid in uids:
+            rows |= {seq_num: row.data for seq_num, row in self._rows.get(uid, {}).items()}
+            data_keys |= self._descriptors[uid]["data_keys"]
+            hints |= dict.fromkeys(_hinted_fields(self._descriptors[uid]))
+        ordered = [rows[seq_num] for seq_num in sorted(rows)]
+        held = sorted({key for row in ordered for key in row})
+        columns = {key: tuple(row.get(key) for row in ordered) for key in held}
+        return Stream(
+            name=name, data_keys=data_keys, hints=tuple(hints), columns=columns, n_events=len(ordered)
+        )
+
+    def _missing_events(self, streams: Mapping[str, Stream]) -> dict[str, int]:
+        promised = self._stop.get("num_events") if self._stop is not None else None
+        missing = 0
+        if isinstance(promised, Mapping):
+            for name, number in promised.items():
+                have = streams[name].n_events if name in streams else 0
+                missing += max((_whole(number) or 0) - have, 0)
+        return {"events that the stop document counts did not come": missing} if missing else {}
+
+
+def _fault_of_page(page: Mapping[str, Any]) -> str:
+    """Return why a page cannot be split into events; an empty string where it can."""
+    data, seq_nums = page.get("data"), page.get("seq_num")
+    if not isinstance(data, Mapping) or not _is_list(seq_nums):
+        return "malformed event pages were left out"
+    columns = [seq_nums, *data.values(), *(page[key] for key in ("time", "uid") if page.get(key) is not None)]
+    if not all(map(_is_list, columns)) or len({len(values) for values in columns}) != 1:
+        return "event pages with rows of unequal length were left out"
+    return ""
+
+
+def _events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    one_a_row = {key: page[key] for key in ("seq_num", "uid", "time") if page.get(key) is not None}
+    for i in range(len(page["seq_num"])):
+        yield {
+            "descriptor": page.get("descriptor"),
+            "data": {key: values[i] for key, values in page["data"].items()},
+            **{key: values[i] for key, values in one_a_row.items()},
+        }
+
+
+def _is_table(data_keys: object) -> bool:
+    return isinstance(data_keys, Mapping) and all(isinstance(value, Mapping) for value in data_keys.values())
+
+
+def _is_list(values: object) -> bool:
+    return isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
+
+
+def _whole(number: object) -> int | None:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        return None
+    return int(number)
+
+
+def _time(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and -1e15 < value < 1e15 else 0.0
+
+
+def _single_values(data: Mapping[Any, object]) -> dict[str, object]:
+    """Return the values that are single numbers or strings: images and spectra would only fill the memory."""
+    plain: dict[str, object] = {}
+    for key, value in data.items():
+        single = _unwrapped(value)
+        if isinstance(key, str) and isinstance(single, int | float | np.number | str | type(None)):
+            plain[key] = single
+    return plain
+
+
+def _unwrapped(value: object) -> object:
+    """Return the one value of an array of size one, as some detectors give their counts."""
+    single = value
+    while isinstance(single, list | tuple) and len(single) == 1:
+        single = single[0]
+    if isinstance(single, np.ndarray) and single.size == 1:
+        return single.item()
+    return single
+
+
+def _hinted_fields(descriptor: Mapping[str, Any]) -> Iterator[str]:
+    hints = descriptor.get("hints")
+    for device in hints.values() if isinstance(hints, Mapping) else ():
+        fields = device.get("fields") if isinstance(device, Mapping) else None
+        for field in fields if isinstance(fields, list | tuple) else ():
+            if isinstance(field, str):
+                yield field

@@ -1,0 +1,41 @@
+"""Derived runs found again in Tiled, on the server, by what they say in their start document."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiled.client.container import Container
+
+
+def find_predictions(container: "Container", raw_uid: str) -> list[Any]:
+    """Return the derived runs of a raw run, oldest first; an empty list where there is none.
+
+    A run without streams is falsy, as every Tiled container is.
+
+    Parameters
+    ----------
+    container
+        Where the derived runs are, or any container above.
+    raw_uid
+        Start uid of the raw run.
+    """
+    from tiled.queries import Key
+
+    return list(container.search(Key("start.raw_uid") == raw_uid).values())
+
+
+def find_by_descriptor(container: "Container", name: str, *, low: float, high: float) -> list[Any]:
+    """Return the derived runs whose descriptor lies within a range; the server does the search.
+
+    Parameters
+    ----------
+    container
+        Where the derived runs are.
+    name
+        `oxidation_state`, `coordination_number`, `bond_length`.
+    low, high
+        Ends of the range, both within it [unit of the descriptor].
+    """
+    from tiled.queries import Key
+
+    value = Key(f"start.descriptors.{name}.value")
+    return list(container.search(value >= low).search(value <= high).values())

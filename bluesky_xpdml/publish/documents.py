@@ -1,0 +1,241 @@
+"""A prediction as a small Bluesky run of its own, which everything that reads Bluesky runs can read."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+from uuid import UUID, uuid5
+
+from bluesky_xpdml import __version__
+from bluesky_xpdml.publish.plain import plain_mapping
+from bluesky_xpdml.records import Descriptor, Prediction, Quality, Verdict, Xanes
+
+Document: TypeAlias = dict[str, Any]
+NamedDocument: TypeAlias = tuple[str, Document]
+
+PURPOSE = "xpdml"
+"""`purpose` of every derived run; runs whose purpose begins so are never analysed again."""
+
+_NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
+
+
+def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.time) -> list[NamedDocument]:
+    """Return the documents of the run that says what was predicted: start, streams, stop.
+
+    The streams are `xanes` (one event: `energy` [eV], `mu_norm`, `mu_flat`, (n,) each), where there is a
+    spectrum, and `predictions` (one event of single numbers), where there is an answer. Everything but the
+    time is determined by the prediction, the uids too.
+
+    Parameters
+    ----------
+    prediction
+        The prediction, also one that failed.
+    clock
+        Gives the time that the documents carry [s since 1970].
+
+    Examples
+    --------
+    >>> quality = Quality().failed("no model for Zn")
+    >>> failed = Prediction(technique="xanes", element="Zn", edge="K", quality=quality)
+    >>> [name for name, document in derived_run(failed)]
+    ['start', 'stop']
+    """
+    now = clock()
+    start: Document = {"uid": run_uid(prediction), "time": now, **summary(prediction)}
+    streams = []
+    if prediction.xanes is not None:
+        streams.append(("xanes", *_spectrum(prediction.xanes)))
+    if prediction.descriptors:
+        streams.append(("predictions", *_numbers(prediction)))
+    documents: list[NamedDocument] = [("start", start)]
+    for name, data_keys, data in streams:
+        documents += _stream(start["uid"], name, data_keys, data, now)
+    documents.append(("stop", _stop(prediction, start["uid"], [name for name, *_ in streams], now)))
+    return documents
+
+
+def summary(prediction: Prediction) -> Document:
+    """Return what the start document says of a prediction, as plain JSON without uid and time.
+
+    Parameters
+    ----------
+    prediction
+        The prediction, also one that failed.
+
+    Examples
+    --------
+    >>> quality = Quality().failed("no model for Zn")
+    >>> failed = Prediction(technique="xanes", element="Zn", edge="K", quality=quality)
+    >>> summary(failed)["quality"]
+    {'verdict': 'failed', 'reasons': ['no model for Zn']}
+    """
+    finite, quality = _usable(prediction)
+    return plain_mapping(
+        {
+            "purpose": PURPOSE,
+            "analysis": _analysis(prediction),
+            "raw_uid": prediction.raw_uids[0] if prediction.raw_uids else None,
+            "raw_uids": prediction.raw_uids,
+            "source": prediction.source,
+            "technique": prediction.technique,
+            "element": prediction.element,
+            "edge": prediction.edge,
+            "sample": {
+                "name": prediction.sample.name,
+                "uid": prediction.sample.uid,
+                "composition": prediction.sample.composition,
+            },
+            "models": [
+                {"name": model.name, "version": model.version, "sha256": model.sha256}
+                for model in prediction.models
+            ],
+            "completeness": prediction.completeness,
+            "quality": {"verdict": quality.verdict, "reasons": quality.reasons},
+            "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
+            "diagnostics": prediction.diagnostics,
+        }
+    )
+
+
+def run_uid(prediction: Prediction) -> str:
+    """Return the uid of the derived run: the same question to the same models has the same one.
+
+    It is a UUIDv5 of the raw uids, the hashes of the bundles and the settings. Where there is no raw run, the
+    source and the spectrum take its place. Failures also count their reasons, so that a run that could not
+    be analysed for want of time does not hide the analysis that is made up for later.
+
+    Parameters
+    ----------
+    prediction
+        The prediction, also one that failed.
+    """
+    xanes = prediction.xanes
+    spectrum = hashlib.sha256(xanes.energy.tobytes() + xanes.mu.tobytes()).hexdigest() if xanes else ""
+    identity: dict[str, object] = {
+        "technique": prediction.technique,
+        "raw": prediction.raw_uids or (prediction.source, spectrum),
+        "models": [model.sha256 for model in prediction.models],
+        "settings": _sha256(plain_mapping(prediction.settings)),
+    }
+    if prediction.quality.verdict is Verdict.FAILED:
+        identity["failed"] = prediction.quality.reasons
+    return str(uuid5(_NAMESPACE, _canonical(identity)))
+
+
+def _analysis(prediction: Prediction) -> Document:
+    settings = plain_mapping(prediction.settings)
+    return {
+        "package": "bluesky_xpdml",
+        "version": __version__,
+        "profile": settings.get("profile", ""),
+        "settings": settings,
+        "settings_sha256": _sha256(settings),
+    }
+
+
+def _usable(prediction: Prediction) -> tuple[Mapping[str, Descriptor], Quality]:
+    """Return the descriptors that are numbers, and the quality that names those that are not."""
+    finite = {name: one for name, one in prediction.descriptors.items() if _is_finite(one)}
+    lost = [
+        f"{name} came out without a finite value" for name in prediction.descriptors if name not in finite
+    ]
+    return finite, prediction.quality.suspect(*lost)
+
+
+def _is_finite(descriptor: Descriptor) -> bool:
+    return all(math.isfinite(number) for number in (descriptor.value, descriptor.low, descriptor.high))
+
+
+def _interval(descriptor: Descriptor) -> Document:
+    return {
+        "value": float(descriptor.value),
+        "low": float(descriptor.low),
+        "high": float(descriptor.high),
+        "unit": descriptor.unit,
+        "probabilities": descriptor.probabilities,
+    }
+
+
+def _spectrum(xanes: Xanes) -> tuple[Document, Document]:
+    columns = {"energy": xanes.energy, "mu_norm": xanes.norm, "mu_flat": xanes.flat}
+    units = {"energy": "eV", "mu_norm": "", "mu_flat": ""}
+    keys = {
+        name: {
+            "dtype": "array",
+            "dtype_numpy": "<f8",
+            "shape": [len(values)],
+            "source": "bluesky_xpdml",
+            "units": units[name],
+        }
+        for name, values in columns.items()
+    }
+    return keys, {name: [float(value) for value in values] for name, values in columns.items()}
+
+
+def _numbers(prediction: Prediction) -> tuple[Document, Document]:
+    """Return every number of the answer under its own name: floats only, so that column types never change."""
+    data: dict[str, float] = {}
+    units: dict[str, str] = {}
+    for name, descriptor in prediction.descriptors.items():
+        values = {name: descriptor.value, f"{name}_low": descriptor.low, f"{name}_high": descriptor.high}
+        units |= dict.fromkeys(values, descriptor.unit)
+        data |= values
+        probabilities = descriptor.probabilities or {}
+        data |= {f"{name}_probability_{label}": chance for label, chance in probabilities.items()}
+    data = {name.replace(".", "_").replace("/", "_"): float(value) for name, value in data.items()}
+    keys = {
+        name: {
+            "dtype": "number",
+            "dtype_numpy": "<f8",
+            "shape": [],
+            "source": "bluesky_xpdml",
+            "units": units.get(name, "1"),
+        }
+        for name in data
+    }
+    return keys, data
+
+
+def _stream(run: str, name: str, data_keys: Document, data: Document, now: float) -> list[NamedDocument]:
+    descriptor = {
+        "uid": str(uuid5(_NAMESPACE, f"{run}/{name}")),
+        "run_start": run,
+        "time": now,
+        "name": name,
+        "data_keys": data_keys,
+        "object_keys": {"xpdml": list(data_keys)},
+        "configuration": {},
+        "hints": {},
+    }
+    event = {
+        "uid": str(uuid5(_NAMESPACE, f"{run}/{name}/1")),
+        "descriptor": descriptor["uid"],
+        "time": now,
+        "seq_num": 1,
+        "data": data,
+        "timestamps": dict.fromkeys(data, now),
+        "filled": {},
+    }
+    return [("descriptor", descriptor), ("event", event)]
+
+
+def _stop(prediction: Prediction, run: str, streams: list[str], now: float) -> Document:
+    failed = prediction.quality.verdict is Verdict.FAILED
+    return {
+        "uid": str(uuid5(_NAMESPACE, f"{run}/stop")),
+        "run_start": run,
+        "time": now,
+        "exit_status": "fail" if failed else "success",
+        "reason": "; ".join(prediction.quality.reasons) if failed else "",
+        "num_events": dict.fromkeys(streams, 1),
+    }
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _sha256(settings: Mapping[str, object]) -> str:
+    return hashlib.sha256(_canonical(settings).encode()).hexdigest()

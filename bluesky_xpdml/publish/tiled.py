@@ -1,0 +1,185 @@
+"""Derived runs into a Tiled server."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish.documents import NamedDocument
+
+if TYPE_CHECKING:
+    from tiled.client.container import Container
+
+logger = logging.getLogger(__name__)
+
+HEALTH_TIMEOUT = 3.0
+"""How long a server may take to answer that it is there [s]; its client would try for more than a minute."""
+
+
+class TiledPublisher:
+    """Writes derived runs into one container of a Tiled server, each run at once and only once.
+
+    Parameters
+    ----------
+    container
+        Where the runs go, a catalog of Bluesky runs; `open_container` makes one.
+
+    Attributes
+    ----------
+    n_written : int
+        Runs written.
+    n_already_there : int
+        Runs that were not written because the server had them.
+    """
+
+    def __init__(self, container: "Container") -> None:
+        self.container = container
+        self.n_written = 0
+        self.n_already_there = 0
+
+    @classmethod
+    def from_uri(cls, uri: str, *, api_key: str | None = None, path: str = "xpdml") -> "TiledPublisher":
+        """Connect to a server and make the container where there is none.
+
+        Parameters
+        ----------
+        uri
+            Address of the server, such as `http://localhost:8000`.
+        api_key
+            Key with the right to write; None where the server or the address needs none.
+        path
+            Container of the derived runs, `/` between its parts.
+
+        Raises
+        ------
+        PublishError
+            If the server does not answer within three seconds, or refuses.
+        """
+        return cls(open_container(connect(uri, api_key=api_key), path))
+
+    def publish(self, documents: Sequence[NamedDocument]) -> None:
+        """Write one run; a run that is there is left as it is, a half-written one is written anew.
+
+        Raises
+        ------
+        PublishError
+            If the server is away or refuses.
+        """
+        import httpx
+        from tiled.client.utils import ClientError
+
+        uid = documents[0][1]["uid"]
+        try:
+            _require_answer(self.container)
+            if self._is_complete(uid):
+                self.n_already_there += 1
+                return
+            self._write(documents)
+        except (httpx.HTTPError, ClientError, OSError) as error:
+            raise PublishError(f"expected to write run {uid} to {self.container.uri}: {error}") from error
+        self.n_written += 1
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.container.context.http_client.close()
+
+    def _is_complete(self, uid: str) -> bool:
+        """Return whether the server has the whole run; what there is of a broken one is removed."""
+        from tiled.queries import Key
+
+        found = self.container.search(Key("start.uid") == uid)
+        if len(found) == 0:
+            return False
+        if "stop" in found.values().first().metadata:
+            return True
+        logger.warning("run %s was written only in part; it is written anew", uid)
+        self.container.delete_contents([uid], recursive=True)
+        return False
+
+    def _write(self, documents: Sequence[NamedDocument]) -> None:
+        from bluesky_tiled_plugins import TiledWriter
+
+        # A writer of its own for each run: after an error a writer keeps what it had half done. The arrays
+        # are short, and short arrays kept in a table (max_array_size > 0) are read back as text.
+        writer = TiledWriter(self.container, max_array_size=0)
+        for name, document in documents:
+            writer(name, document)
+
+
+def connect(uri: str, *, api_key: str | None = None) -> "Container":
+    """Return the root of a Tiled server, after asking quickly whether it is there.
+
+    Parameters
+    ----------
+    uri
+        Address of the server, such as `http://localhost:8000`.
+    api_key
+        Key; None where the server or the address needs none.
+
+    Raises
+    ------
+    PublishError
+        If the server does not answer within three seconds, or refuses.
+    """
+    import httpx
+    from tiled.client import from_uri
+    from tiled.client.utils import ClientError
+
+    try:
+        httpx.get(uri, timeout=HEALTH_TIMEOUT, follow_redirects=True)
+        client: Any = from_uri(uri, api_key=api_key)
+    except (httpx.HTTPError, httpx.InvalidURL, ClientError, OSError, ValueError) as error:
+        raise PublishError(
+            f"expected a Tiled server at {uri}, found {type(error).__name__}: {error}; "
+            "check the address and the key, and that the server runs"
+        ) from error
+    return client
+
+
+def open_container(client: "Container", path: str) -> "Container":
+    """Return the container under a path, made as a catalog of Bluesky runs where there is none.
+
+    Parameters
+    ----------
+    client
+        Where the path begins.
+    path
+        Container of the derived runs, `/` between its parts.
+
+    Raises
+    ------
+    PublishError
+        If the path is empty or the server refuses.
+    """
+    import httpx
+    from tiled.client.utils import ClientError
+    from tiled.structures.core import Spec
+
+    parts = [part for part in path.split("/") if part]
+    if not parts:
+        raise PublishError("expected the path of a container for the derived runs, found none; try 'xpdml'")
+    node: Any = client
+    try:
+        for depth, part in enumerate(parts, start=1):
+            specs = [Spec("CatalogOfBlueskyRuns", version="3.0")] if depth == len(parts) else []
+            node = node[part] if part in node else node.create_container(part, specs=specs)
+    except (httpx.HTTPError, ClientError, OSError) as error:
+        raise PublishError(f"expected to open or make {path} at {client.uri}: {error}") from error
+    return node
+
+
+def _require_answer(container: Any) -> None:
+    """Ask for the server's front page with a short timeout, before a writer tries for more than a minute."""
+    import httpx
+
+    context = container.context
+    try:
+        response = context.http_client.get(str(context.api_uri), timeout=HEALTH_TIMEOUT)
+    except httpx.HTTPError as error:
+        raise PublishError(
+            f"expected the Tiled server at {context.api_uri} to answer, found {error!r}"
+        ) from error
+    if response.status_code >= 500:
+        raise PublishError(
+            f"expected the Tiled server at {context.api_uri} to answer, found {response.status_code}"
+        )
