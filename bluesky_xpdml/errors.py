@@ -12,7 +12,8 @@
     │   ├── BundleError(ValueError)      a bundle is damaged, altered or of an unknown format
     │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
-    └── TrainingError(ValueError)        a data set cannot be trained on
+    ├── TrainingError(ValueError)        a data set cannot be trained on
+    └── BeamlineError(ValueError)        the simulated beamline was asked for what it does not have
 
 Each is also a builtin exception, so that callers catch either. Messages say what was expected, what was
 found, and what to do.
@@ -61,3 +62,7 @@ class PublishError(XpdmlError, RuntimeError):
 
 class TrainingError(XpdmlError, ValueError):
     """A data set cannot be trained on."""
+
+
+class BeamlineError(XpdmlError, ValueError):
+    """The simulated beamline was asked for a sample or a position that it does not have."""
