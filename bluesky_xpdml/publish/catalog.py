@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 def find_predictions(container: "Container", raw_uid: str) -> list[Any]:
     """Return the derived runs of a raw run, oldest first; an empty list where there is none.
 
-    A run without streams is falsy, as every Tiled container is.
+    A run is found as soon as its start document, which holds the answer, is written; its streams are there
+    once its metadata hold a `stop`. A run without streams is falsy, as every Tiled container is.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ def _spectrum(xanes: Xanes) -> tuple[Document, Document]:
 
 
 def _numbers(prediction: Prediction) -> tuple[Document, Document]:
-    """Return every number of the answer under its own name: floats only, so that column types never change."""
+    """Return every number of the answer under its own name; floats only, or column types would change."""
     data: dict[str, float] = {}
     units: dict[str, str] = {}
     for name, descriptor in prediction.descriptors.items():

@@ -1,0 +1,161 @@
+"""The callback that a beamline subscribes: documents in, predictions in Tiled."""
+
+import atexit
+import logging
+from threading import Event
+from types import TracebackType
+from typing import Self
+
+from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
+from bluesky_xpdml.callbacks.worker import Statistics, Worker
+from bluesky_xpdml.callbacks.xanes import XanesAnalysis
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.publish import Publisher, TiledPublisher
+from bluesky_xpdml.reduction.xanes import XanesSettings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CAPACITY = 100_000
+"""Documents that may wait: many scans, or hours with a server that is away."""
+
+_AUTO = "auto"
+_PATIENCE_AT_EXIT = 10.0
+
+
+class XpdmlCallback:
+    """Turns the absorption runs of a document stream into published predictions.
+
+    Calling it keeps a reference to the document and returns; a thread of its own does the rest. It never
+    raises into, nor waits for, the RunEngine. Every absorption run ends in one derived run, a failure with
+    its reason too; `statistics` counts what has become of all of them.
+
+    Parameters
+    ----------
+    publisher
+        Where the predictions go; closed with the callback.
+    store
+        The models that may answer.
+    settings
+        How scans are reduced.
+    profile
+        Which convention the runs follow; `auto` reads it from each start document.
+    capacity
+        Documents that may wait; beyond it whole runs are given up and published as failed.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.publish import CallbackPublisher
+    >>> with XpdmlCallback(CallbackPublisher(print), store=BundleStore.default()) as callback:
+    ...     callback("start", {"uid": "a", "time": 0.0, "plan_name": "count"})
+    ...     callback("stop", {"uid": "b", "run_start": "a", "time": 1.0, "exit_status": "success"})
+    ...     drained = callback.drain(timeout=60)
+    >>> callback.statistics.ignored
+    1
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        store: BundleStore,
+        settings: XanesSettings | None = None,
+        profile: str = _AUTO,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> None:
+        self._inbox = Inbox(capacity)
+        self._n_documents = 0
+        self._closed = False
+        analysis = XanesAnalysis(store=store, settings=settings or XanesSettings(), profile=profile)
+        self._worker = Worker(self._inbox, analysis, publisher)
+        atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
+
+    @classmethod
+    def from_uri(
+        cls,
+        uri: str,
+        *,
+        api_key: str | None = None,
+        path: str = "xpdml",
+        profile: str = _AUTO,
+        settings: XanesSettings | None = None,
+    ) -> Self:
+        """Return a callback that publishes into a Tiled server, with the models that the package brings.
+
+        Parameters
+        ----------
+        uri
+            Address of the server, such as `http://localhost:8000`.
+        api_key
+            Key with the right to write; None where the server or the address needs none.
+        path
+            Container of the derived runs; made where there is none.
+        profile
+            Which convention the runs follow; `auto` reads it from each start document.
+        settings
+            How scans are reduced; None for the defaults.
+
+        Raises
+        ------
+        PublishError
+            If the server does not answer within three seconds, or refuses.
+        """
+        publisher = TiledPublisher.from_uri(uri, api_key=api_key, path=path)
+        return cls(publisher, store=BundleStore.default(), settings=settings, profile=profile)
+
+    def __call__(self, name: str, doc: object) -> None:
+        """Keep a reference to a document for the worker; returns at once and never raises.
+
+        Parameters
+        ----------
+        name
+            Name of the document.
+        doc
+            The document.
+        """
+        self._n_documents += 1
+        if not self._closed:
+            self._inbox.offer(name, doc)
+
+    @property
+    def statistics(self) -> Statistics:
+        """What has become of the runs up to now."""
+        return self._worker.statistics(self._n_documents)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything that came in before has been worked off, and return whether it has.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait [s].
+        """
+        if self._closed:
+            return self._worker.join(timeout)
+        marker = Flush(Event())
+        self._inbox.mark(marker)
+        return marker.reached.wait(timeout)
+
+    def close(self, timeout: float = 60.0) -> bool:
+        """Work off what waits, publish runs that are still open as failed, and return whether that was done.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait [s].
+        """
+        if not self._closed:
+            self._closed = True
+            atexit.unregister(self.close)
+            self._inbox.mark(Close())
+        ended = self._worker.join(timeout)
+        if not ended:
+            logger.warning("documents still waited to be analysed after %g s", timeout)
+        return ended
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,124 @@
+"""The bounded queue between the RunEngine's thread and the worker."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
+from typing import TypeAlias
+
+QUEUE_FULL = "queue full: the analysis could not keep up with the documents"
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A run whose documents no longer fit."""
+
+    uid: str
+    start: Mapping[str, object] | None
+    """Its start document, where the worker has not been given it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A marker that is set once everything before it has been worked off."""
+
+    reached: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The last thing in the queue."""
+
+
+Item: TypeAlias = tuple[str, object] | GiveUp | Flush | Close
+
+
+class Inbox:
+    """Takes documents without ever blocking or raising; a full queue gives up whole runs.
+
+    Only one thread puts documents in, as a RunEngine does; any number may add markers. `n_orphans` counts the
+    documents that were refused and do not say to which run they belong.
+
+    Parameters
+    ----------
+    capacity
+        Documents that may wait.
+
+    Examples
+    --------
+    >>> inbox = Inbox(capacity=1)
+    >>> inbox.offer("start", {"uid": "a"})
+    >>> inbox.offer("start", {"uid": "b"})
+    >>> inbox.offer("stop", {"run_start": "b"})
+    >>> inbox.take(), inbox.take()
+    (('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'}))
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._queue: SimpleQueue[Item] = SimpleQueue()
+        self._run_of_descriptor: dict[str, str] = {}
+        self._given_up: dict[str, None] = {}
+        self.n_orphans = 0
+
+    def offer(self, name: str, doc: object) -> None:
+        """Put a document in, or give up the run that it belongs to.
+
+        Parameters
+        ----------
+        name
+            Name of the document.
+        doc
+            The document; only a reference to it is kept.
+        """
+        if name == "event" and not self._given_up and self._queue.qsize() < self._capacity:
+            self._queue.put((name, doc))
+            return
+        uid = self._run_of(name, doc)
+        if uid in self._given_up:
+            if name == "stop":
+                del self._given_up[uid]
+        elif self._queue.qsize() < self._capacity:
+            self._queue.put((name, doc))
+        elif uid:
+            self._give_up(uid, name, doc)
+        else:
+            self.n_orphans += 1
+
+    def _give_up(self, uid: str, name: str, doc: object) -> None:
+        """Leave word that a run was lost: one marker a run goes in above the capacity."""
+        if name != "stop":
+            self._given_up[uid] = None
+        start = doc if name == "start" and isinstance(doc, Mapping) else None
+        self._queue.put(GiveUp(uid, start))
+
+    def mark(self, marker: Flush | Close) -> None:
+        """Put a marker behind everything that waits.
+
+        Parameters
+        ----------
+        marker
+            The marker.
+        """
+        self._queue.put(marker)
+
+    def take(self) -> Item:
+        """Wait for what is next and return it."""
+        return self._queue.get()
+
+    def _run_of(self, name: str, doc: object) -> str:
+        """Return the uid of the run that a document belongs to; empty where it does not say."""
+        if not isinstance(doc, Mapping):
+            return ""
+        key = {"start": "uid", "descriptor": "run_start", "stop": "run_start"}.get(name, "")
+        run = doc.get(key) if key else self._run_of_descriptor.get(_text(doc.get("descriptor")), "")
+        uid = _text(run)
+        if name == "descriptor" and uid:
+            self._run_of_descriptor[_text(doc.get("uid"))] = uid
+        if name == "stop":
+            self._run_of_descriptor = {d: r for d, r in self._run_of_descriptor.items() if r != uid}
+        return uid
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

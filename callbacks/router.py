@@ -1,0 +1,178 @@
+"""Documents of many runs, interleaved and out of order, sorted into one collector a run."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+
+from bluesky_xpdml.documents import CollectedRun, RunCollector
+
+MAXIMUM_OPEN_RUNS = 64
+"""More runs than this are not open at once; the oldest has lost its stop document."""
+
+MAXIMUM_WAITING = 10_000
+"""Events that are kept while their descriptor has not come."""
+
+_MAXIMUM_REMEMBERED = 1_000
+
+
+class Router:
+    """Sorts documents into runs and gives each run back once it has ended.
+
+    `event_model.RunRouter` does the same for orderly streams; it raises on a descriptor without a start and
+    on a stop that comes twice, which a live stream that was joined midway brings.
+
+    Parameters
+    ----------
+    max_open_runs
+        Runs that may be open at once; beyond it the oldest is given up.
+
+    Examples
+    --------
+    >>> router = Router()
+    >>> router.feed("start", {"uid": "a", "time": 0.0})
+    []
+    >>> [run.uid for run in router.feed("stop", {"uid": "z", "run_start": "a", "exit_status": "success"})]
+    ['a']
+    >>> router.feed("stop", {"uid": "y", "run_start": "b"}), router.orphans
+    ([], 1)
+    """
+
+    def __init__(self, max_open_runs: int = MAXIMUM_OPEN_RUNS) -> None:
+        self._max_open_runs = max_open_runs
+        self._open: OrderedDict[str, RunCollector] = OrderedDict()
+        self._run_of_descriptor: dict[str, str] = {}
+        self._waiting: OrderedDict[str, list[tuple[str, object]]] = OrderedDict()
+        self._n_waiting = 0
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._orphans: Counter[str] = Counter()
+
+    @property
+    def orphans(self) -> int:
+        """Number of documents that belong to no run whose start was seen."""
+        return sum(self._orphans.values())
+
+    def feed(self, name: str, doc: object) -> list[CollectedRun]:
+        """Take one document and return the runs that ended by it: at most the run it stops, or the oldest.
+
+        Parameters
+        ----------
+        name
+            Name of the document.
+        doc
+            The document.
+        """
+        if not isinstance(doc, Mapping):
+            self._orphans["malformed"] += 1
+            return []
+        match name:
+            case "start":
+                return self._start(doc)
+            case "descriptor":
+                self._descriptor(doc)
+            case "event" | "event_page":
+                self._event(name, doc)
+            case "stop":
+                return self._stop(doc)
+            case _:
+                # Documents of external files say nothing that a scan of single numbers needs.
+                pass
+        return []
+
+    def give_up(self, uid: str, reason: str) -> list[CollectedRun]:
+        """Close an open run before its stop and return it, or nothing where no such run is open.
+
+        Parameters
+        ----------
+        uid
+            Uid of the run's start document.
+        reason
+            What is published as the reason.
+        """
+        collector = self._close(uid)
+        if collector is None or (collector.n_events == 0 and uid in self._ended):
+            # A start document that came again after its run had ended opened an empty run: nothing is lost.
+            return []
+        self._remember(uid)
+        return [collector.finish(given_up=reason)]
+
+    def give_up_all(self, reason: str) -> list[CollectedRun]:
+        """Close every open run before its stop and return them.
+
+        Parameters
+        ----------
+        reason
+            What is published as the reason.
+        """
+        return [run for uid in list(self._open) for run in self.give_up(uid, reason)]
+
+    def _start(self, doc: Mapping[str, object]) -> list[CollectedRun]:
+        uid = doc.get("uid")
+        if not isinstance(uid, str) or not uid:
+            self._orphans["start"] += 1
+            return []
+        if uid in self._open:
+            self._open[uid].feed("start", doc)
+            return []
+        self._open[uid] = RunCollector(doc)
+        if len(self._open) <= self._max_open_runs:
+            return []
+        oldest = next(iter(self._open))
+        return self.give_up(
+            oldest, f"no stop document came while {self._max_open_runs} later runs were started"
+        )
+
+    def _descriptor(self, doc: Mapping[str, object]) -> None:
+        uid, run = doc.get("uid"), doc.get("run_start")
+        if not isinstance(uid, str) or not isinstance(run, str) or run not in self._open:
+            self._orphans["descriptor"] += 1
+            return
+        self._run_of_descriptor[uid] = run
+        self._open[run].feed("descriptor", doc)
+        for name, event in self._waiting.pop(uid, ()):
+            self._n_waiting -= 1
+            self._open[run].feed(name, event)
+
+    def _event(self, name: str, doc: Mapping[str, object]) -> None:
+        descriptor = doc.get("descriptor")
+        if not isinstance(descriptor, str):
+            self._orphans[name] += 1
+        elif descriptor in self._run_of_descriptor:
+            self._open[self._run_of_descriptor[descriptor]].feed(name, doc)
+        else:
+            self._wait(descriptor, name, doc)
+
+    def _wait(self, descriptor: str, name: str, doc: Mapping[str, object]) -> None:
+        """Keep an event until its descriptor comes; without any open run there is none to come."""
+        if not self._open:
+            self._orphans[name] += 1
+            return
+        self._waiting.setdefault(descriptor, []).append((name, doc))
+        self._n_waiting += 1
+        while self._n_waiting > MAXIMUM_WAITING:
+            _, dropped = self._waiting.popitem(last=False)
+            self._n_waiting -= len(dropped)
+            self._orphans["event"] += len(dropped)
+
+    def _stop(self, doc: Mapping[str, object]) -> list[CollectedRun]:
+        uid = doc.get("run_start")
+        collector = self._close(uid) if isinstance(uid, str) else None
+        if collector is None:
+            self._orphans["stop"] += 1
+            return []
+        collector.feed("stop", doc)
+        self._remember(collector.uid)
+        return [collector.finish()]
+
+    def _close(self, uid: str) -> RunCollector | None:
+        collector = self._open.pop(uid, None)
+        if collector is not None:
+            self._run_of_descriptor = {d: run for d, run in self._run_of_descriptor.items() if run != uid}
+        if not self._open:
+            self._orphans["event"] += self._n_waiting
+            self._waiting.clear()
+            self._n_waiting = 0
+        return collector
+
+    def _remember(self, uid: str) -> None:
+        self._ended[uid] = None
+        while len(self._ended) > _MAXIMUM_REMEMBERED:
+            self._ended.popitem(last=False)

@@ -1,0 +1,165 @@
+"""The worker: one thread that sorts, analyses and publishes, behind the one guarded border of the package."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from threading import Thread
+from typing import Protocol, TypeVar
+
+from bluesky_xpdml.callbacks.inbox import QUEUE_FULL, Close, Flush, GiveUp, Inbox, Item
+from bluesky_xpdml.callbacks.router import Router
+from bluesky_xpdml.documents import CollectedRun
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish import Publisher, derived_run
+from bluesky_xpdml.records import Prediction, Verdict
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Analysis(Protocol):
+    """What is done with a run once it has ended."""
+
+    def predict(self, run: CollectedRun) -> Prediction | None:
+        """Return the prediction for a run; None where the run is of another technique."""
+
+    def failure(self, run: CollectedRun, reason: str) -> Prediction:
+        """Return the failed prediction for a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What has become of the runs, as far as the worker has come.
+
+    Every run that ended is one of `ignored`, `unpublished`, `predicted` and `failed`.
+    """
+
+    documents: int = 0
+    """Documents that came in."""
+    runs: int = 0
+    """Runs that ended or were given up."""
+    predicted: int = 0
+    """Runs whose prediction was published as good or suspect."""
+    failed: int = 0
+    """Runs whose failure was published with its reason."""
+    ignored: int = 0
+    """Runs of other techniques."""
+    given_up: int = 0
+    """Runs that were given up before their stop, whether published as failed or of another technique."""
+    unpublished: int = 0
+    """Runs whose prediction could not be handed over; the log has the reason."""
+    orphans: int = 0
+    """Documents of runs whose start was not seen, or that said nothing of where they belong."""
+    errors: int = 0
+    """Faults of the program that the border caught; the log has their tracebacks."""
+
+
+class Worker:
+    """Works off an inbox in a thread of its own.
+
+    Parameters
+    ----------
+    inbox
+        Where documents wait.
+    analysis
+        What is done with a run.
+    publisher
+        Where predictions go.
+    """
+
+    def __init__(self, inbox: Inbox, analysis: Analysis, publisher: Publisher) -> None:
+        self._inbox = inbox
+        self._analysis = analysis
+        self._publisher = publisher
+        self._router = Router()
+        self._counts: Counter[str] = Counter()
+        # A daemon, so that a process whose callback was never closed can still end.
+        self._thread = Thread(target=self._work, name="xpdml-worker", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the worker to end and return whether it has.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait [s].
+        """
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def statistics(self, documents: int) -> Statistics:
+        """Return the counts up to now.
+
+        Parameters
+        ----------
+        documents
+            Documents that came in, counted where they did.
+        """
+        orphans = self._router.orphans + self._inbox.n_orphans
+        return Statistics(documents=documents, orphans=orphans, **self._counts)
+
+    def _work(self) -> None:
+        while True:
+            item = self._inbox.take()
+            if isinstance(item, Flush):
+                item.reached.set()
+                continue
+            runs = self._guarded(partial(self._sort, item))
+            for run in runs if isinstance(runs, list) else ():
+                self._finish(run)
+            if isinstance(item, Close):
+                self._guarded(self._publisher.close)
+                return
+
+    def _sort(self, item: Item) -> list[CollectedRun]:
+        if isinstance(item, Close):
+            return self._router.give_up_all("the callback was closed before the run stopped")
+        if isinstance(item, GiveUp):
+            evicted = [] if item.start is None else self._router.feed("start", item.start)
+            return [*evicted, *self._router.give_up(item.uid, QUEUE_FULL)]
+        if isinstance(item, tuple):
+            return self._router.feed(*item)
+        return []
+
+    def _finish(self, run: CollectedRun) -> None:
+        """Analyse a run and publish what came of it, whatever happens on the way."""
+        self._counts["runs"] += 1
+        self._counts["given_up"] += bool(run.given_up)
+        prediction = self._guarded(lambda: self._analysis.predict(run))
+        if isinstance(prediction, Exception):
+            prediction = self._internal_failure(run, prediction)
+        if prediction is None:
+            self._counts["ignored"] += 1
+            logger.debug("run %s is no measurement of ours", run.uid)
+            return
+        outcome = prediction if isinstance(prediction, Exception) else self._publish(run, prediction)
+        self._counts[outcome if isinstance(outcome, str) else "unpublished"] += 1
+
+    def _publish(self, run: CollectedRun, prediction: Prediction) -> str | Exception:
+        """Publish a prediction, or failing that the failure, and return which was done."""
+        sent = self._guarded(lambda: self._publisher.publish(derived_run(prediction)))
+        if isinstance(sent, Exception) and not isinstance(sent, PublishError):
+            failure = self._internal_failure(run, sent)
+            if isinstance(failure, Prediction):
+                prediction = failure
+                sent = self._guarded(lambda: self._publisher.publish(derived_run(failure)))
+        if isinstance(sent, Exception):
+            return sent
+        return "failed" if prediction.quality.verdict is Verdict.FAILED else "predicted"
+
+    def _internal_failure(self, run: CollectedRun, error: Exception) -> Prediction | Exception:
+        reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+        return self._guarded(lambda: self._analysis.failure(run, reason))
+
+    def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
+        """Return what an action returns, or what it raised: the one place that catches every exception."""
+        try:
+            return action()
+        except Exception as error:
+            self._counts["errors"] += not isinstance(error, PublishError)
+            logger.exception("the analysis of a run went wrong; the RunEngine is not told, the result is")
+            return error

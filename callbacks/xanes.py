@@ -1,0 +1,191 @@
+"""From an absorption run to a prediction. A failure is a prediction too, with its reason."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from bluesky_xpdml.documents import (
+    CollectedRun,
+    Profile,
+    declared_mode,
+    detect_profile,
+    is_absorption,
+    load_profile,
+    scan_from_run,
+)
+from bluesky_xpdml.documents.profile import look_up_text
+from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.models.predict import predict_xanes
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.publish.documents import PURPOSE
+from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Prediction, Quality, Sample, Xanes
+from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
+
+def analyse_scan(scan: AbsorptionScan, *, store: BundleStore, settings: XanesSettings) -> Prediction:
+    """Return the prediction for one scan; what cannot be reduced or answered becomes a failed prediction.
+
+    Parameters
+    ----------
+    scan
+        The scan as counted.
+    store
+        The models that may answer.
+    settings
+        How the scan is reduced.
+    """
+    xanes: Xanes | None = None
+    try:
+        _require_edge(scan)
+        xanes = reduce_xanes(scan, settings)
+        return predict_xanes(xanes, store)
+    except XpdmlError as error:
+        quality = (xanes.quality if xanes is not None else scan.quality).failed(str(error))
+    return Prediction(
+        technique="xanes",
+        element=scan.element,
+        edge=scan.edge,
+        quality=quality,
+        sample=scan.sample,
+        raw_uids=scan.raw_uids,
+        source=scan.source,
+        completeness=scan.completeness,
+        settings={"reduction": dict(xanes.settings if xanes is not None else asdict(settings))},
+        xanes=xanes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XanesAnalysis:
+    """What a worker does with the runs of an absorption beamline.
+
+    Runs of the package itself, whose purpose begins with `xpdml`, are never analysed.
+    """
+
+    store: BundleStore
+    """The models that may answer."""
+    settings: XanesSettings
+    """How scans are reduced."""
+    profile: str
+    """Which convention the runs follow; `auto` reads it from each start document."""
+
+    def predict(self, run: CollectedRun) -> Prediction | None:
+        """Return the prediction for a run; None where it is no absorption run.
+
+        Parameters
+        ----------
+        run
+            The collected run.
+        """
+        profile = self._profile_of(run)
+        if is_derived(run.start) or not is_absorption(run, profile):
+            return None
+        if run.given_up:
+            return failed_run(run, run.given_up, profile=profile)
+        return analyse_run(run, profile=profile, store=self.store, settings=self.settings)
+
+    def failure(self, run: CollectedRun, reason: str) -> Prediction:
+        """Return the failed prediction for a run.
+
+        Parameters
+        ----------
+        run
+            The collected run.
+        reason
+            Why, for people.
+        """
+        return failed_run(run, reason, profile=self._profile_of(run))
+
+    def _profile_of(self, run: CollectedRun) -> Profile:
+        return detect_profile(run.start) if self.profile == "auto" else load_profile(self.profile)
+
+
+def analyse_run(
+    run: CollectedRun, *, profile: Profile, store: BundleStore, settings: XanesSettings
+) -> Prediction:
+    """Return the prediction for one absorption run, a failed one where the run cannot be read.
+
+    A run that declares fluorescence or reference is reduced as such, unless the settings name a mode.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+    store
+        The models that may answer.
+    settings
+        How the scan is reduced.
+    """
+    try:
+        scan = scan_from_run(run, profile)
+    except XpdmlError as error:
+        return failed_run(run, str(error), profile=profile)
+    declared = declared_mode(run.start, profile)
+    if settings.mode == "auto" and declared in (DetectionMode.FLUORESCENCE, DetectionMode.REFERENCE):
+        settings = replace(settings, mode=declared)
+    prediction = analyse_scan(scan, store=store, settings=settings)
+    return replace(prediction, settings={**prediction.settings, "profile": profile.name})
+
+
+def is_derived(start: Mapping[str, object]) -> bool:
+    """Return whether a run was published by this package: analysing it would feed the answer back.
+
+    Parameters
+    ----------
+    start
+        The start document.
+
+    Examples
+    --------
+    >>> is_derived({"uid": "a", "purpose": "xpdml.live"})
+    True
+    """
+    purpose = start.get("purpose")
+    return isinstance(purpose, str) and purpose.startswith(PURPOSE)
+
+
+def failed_run(run: CollectedRun, reason: str, *, profile: Profile) -> Prediction:
+    """Return the failed prediction of a run that could not be read.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    reason
+        Why, for people.
+    profile
+        Which key means what.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents import load_profile
+    >>> run = CollectedRun(uid="a", start={"uid": "a", "element": "Fe"})
+    >>> failed_run(run, "queue full", profile=load_profile("generic")).quality.reasons
+    ('queue full',)
+    """
+    keys = profile.start
+    return Prediction(
+        technique="xanes",
+        element=look_up_text(run.start, keys.element),
+        edge=look_up_text(run.start, keys.edge),
+        quality=Quality().failed(reason, *run.remarks()),
+        sample=Sample(
+            name=look_up_text(run.start, keys.sample_name),
+            uid=look_up_text(run.start, keys.sample_uid),
+            composition=look_up_text(run.start, keys.sample_composition),
+        ),
+        raw_uids=(run.uid,),
+        source=look_up_text(run.start, keys.source),
+        completeness=0.0,
+        settings={"profile": profile.name},
+    )
+
+
+def _require_edge(scan: AbsorptionScan) -> None:
+    missing = [name for name, value in (("element", scan.element), ("edge", scan.edge)) if not value]
+    if missing:
+        raise MissingDataError(
+            f"expected the {' and the '.join(missing)} of the scan, found none; "
+            "give them in the start document or by hand"
+        )
