@@ -1,0 +1,161 @@
+"""Energy calibration: the metal foil in the reference channel puts the axis on the common scale.
+
+mu_ref = ln(It / Ir) is smoothed, and the first maximum of its derivative that is among the largest is set
+to the foil's tabulated energy. The first, because nickel has two nearly equal maxima 12 eV apart. Not
+every reference channel holds a foil: oxides, filters, fluorescence and noise are refused with a reason.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import AbsorptionScan, AxisSource, DetectionMode, EnergyAxis, FloatArray
+from bluesky_xpdml.reduction.channels import SIGNIFICANT, SMALLEST_STEP, absorption, noise_level
+from bluesky_xpdml.reduction.edge_position import smooth
+
+FOIL_ENERGIES = {
+    "Ti": 4964.88,
+    "V": 5463.76,
+    "Cr": 5989.02,
+    "Mn": 6537.67,
+    "Fe": 7110.75,
+    "Co": 7708.78,
+    "Ni": 8331.49,
+    "Cu": 8980.48,
+}
+"""First derivative maximum of each metal's K edge [eV]: Kraft et al., Rev. Sci. Instrum. 67 (1996) 681."""
+
+LARGEST_OFFSET = 6.0
+"""Larger apparent offsets are an oxide's edge, not a foil's [eV]; monochromators were seen 5 eV off."""
+FOIL_UNCERTAINTY = 0.3
+"""Standard uncertainty of an axis that was put on a foil, or on a stated offset [eV]."""
+UNKNOWN_UNCERTAINTY = 1.0
+"""Standard uncertainty of an axis as the monochromator gave it [eV]."""
+LARGEST_WHITE_LINE = 1.25
+"""Metals of the 3d row stay below this height, in edge steps; oxides do not."""
+
+_STEP = 0.1
+_SMOOTHING = 0.8
+_AMONG_LARGEST = 0.6
+
+
+def calibrate(
+    scan: AbsorptionScan, energy_offset: float | Literal["reference", "none"] = "reference"
+) -> tuple[EnergyAxis, str]:
+    """Find how the energy axis of a scan is to be shifted.
+
+    Parameters
+    ----------
+    scan
+        What was counted; its `it` and `ir` hold the reference.
+    energy_offset
+        An offset to be taken as it is [eV], `reference` to find it, `none` to leave the axis.
+
+    Returns
+    -------
+    axis, reason
+        The shift, and why there is none; the reason is empty where there is one.
+
+    Raises
+    ------
+    ReductionError
+        If a given offset is not a finite number.
+
+    Examples
+    --------
+    >>> scan = AbsorptionScan(energy=np.arange(7000.0, 7200.0), mu=np.ones(200), element="Fe", edge="K")
+    >>> calibrate(scan, 1.5)[0].offset
+    1.5
+    >>> calibrate(scan)[1]
+    'energy axis not calibrated: the scan has no reference channel (It and Ir)'
+    """
+    uncalibrated = EnergyAxis(source=AxisSource.NONE, offset=0.0, uncertainty=UNKNOWN_UNCERTAINTY)
+    if energy_offset == "none":
+        return uncalibrated, "energy axis not calibrated: switched off by the settings"
+    if energy_offset != "reference":
+        if not np.isfinite(energy_offset):
+            raise ReductionError(f"expected an energy offset in eV, found {energy_offset}")
+        given = EnergyAxis(source=AxisSource.GIVEN, offset=float(energy_offset), uncertainty=FOIL_UNCERTAINTY)
+        return given, ""
+    try:
+        offset = reference_offset(scan)
+    except ReductionError as error:
+        return uncalibrated, f"energy axis not calibrated: {error}"
+    return EnergyAxis(source=AxisSource.REFERENCE, offset=offset, uncertainty=FOIL_UNCERTAINTY), ""
+
+
+def reference_offset(scan: AbsorptionScan) -> float:
+    """Return what must be added to the energies so that the reference foil is where it belongs [eV].
+
+    Parameters
+    ----------
+    scan
+        A K-edge scan with `it`, `ir` and an element of `FOIL_ENERGIES`.
+
+    Raises
+    ------
+    ReductionError
+        If there is no reference channel, or it does not show the metal; the message says what it shows.
+    """
+    if scan.it is None or scan.ir is None:
+        raise ReductionError("the scan has no reference channel (It and Ir)")
+    if scan.edge not in {"K", ""} or scan.element not in FOIL_ENERGIES:
+        what = f"the {scan.edge} edge of {scan.element}" if scan.element else "an element that is not stated"
+        raise ReductionError(f"no foil energy is known for {what} (known: K of {', '.join(FOIL_ENERGIES)})")
+    try:
+        signal = absorption(scan, mode=DetectionMode.REFERENCE)
+    except ReductionError as error:
+        raise ReductionError(f"the reference channel is dead: {error}") from error
+    foil = FOIL_ENERGIES[scan.element]
+    inside = (signal.energy > foil - 200.0) & (signal.energy < foil + 100.0)
+    x, mu = signal.energy[inside] - foil, signal.mu[inside]
+    if x.size < 20 or x[0] > -LARGEST_OFFSET - 4.0 or x[-1] < 40.0:
+        raise ReductionError(
+            "the reference channel does not cover the foil's edge (-10 to +40 eV, 20 points)"
+        )
+    inflection = _first_inflection(x, mu)
+    _require_metal(x, mu, inflection, scan.element)
+    return -inflection
+
+
+def _first_inflection(x: FloatArray, mu: FloatArray) -> float:
+    """Return the first large maximum of the derivative, refined by a parabola [eV above the foil]."""
+    grid = np.arange(max(x[0], -40.0), 60.0, _STEP)
+    derivative = np.gradient(smooth(np.interp(grid, x, mu), _SMOOTHING / _STEP))
+    near = np.flatnonzero((grid > -15.0) & (grid < 20.0))
+    peaks = near[
+        (derivative[near] > derivative[near - 1])
+        & (derivative[near] >= derivative[near + 1])
+        & (derivative[near] >= _AMONG_LARGEST * derivative[near].max())
+    ]
+    if peaks.size == 0 or derivative[peaks[0]] <= 0.0:
+        raise ReductionError("the reference channel shows no edge near the foil's energy")
+    left, top, right = derivative[peaks[0] - 1 : peaks[0] + 2]
+    bend = left - 2.0 * top + right
+    return float(grid[peaks[0]] + (0.5 * _STEP * (left - right) / bend if bend < 0.0 else 0.0))
+
+
+def _require_metal(x: FloatArray, mu: FloatArray, inflection: float, element: str) -> None:
+    """Refuse a reference that is not the metal: no step, too far away, or with an oxide's white line."""
+    x = x - inflection
+    before, after = x < -12.0, (x > 20.0) & (x < 60.0)
+    if np.count_nonzero(before) < 3:
+        before = np.arange(x.size) < 3
+    slope = np.polyfit(x[before], mu[before], 1) if np.ptp(x[before]) > 20.0 else (0.0, mu[before].mean())
+    above = mu - np.polyval(slope, x)
+    step, noise = float(above[after].mean()), noise_level(x[before], mu[before])
+    if step < max(SMALLEST_STEP, SIGNIFICANT * noise):
+        raise ReductionError(f"the reference channel shows no edge (step {step:.3g}, noise {noise:.2g})")
+    if abs(inflection) > LARGEST_OFFSET:
+        raise ReductionError(
+            f"the reference channel rises {inflection:+.1f} eV from the {element} foil, more "
+            f"than {LARGEST_OFFSET:.0f} eV: it is no {element} metal, or the axis is far off; "
+            "state --energy-offset"
+        )
+    white_line = float(above[(x > 0.0) & (x < 35.0)].max() / step)
+    if white_line > LARGEST_WHITE_LINE:
+        raise ReductionError(
+            f"the reference channel has a white line of {white_line:.2f} edge steps, a {element} metal has "
+            f"less than {LARGEST_WHITE_LINE}: it is no foil"
+        )

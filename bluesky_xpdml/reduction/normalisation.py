@@ -1,0 +1,204 @@
+"""Edge energy, pre-edge line, post-edge polynomial and edge step of an absorption spectrum.
+
+With explicit ranges the arithmetic is that of the established programs of the field, index by index, so
+that results can be compared to the last digits:
+
+======================  ====================================================================
+at(x)                   last point with energy <= x
+near(x)                 point nearest to x
+pre-edge line           least squares over points at(e0 + low) : near(e0 + high), end excluded
+post-edge polynomial    least squares of mu - pre_edge over its own range, chosen likewise
+edge step               post_edge - pre_edge at near(e0)
+norm                    (mu - pre_edge) / edge step
+flat                    norm, with (post_edge - pre_edge) / edge step held at its value at e0 above e0
+======================  ====================================================================
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import FloatArray
+
+LORENTZIAN_POINTS = 75
+"""The second search for e0 looks this far to both sides of the first [points]."""
+PROMINENT = 0.6
+"""Fraction of the derivative's range that a candidate's neighbours must exceed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalised:
+    """A spectrum between its pre-edge and its post-edge. All arrays have the shape (n,)."""
+
+    pre_edge: FloatArray
+    """Pre-edge line [unit of mu]."""
+    post_edge: FloatArray
+    """Post-edge polynomial [unit of mu]."""
+    norm: FloatArray
+    """(mu - pre_edge) / edge_step."""
+    flat: FloatArray
+    """norm without the slope and curvature of the post-edge."""
+    edge_step: float
+    """post_edge - pre_edge at e0 [unit of mu], positive."""
+
+
+def normalise(
+    energy: FloatArray,
+    mu: FloatArray,
+    *,
+    e0: float,
+    pre_edge: tuple[float, float],
+    post_edge: tuple[float, float],
+    degree: int,
+    pre_edge_degree: int = 1,
+) -> Normalised:
+    """Normalise a spectrum to its edge step.
+
+    Parameters
+    ----------
+    energy
+        Strictly ascending energies [eV], (n,).
+    mu
+        Absorption [any unit], (n,).
+    e0
+        Edge energy [eV].
+    pre_edge, post_edge
+        Ranges of the two fits [eV relative to e0].
+    degree
+        Degree of the post-edge polynomial, 0 to 3.
+    pre_edge_degree
+        Degree of the pre-edge: 1 for a line, 0 for a constant where the range is too short for a slope.
+
+    Raises
+    ------
+    ReductionError
+        If a range holds too few points for its fit, or the edge step is not positive.
+
+    Examples
+    --------
+    >>> energy = np.arange(7000.0, 7400.0, 2.0)
+    >>> mu = 1.0 - 0.001 * (energy - 7000.0) + 0.8 * (energy > 7112.0)
+    >>> result = normalise(energy, mu, e0=7112.0, pre_edge=(-100, -20), post_edge=(50, 250), degree=1)
+    >>> round(result.edge_step, 6)
+    0.8
+    """
+    line = _polynomial(energy, mu, _slice(energy, e0, pre_edge, pre_edge_degree, "pre-edge"), pre_edge_degree)
+    above = _polynomial(energy, mu - line, _slice(energy, e0, post_edge, degree, "post-edge"), degree)
+    index = _near(energy, e0)
+    edge_step = float(above[index])
+    if not edge_step > 0.0:
+        raise ReductionError(
+            f"the edge step at {e0:.2f} eV is {edge_step:.3g}, expected a rise: the absorption falls where "
+            "the edge should be; check that I0 and It are not exchanged, the element, and the fit ranges"
+        )
+    norm = (mu - line) / edge_step
+    shape = above / edge_step
+    flat = norm.copy()
+    flat[index:] += shape[index] - shape[index:]
+    return Normalised(pre_edge=line, post_edge=line + above, norm=norm, flat=flat, edge_step=edge_step)
+
+
+def find_e0(energy: FloatArray, mu: FloatArray, *, within: tuple[float, float] | None = None) -> float:
+    """Find the energy of the largest first derivative that is no single-point spike.
+
+    The derivative is taken as measured, and again, near its maximum, smoothed by a narrow Lorentzian. In
+    compounds without d electrons the result may sit on the pre-edge peak.
+
+    Parameters
+    ----------
+    energy
+        Strictly ascending energies [eV], (n,), at least ten.
+    mu
+        Absorption [any unit], (n,).
+    within
+        Where the edge may be [eV]; the whole scan if None.
+
+    Returns
+    -------
+    float
+        An energy of the grid [eV].
+
+    Raises
+    ------
+    ReductionError
+        If fewer than five points lie where the edge may be.
+
+    Examples
+    --------
+    >>> energy = np.arange(7090.0, 7140.0, 0.5)
+    >>> find_e0(energy, np.arctan(energy - 7112.0))
+    7112.0
+    """
+    margin = max(2, round(0.02 * energy.size))
+    allowed = np.zeros(energy.size, dtype=bool)
+    allowed[margin:-margin] = True
+    if within is not None:
+        allowed &= (energy >= within[0]) & (energy <= within[1])
+    if np.count_nonzero(allowed) < 5:
+        low, high = within or (energy[0], energy[-1])
+        raise ReductionError(
+            f"expected at least 5 points within {low:.0f} to {high:.0f} eV to find the edge, found "
+            f"{np.count_nonzero(allowed)} (the scan runs from {energy[0]:.0f} to {energy[-1]:.0f} eV)"
+        )
+    derivative = np.gradient(mu) / np.gradient(energy)
+    first = _prominent_maximum(derivative, allowed)
+    low, high = max(0, first - LORENTZIAN_POINTS), min(energy.size, first + LORENTZIAN_POINTS)
+    smoothed = _lorentzian(energy[low:high], derivative[low:high], _sharpness(energy, float(energy[first])))
+    return float(energy[low + _prominent_maximum(smoothed, allowed[low:high])])
+
+
+def _at(energy: FloatArray, value: float) -> int:
+    return max(0, int(np.searchsorted(energy, value, side="right")) - 1)
+
+
+def _near(energy: FloatArray, value: float) -> int:
+    return int(np.argmin(np.abs(energy - value)))
+
+
+def _slice(energy: FloatArray, e0: float, around: tuple[float, float], degree: int, what: str) -> slice:
+    low, high = _at(energy, e0 + around[0]), _near(energy, e0 + around[1])
+    if high - low < degree + 1:
+        raise ReductionError(
+            f"the {what} range {around[0]:+.0f} to {around[1]:+.0f} eV around {e0:.1f} eV holds "
+            f"{max(0, high - low)} points, a polynomial of degree {degree} needs {degree + 1}; the scan runs "
+            f"from {energy[0] - e0:+.0f} to {energy[-1] - e0:+.0f} eV"
+        )
+    return slice(low, high)
+
+
+def _polynomial(energy: FloatArray, mu: FloatArray, part: slice, degree: int) -> FloatArray:
+    """Fit a polynomial to a part of a spectrum and return it on all energies."""
+    # Powers of the energy itself lose half the digits.
+    low, high = energy[part][0], energy[part][-1]
+    powers = np.vander((energy - 0.5 * (low + high)) / (0.5 * max(high - low, 1.0)), degree + 1)
+    orthogonal, triangular = np.linalg.qr(powers[part])
+    try:
+        coefficients = np.linalg.solve(triangular, orthogonal.T @ mu[part])
+    except np.linalg.LinAlgError:
+        raise ReductionError(
+            f"the points from {low:.2f} to {high:.2f} eV lie too close together for a polynomial of degree {degree}"
+        ) from None
+    return np.asarray(powers @ coefficients)
+
+
+def _prominent_maximum(derivative: FloatArray, allowed: np.ndarray) -> int:
+    """Return the largest allowed derivative whose neighbours are large as well."""
+    high = derivative > PROMINENT * np.ptp(derivative) + derivative.min()
+    supported = allowed.copy()
+    supported[1:-1] &= high[:-2] & high[2:]
+    candidates = np.flatnonzero(supported if supported.any() else allowed)
+    return int(candidates[np.argmax(derivative[candidates])])
+
+
+def _sharpness(energy: FloatArray, e0: float) -> float:
+    """Return the Lorentzian's width: between the grid's usual small step and the core hole's width [eV]."""
+    steps = np.diff(energy)
+    step = float(np.clip(np.percentile(steps, 10), 0.01, 1.0))
+    return 0.5 * (step + float(np.clip(e0 / 25000.0, 0.01, 1.0)))
+
+
+def _lorentzian(energy: FloatArray, values: FloatArray, sigma: float) -> FloatArray:
+    """Convolve with a Lorentzian on an uneven grid, each point weighted by the step it stands for."""
+    weights = np.gradient(energy) / (1.0 + ((energy[:, None] - energy[None, :]) / sigma) ** 2)
+    return np.asarray(weights @ values / weights.sum(axis=1))
