@@ -39,7 +39,8 @@ def analyse_scan(scan: AbsorptionScan, *, store: BundleStore, settings: XanesSet
         xanes = reduce_xanes(scan, settings)
         return predict_xanes(xanes, store)
     except XpdmlError as error:
-        quality = (xanes.quality if xanes is not None else scan.quality).failed(str(error))
+        noticed = xanes.quality if xanes is not None else scan.quality
+        quality = Quality().failed(str(error)).merge(noticed)
     return Prediction(
         technique="xanes",
         element=scan.element,

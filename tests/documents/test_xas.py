@@ -1,0 +1,220 @@
+"""Runs as beamlines emit them become scans; runs of other techniques are told apart; the rest is refused."""
+
+import numpy as np
+import pytest
+from bluesky.plans import count, scan
+from ophyd.sim import det, motor
+
+from bluesky_xpdml.documents import (
+    CollectedRun,
+    RunCollector,
+    Stream,
+    claims_absorption,
+    declared_mode,
+    is_absorption,
+    load_profile,
+    scan_from_run,
+)
+from bluesky_xpdml.errors import DocumentError, MissingDataError
+from bluesky_xpdml.records import DetectionMode, Sample, Verdict
+
+GENERIC = load_profile("generic")
+
+
+def collect(documents):
+    (_, start), *rest = documents
+    collector = RunCollector(start)
+    for name, document in rest:
+        collector.feed(name, document)
+    return collector.finish()
+
+
+def made_run(columns, *, units=None, start=None, stop=None):
+    columns = {name: tuple(values) for name, values in columns.items()}
+    keys = {name: ({"units": units[name]} if units and name in units else {}) for name in columns}
+    n_events = len(next(iter(columns.values())))
+    stream = Stream(name="primary", data_keys=keys, columns=columns, n_events=n_events)
+    return CollectedRun(
+        uid="a",
+        start={"uid": "a", "element": "Fe", "edge": "K", "num_points": n_events} | (start or {}),
+        streams={"primary": stream},
+        stop={"exit_status": "success"} | (stop or {}),
+    )
+
+
+ENERGY = np.linspace(7000.0, 7200.0, 41)
+ONES = np.ones(41)
+
+
+@pytest.mark.parametrize("unit", ["eV", "keV"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_transmission_with_reference(iron_scan, iron_columns, unit, descending):
+    documents = iron_scan(unit=unit, descending=descending)
+    found = scan_from_run(collect(documents), GENERIC)
+    np.testing.assert_allclose(found.energy, iron_columns["energy"], rtol=1e-12)
+    np.testing.assert_array_equal(found.i0, iron_columns["i0"])
+    np.testing.assert_array_equal(found.it, iron_columns["it"])
+    np.testing.assert_array_equal(found.ir, iron_columns["ir"])
+    assert found.fluorescence is None
+    assert (found.element, found.edge, found.completeness) == ("Fe", "K", 1.0)
+    assert found.sample == Sample(name="LFP-3", uid="s-1")
+    assert found.raw_uids == (documents[0][1]["uid"],)
+    assert found.quality.verdict is Verdict.GOOD
+    assert found.quality.reasons == ()
+
+
+def test_fluorescence_elements_are_summed():
+    columns = {
+        "dcm_energy": ENERGY,
+        "I0": ONES,
+        "Fe1": ONES,
+        "Fe2": 2 * ONES,
+        "Fe3": 3 * ONES,
+        "Mn1": 50 * ONES,
+    }
+    found = scan_from_run(made_run(columns, units={"dcm_energy": "eV"}), GENERIC)
+    np.testing.assert_array_equal(found.fluorescence, 6 * ONES)
+    assert found.it is None
+
+
+def test_setpoints_and_dead_time_keys_are_no_channels():
+    columns = {
+        "energy_setpoint": ENERGY + 1,
+        "mono_energy": ENERGY,
+        "i0": ONES,
+        "it": ONES,
+        "it_setpoint": 9 * ONES,
+    }
+    found = scan_from_run(made_run(columns, units={"energy_setpoint": "eV", "mono_energy": "eV"}), GENERIC)
+    np.testing.assert_array_equal(found.energy, ENERGY)
+    np.testing.assert_array_equal(found.it, ONES)
+
+
+def test_a_moved_motor_in_kev_is_the_axis_whatever_its_name():
+    columns = {"braggmotor": ENERGY / 1000, "width": 3 * ONES, "i0": ONES, "it": ONES}
+    units = {"braggmotor": "keV", "width": "eV"}
+    found = scan_from_run(made_run(columns, units=units, start={"motors": ["braggmotor"]}), GENERIC)
+    np.testing.assert_allclose(found.energy, ENERGY)
+
+
+def test_ambiguous_channels_are_named():
+    columns = {"energy": ENERGY, "a_i0": ONES, "bb_i0": 2 * ONES, "it": ONES}
+    found = scan_from_run(made_run(columns, units={"energy": "eV"}), GENERIC)
+    np.testing.assert_array_equal(found.i0, ONES)
+    assert found.quality.reasons == ("a_i0, bb_i0 are all called like i0; a_i0 was taken",)
+
+
+def test_values_above_1000_without_unit_are_ev_and_it_is_said():
+    found = scan_from_run(made_run({"energy": ENERGY, "i0": ONES, "it": ONES}), GENERIC)
+    assert found.energy[0] == 7000.0
+    assert "taken as eV" in found.quality.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("scale", "units", "message"), [(1e-3, None, "do not tell eV"), (1, {"energy": "mm"}, "mm")]
+)
+def test_an_axis_whose_unit_is_not_known_is_refused(scale, units, message):
+    run = made_run({"energy": ENERGY * scale, "i0": ONES, "it": ONES}, units=units)
+    with pytest.raises(DocumentError, match=message):
+        scan_from_run(run, GENERIC)
+
+
+def test_a_run_that_stops_early_is_incomplete_though_it_says_success(iron_scan, iron_columns):
+    found = scan_from_run(collect(iron_scan(stop_after=100)), GENERIC)
+    planned = iron_columns["energy"].size
+    assert found.completeness == pytest.approx(100 / planned)
+    assert found.quality.verdict is Verdict.SUSPECT
+    assert found.quality.reasons == (f"100 of {planned} planned points were measured",)
+
+
+def test_completeness_counts_the_range_too():
+    start = {"plan_pattern_args": {"args": ["energy", 7000.0, 7400.0], "num": 41}}
+    run = made_run({"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start=start)
+    found = scan_from_run(run, GENERIC)
+    assert found.completeness == pytest.approx(0.5)
+    assert found.quality.reasons == ("7000 to 7200 of 7000 to 7400 was scanned",)
+
+
+def test_a_plan_that_does_not_say_its_size_is_noted():
+    run = made_run(
+        {"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"num_points": None}
+    )
+    found = scan_from_run(run, GENERIC)
+    assert found.quality.verdict is Verdict.GOOD
+    assert found.quality.reasons == ("the run does not say how many points it planned",)
+
+
+@pytest.mark.parametrize("status", ["fail", "abort"])
+def test_a_run_that_failed_is_suspect(status):
+    columns = {"energy": ENERGY, "i0": ONES, "it": ONES}
+    run = made_run(columns, units={"energy": "eV"}, stop={"exit_status": status, "reason": "beam dump"})
+    quality = scan_from_run(run, GENERIC).quality
+    assert quality.verdict is Verdict.SUSPECT
+    assert quality.reasons[0] == f"the run ended with exit status {status}: beam dump"
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ({"theta": ENERGY, "i0": ONES}, MissingDataError, "expected an energy axis"),
+        ({"energy": ENERGY, "temperature": ONES}, MissingDataError, "no channel at all"),
+        ({"energy": ENERGY, "i0": ONES}, MissingDataError, "found i0"),
+        ({"energy": ["high"] * 41, "i0": ONES, "it": ONES}, DocumentError, "one number a point in energy"),
+        ({"energy": ENERGY, "i0": ["dark"] * 41, "it": ONES}, DocumentError, "one number a point in i0"),
+        ({"energy": [7000.0], "i0": [1.0], "it": [1.0]}, DocumentError, "at least 10 points"),
+    ],
+)
+def test_runs_that_hold_no_scan_are_refused(columns, error, message):
+    with pytest.raises(error, match=message):
+        scan_from_run(made_run(columns, units={"energy": "eV"}), GENERIC)
+
+
+def test_an_empty_run_is_refused():
+    with pytest.raises(MissingDataError, match="a run without events"):
+        scan_from_run(CollectedRun(uid="a", start={"plan_name": "xafs"}), GENERIC)
+
+
+def test_runs_of_other_techniques_are_not_absorption(documents_of):
+    assert not is_absorption(collect(documents_of(count([det], 3))), GENERIC)
+    assert not is_absorption(collect(documents_of(scan([det], motor, -1, 1, 20))), GENERIC)
+    fixed = made_run(
+        {"energy": 7000 * ONES, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"edge": ""}
+    )
+    assert not is_absorption(fixed, GENERIC)
+
+
+def test_a_scan_of_the_energy_is_absorption_though_it_does_not_say_so():
+    run = made_run({"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"element": ""})
+    assert is_absorption(run, GENERIC)
+    assert scan_from_run(run, GENERIC).element == ""
+
+
+@pytest.mark.parametrize(
+    ("start", "claims"),
+    [
+        ({"plan_name": "scan_nd xafs transmission"}, True),
+        ({"technique": "XANES"}, True),
+        ({"plan_name": "scan", "technique": "xas"}, True),
+        ({"element": "Fe", "edge": "K"}, True),
+        ({"XDI": {"Element": {"symbol": "Fe", "edge": "K"}}}, True),
+        ({"element": "Fe"}, False),
+        ({"plan_name": "count"}, False),
+        ({"plan_name": 7, "technique": None}, False),
+    ],
+)
+def test_what_claims_to_be_absorption(start, claims):
+    assert claims_absorption(start, GENERIC) is claims
+
+
+@pytest.mark.parametrize(
+    ("start", "mode"),
+    [
+        ({"plan_name": "scan_nd xafs reference"}, DetectionMode.REFERENCE),
+        ({"mode": "Fluorescence", "plan_name": "xafs transmission"}, DetectionMode.FLUORESCENCE),
+        ({"XDI": {"_mode": ["transmission"]}}, DetectionMode.TRANSMISSION),
+        ({"mode": "transmission + fluorescence"}, None),
+        ({"plan_name": "xafs"}, None),
+    ],
+)
+def test_declared_mode(start, mode):
+    assert declared_mode(start, GENERIC) is mode
