@@ -13,7 +13,7 @@ WAVENUMBER = 0.2624684
 """Square of the photoelectron's wavenumber per energy above the edge [1/A^2/eV]."""
 PRE_EDGE = ((-150.0, -20.0, 5.0), (-20.0, -10.0, 1.0), (-10.0, 40.0, 0.25))
 """Start, end and step of the regions below and over the edge [eV relative to the edge]."""
-END = 300.0
+END = 330.0
 """End of a scan [eV above the edge]."""
 WAVENUMBER_STEP = 0.05
 """Step beyond the last region [1/A]."""
@@ -33,7 +33,7 @@ def energy_grid(edge_energy: float) -> FloatArray:
     --------
     >>> grid = energy_grid(7110.75)
     >>> len(grid), float(grid[0]), round(float(grid[-1]), 1)
-    (349, 6960.75, 7408.5)
+    (358, 6960.75, 7439.6)
     """
     regions = [np.arange(start, end, step) for start, end, step in PRE_EDGE]
     first = np.sqrt(WAVENUMBER * PRE_EDGE[-1][1])
