@@ -36,6 +36,7 @@ class TiledPublisher:
         self.container = container
         self.n_written = 0
         self.n_already_there = 0
+        self._closed = False
 
     @classmethod
     def from_uri(cls, uri: str, *, api_key: str | None = None, path: str = "xpdml") -> "TiledPublisher":
@@ -63,12 +64,14 @@ class TiledPublisher:
         Raises
         ------
         PublishError
-            If the server is away or refuses.
+            If the server is away or refuses, or the publisher was closed.
         """
         import httpx
         from tiled.client.utils import ClientError
 
         uid = documents[0][1]["uid"]
+        if self._closed:
+            raise PublishError(f"expected an open publisher for run {uid}, found a closed one")
         try:
             _require_answer(self.container)
             if self._is_complete(uid):
@@ -81,6 +84,7 @@ class TiledPublisher:
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed = True
         self.container.context.http_client.close()
 
     def _is_complete(self, uid: str) -> bool:
@@ -128,7 +132,7 @@ def connect(uri: str, *, api_key: str | None = None) -> "Container":
     try:
         httpx.get(uri, timeout=HEALTH_TIMEOUT, follow_redirects=True)
         client: Any = from_uri(uri, api_key=api_key)
-    except (httpx.HTTPError, httpx.InvalidURL, ClientError, OSError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ClientError, OSError, RuntimeError, ValueError) as error:
         raise PublishError(
             f"expected a Tiled server at {uri}, found {type(error).__name__}: {error}; "
             "check the address and the key, and that the server runs"

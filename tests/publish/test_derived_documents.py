@@ -1,0 +1,153 @@
+"""A prediction becomes a valid Bluesky run that says everything, and nothing that is not a plain value."""
+
+import json
+import math
+from dataclasses import replace
+
+import event_model
+import numpy as np
+import pytest
+
+from bluesky_xpdml.publish import derived_run, run_uid, summary
+from bluesky_xpdml.records import (
+    Descriptor,
+    DetectionMode,
+    EnergyAxis,
+    ModelReference,
+    Prediction,
+    Quality,
+    Sample,
+    Xanes,
+)
+
+ENERGY = np.linspace(7000.0, 7300.0, 50)
+SPECTRUM = Xanes(
+    energy=ENERGY,
+    mu=ENERGY / 7000,
+    norm=ENERGY / 7100,
+    flat=ENERGY / 7200,
+    pre_edge=0 * ENERGY,
+    post_edge=1 + 0 * ENERGY,
+    e0=7112.0,
+    edge_step=1.0,
+    element="Fe",
+    edge="K",
+    mode=DetectionMode.TRANSMISSION,
+    axis=EnergyAxis(),
+    settings={},
+)
+PREDICTION = Prediction(
+    technique="xanes",
+    element="Fe",
+    edge="K",
+    quality=Quality().suspect("axis not calibrated"),
+    descriptors={
+        "oxidation_state": Descriptor(
+            value=np.float64(2.67),
+            low=2.2,
+            high=3.1,
+            unit="e",
+            probabilities={"2": np.float32(0.25), "3": 0.75},
+        ),
+        "bond_length": Descriptor(value=2.01, low=1.9, high=2.1, unit="angstrom"),
+    },
+    models=(ModelReference(name="Fe-xanes", version=1, sha256="ab"),),
+    sample=Sample(name="LFP-3", uid="s-1"),
+    raw_uids=("raw-1",),
+    source="12",
+    completeness=0.5,
+    settings={
+        "profile": "generic",
+        "reduction": {"pre_edge": (-150.0, np.float64(-30.0)), "mode": DetectionMode.MU},
+    },
+    diagnostics={"edge_position": np.float64(12.5), "unknown": float("nan")},
+    xanes=SPECTRUM,
+)
+FAILED = Prediction(
+    technique="xanes", element="", edge="", quality=Quality().failed("no element"), raw_uids=("raw-2",)
+)
+
+
+@pytest.mark.parametrize("prediction", [PREDICTION, FAILED, replace(PREDICTION, descriptors={})])
+def test_documents_are_valid_and_orderly(prediction):
+    documents = derived_run(prediction)
+    router = event_model.SingleRunDocumentRouter()
+    for name, document in documents:
+        event_model.schema_validators[event_model.DocumentNames[name]].validate(document)
+        assert json.loads(json.dumps(document, allow_nan=name == "event")) == document
+        router(name, document)
+    assert (documents[0][0], documents[-1][0]) == ("start", "stop")
+
+
+def test_the_start_document_says_what_planners_search_for():
+    (_, start), *_ = derived_run(PREDICTION)
+    assert start["purpose"] == "xpdml"
+    assert (start["raw_uid"], start["raw_uids"]) == ("raw-1", ["raw-1"])
+    assert start["descriptors"]["oxidation_state"] == {
+        "value": 2.67,
+        "low": 2.2,
+        "high": 3.1,
+        "unit": "e",
+        "probabilities": {"2": 0.25, "3": 0.75},
+    }
+    assert "probabilities" not in start["descriptors"]["bond_length"]
+    assert start["sample"] == {"name": "LFP-3", "uid": "s-1", "composition": ""}
+    assert start["models"] == [{"name": "Fe-xanes", "version": 1, "sha256": "ab"}]
+    assert start["quality"] == {"verdict": "suspect", "reasons": ["axis not calibrated"]}
+    assert start["analysis"]["profile"] == "generic"
+    assert start["analysis"]["settings"]["reduction"] == {"pre_edge": [-150.0, -30.0], "mode": "mu"}
+    assert start["diagnostics"] == {"edge_position": 12.5}
+    assert start["completeness"] == 0.5
+
+
+def test_streams_hold_floats_only():
+    documents = derived_run(PREDICTION)
+    spectrum, numbers = (document["data"] for name, document in documents if name == "event")
+    assert list(spectrum) == ["energy", "mu_norm", "mu_flat"]
+    assert spectrum["mu_flat"] == (ENERGY / 7200).tolist()
+    assert numbers["oxidation_state_probability_3"] == 0.75
+    assert numbers["bond_length_high"] == 2.1
+    assert {type(value) for value in numbers.values()} == {float}
+
+
+def test_a_failure_has_no_streams_and_says_why():
+    documents = dict(derived_run(FAILED))
+    assert list(documents) == ["start", "stop"]
+    assert documents["start"]["quality"] == {"verdict": "failed", "reasons": ["no element"]}
+    assert documents["start"]["descriptors"] == {}
+    assert (documents["stop"]["exit_status"], documents["stop"]["reason"]) == ("fail", "no element")
+
+
+def test_a_number_that_is_not_finite_is_absent_with_a_reason():
+    lost = replace(PREDICTION.descriptors["bond_length"], value=math.inf)
+    said = summary(replace(PREDICTION, descriptors={"bond_length": lost}))
+    assert said["descriptors"] == {}
+    assert said["quality"]["reasons"][-1] == "bond_length came out without a finite value"
+
+
+def test_the_uid_follows_from_the_question_and_the_models():
+    assert run_uid(PREDICTION) == derived_run(PREDICTION)[0][1]["uid"]
+    again = derived_run(PREDICTION, clock=lambda: 0.0)
+    assert [d["uid"] for _, d in again] == [d["uid"] for _, d in derived_run(PREDICTION, clock=lambda: 9.0)]
+    others = [
+        replace(PREDICTION, raw_uids=("raw-2",)),
+        replace(PREDICTION, models=(ModelReference(name="Fe-xanes", version=2, sha256="cd"),)),
+        replace(PREDICTION, settings={}),
+        replace(PREDICTION, quality=Quality().failed("queue full")),
+        replace(PREDICTION, raw_uids=()),
+        replace(PREDICTION, raw_uids=(), source="other"),
+        replace(PREDICTION, raw_uids=(), xanes=replace(SPECTRUM, mu=ENERGY)),
+    ]
+    uids = [run_uid(prediction) for prediction in others]
+    assert len({*uids, run_uid(PREDICTION)}) == len(others) + 1
+
+
+def test_keys_that_documents_forbid_are_rewritten():
+    diagnostics = {"a.b/c": 1.0}
+    assert summary(replace(PREDICTION, diagnostics=diagnostics))["diagnostics"] == {"a_b_c": 1.0}
+
+
+def test_the_summary_is_plain_json():
+    said = summary(PREDICTION)
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert not {"uid", "time"} & set(said)
