@@ -1,0 +1,67 @@
+"""A full inbox gives up whole runs and leaves word of each; it never drops a document of the others."""
+
+from bluesky_xpdml.callbacks.inbox import Flush, GiveUp, Inbox
+
+START = {"uid": "a"}
+DESCRIPTOR = {"uid": "d", "run_start": "a"}
+EVENT = {"descriptor": "d", "seq_num": 1}
+STOP = {"run_start": "a"}
+
+
+def offered(inbox, *documents):
+    for document in documents:
+        inbox.offer(*document)
+
+
+def taken(inbox, number):
+    return [inbox.take() for _ in range(number)]
+
+
+def test_documents_come_out_in_order_and_are_the_same_objects():
+    inbox = Inbox(capacity=10)
+    offered(inbox, ("start", START), ("descriptor", DESCRIPTOR), ("event", EVENT), ("stop", STOP))
+    out = taken(inbox, 4)
+    assert [name for name, _ in out] == ["start", "descriptor", "event", "stop"]
+    assert out[2][1] is EVENT
+
+
+def test_the_run_whose_event_does_not_fit_is_given_up_once():
+    inbox = Inbox(capacity=2)
+    documents = [("event", EVENT)] * 3
+    offered(inbox, ("start", START), ("descriptor", DESCRIPTOR), *documents, ("stop", STOP))
+    assert taken(inbox, 3)[2] == GiveUp("a", None)
+    offered(inbox, ("start", START | {"uid": "b"}))
+    assert taken(inbox, 1) == [("start", {"uid": "b"})]
+
+
+def test_the_other_run_goes_on_once_there_is_room():
+    inbox = Inbox(capacity=2)
+    other = {"uid": "d2", "run_start": "b"}
+    offered(
+        inbox, ("start", {"uid": "b"}), ("descriptor", other), ("start", START), ("descriptor", DESCRIPTOR)
+    )
+    assert taken(inbox, 3)[2] == GiveUp("a", START)
+    in_other = {"descriptor": "d2", "seq_num": 1}
+    offered(inbox, ("event", EVENT), ("event", in_other), ("stop", STOP))
+    assert taken(inbox, 1) == [("event", in_other)]
+
+
+def test_a_stop_that_does_not_fit_gives_up_its_run_only():
+    inbox = Inbox(capacity=1)
+    offered(inbox, ("start", START), ("stop", STOP))
+    assert taken(inbox, 2)[1] == GiveUp("a", None)
+    offered(inbox, ("start", START))
+    assert taken(inbox, 1) == [("start", START)]
+
+
+def test_a_document_that_says_not_where_it_belongs_is_counted_when_full():
+    inbox = Inbox(capacity=0)
+    offered(inbox, ("event", None), ("start", {"uid": []}), ("event", {"descriptor": {}}), ("nonsense", 3))
+    assert inbox.n_orphans == 4
+
+
+def test_markers_go_in_though_it_is_full():
+    inbox = Inbox(capacity=0)
+    marker = Flush.__new__(Flush)
+    inbox.mark(marker)
+    assert inbox.take() is marker
