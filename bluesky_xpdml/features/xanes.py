@@ -1,0 +1,140 @@
+"""XANES features: the spectrum and its running integral on a fixed grid above the metal foil.
+
+A spectrum is divided by its own mean over the last 12.5 eV of the window, so that neither the post-edge
+polynomial nor the range of the scan enters (in-window normalisation).
+"""
+
+import numpy as np
+
+from bluesky_xpdml.errors import FeatureError
+from bluesky_xpdml.records import FloatArray, Xanes
+from bluesky_xpdml.reduction.edge_position import pre_edge_line, smooth
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+
+GRID = np.arange(0.0, 36.0)
+"""Energies above the metal foil at which the features are read [eV], (36,)."""
+FINE_STEP = 0.25
+"""Grid on which spectra are smoothed and integrated [eV]."""
+LARGEST_SHIFT = 4.0
+"""Features can be read for shifts of the axis up to this [eV]."""
+FINE_GRID = np.arange(-4.5, 39.5 + FINE_STEP / 2, FINE_STEP)
+"""Fine grid [eV above the foil], wide enough for the largest shift."""
+TAIL = 12.5
+"""The signal is divided by its mean over this much of the window's end [eV]."""
+SMOOTHING = 1.0
+"""Standard deviation of the Gaussian applied to the signal [eV]."""
+INTEGRAL_SCALE = 10.0
+"""Running integrals are divided by this, so that both blocks have like magnitudes [eV]."""
+SHORTEST_END = 30.0
+"""A scan that ends earlier is refused [eV above the foil]."""
+FEATURE_NAMES = tuple(
+    [f"mu({energy:+.0f} eV)" for energy in GRID] + [f"integral({energy:+.0f} eV)" for energy in GRID]
+)
+"""One name a feature, (72,)."""
+
+
+def foil_scale(xanes: Xanes) -> tuple[FloatArray, FloatArray]:
+    """Return a spectrum above the metal foil, its pre-edge removed.
+
+    Parameters
+    ----------
+    xanes
+        Reduced spectrum of an element whose foil energy is tabulated.
+
+    Returns
+    -------
+    x, signal
+        Energy above the foil [eV] and absorption without pre-edge [any unit], both (n,).
+
+    Raises
+    ------
+    FeatureError
+        If the foil energy of the element is not tabulated.
+    """
+    if xanes.element not in FOIL_ENERGIES:
+        known = ", ".join(FOIL_ENERGIES)
+        msg = f"no foil energy for {xanes.element or 'an unnamed element'}: expected one of {known}"
+        raise FeatureError(msg)
+    x = xanes.energy - FOIL_ENERGIES[xanes.element]
+    return x, xanes.mu - pre_edge_line(x, xanes.mu)
+
+
+def fine_signal(x: FloatArray, signal: FloatArray) -> FloatArray:
+    """Resample a measured spectrum onto the fine grid.
+
+    Parameters
+    ----------
+    x
+        Energy above the metal foil [eV], ascending, (n,).
+    signal
+        Absorption without pre-edge [any unit], (n,).
+
+    Returns
+    -------
+    FloatArray
+        Signal on `FINE_GRID`; beyond the end of a scan that stops between 30 and 39 eV the mean of its
+        last 4 eV, as in the training spectra.
+
+    Raises
+    ------
+    FeatureError
+        If the scan starts above the foil's edge or ends before 30 eV above it.
+    """
+    if x[0] > GRID[0] or x[-1] < SHORTEST_END:
+        msg = (
+            f"the scan covers {x[0]:+.1f} to {x[-1]:+.1f} eV around the metal foil's edge, the model needs "
+            f"{GRID[0]:+.0f} to {SHORTEST_END:+.0f} eV: scan further, or check the energy axis"
+        )
+        raise FeatureError(msg)
+    tail = float(signal[x >= x[-1] - 4.0].mean())
+    return np.asarray(np.interp(FINE_GRID, x, signal, left=float(signal[0]), right=tail))
+
+
+def features_of_shifts(signal: FloatArray, shifts: FloatArray) -> FloatArray:
+    """Compute the features of one spectrum for several shifts of its axis.
+
+    Parameters
+    ----------
+    signal
+        Absorption without pre-edge on `FINE_GRID`, (..., k).
+    shifts
+        Added to the energies [eV], within +-4 eV, (s,).
+
+    Returns
+    -------
+    FloatArray
+        Features, (..., s, 72): the signal and its running integral at `GRID`.
+
+    Raises
+    ------
+    FeatureError
+        If the mean over the end of the window is not positive.
+
+    Examples
+    --------
+    >>> rows = features_of_shifts(np.clip((FINE_GRID - 10.0) / 5.0, 0.0, 1.0), np.array([0.0, 0.5]))
+    >>> rows.shape, float(rows[0, 35])
+    ((2, 72), 1.0)
+    """
+    smoothed = smooth(signal, SMOOTHING / FINE_STEP)
+    points = (GRID[None, :] - shifts[:, None] - FINE_GRID[0]) / FINE_STEP
+    values = _at(smoothed, points)
+    running = np.cumsum(smoothed, axis=-1) * FINE_STEP
+    start = _at(running, points[:, :1])
+    integrals = _at(running, points) - start
+    tail = (integrals[..., -1:] - _at(running, points[:, -1:] - TAIL / FINE_STEP) + start) / TAIL
+    if np.any(tail <= 0.0):
+        msg = (
+            f"the mean signal over {GRID[-1] - TAIL:.1f} to {GRID[-1]:.0f} eV above the foil is "
+            f"{float(tail.min()):.3g}: expected a positive absorption step"
+        )
+        raise FeatureError(msg)
+    return np.concatenate([values, integrals / INTEGRAL_SCALE], axis=-1) / tail
+
+
+def _at(curves: FloatArray, points: FloatArray) -> FloatArray:
+    """Read evenly sampled curves (..., k) at fractional indices (s, g): (..., s, g)."""
+    points = np.clip(points, 0.0, curves.shape[-1] - 1.000001)
+    lower = points.astype(int)
+    share = points - lower
+    return np.asarray(curves[..., lower] * (1.0 - share) + curves[..., lower + 1] * share)

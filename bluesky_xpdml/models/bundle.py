@@ -1,0 +1,160 @@
+"""Model bundles: a manifest, compact forests and a card, checked by hash and free of code.
+
+::
+
+    Fe-xanes-1/
+      manifest.json    what the bundle is, needs and was measured to give; SHA-256 of the other files
+      forests.npz.xz   arrays of every forest, `<forest>.<array>`: an NPZ archive, compressed by xz
+      card.md          the same for people
+"""
+
+import hashlib
+import io
+import json
+import lzma
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import BundleError
+from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.forest import Forest, expand
+from bluesky_xpdml.records import ModelReference
+
+FORMAT = 1
+"""Number of the bundle format; a reader refuses numbers that it does not know."""
+MANIFEST = "manifest.json"
+FORESTS = "forests.npz.xz"
+CARD = "card.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """One model bundle, loaded and checked."""
+
+    manifest: Mapping[str, Any]
+    """The parsed manifest."""
+    forests: Mapping[str, Forest]
+    """By target: `oxidation_state`, `coordination_number`, `bond_length`."""
+    sha256: str
+    """Hash of the manifest file."""
+
+    @property
+    def element(self) -> str:
+        """Element that the bundle answers for."""
+        return str(self.manifest["element"])
+
+    @cached_property
+    def reference(self) -> ModelReference:
+        """What a prediction says of the model that made it."""
+        return ModelReference(
+            name=self.manifest["name"], version=self.manifest["version"], sha256=self.sha256
+        )
+
+    @cached_property
+    def edge_model(self) -> EdgeModel:
+        """Curve of the measured edge position against the oxidation state."""
+        stored = self.manifest["edge_model"]
+        return EdgeModel(
+            **{key: np.asarray(stored[key], dtype=float) for key in ("valence", "edge", "sigma")}
+        )
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load a bundle and check every hash.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or altered, or the format is unknown.
+    """
+    manifest_bytes = _read(folder / MANIFEST)
+    try:
+        manifest = json.loads(manifest_bytes)
+    except ValueError as error:
+        msg = f"{folder / MANIFEST} is not JSON ({error}): fetch the bundle again"
+        raise BundleError(msg) from error
+    found = manifest.get("format")
+    if found != FORMAT:
+        msg = f"{folder.name} has format {found}, this version reads format {FORMAT}: update bluesky_xpdml"
+        raise BundleError(msg)
+    contents = {name: _checked(folder, name, expected) for name, expected in manifest["files"].items()}
+    return Bundle(
+        manifest=manifest,
+        forests=_unpack(contents[FORESTS]),
+        sha256=hashlib.sha256(manifest_bytes).hexdigest(),
+    )
+
+
+def write_bundle(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    forests: Mapping[str, Mapping[str, NDArray[np.generic]]],
+    card: str,
+) -> None:
+    """Write a bundle; the hashes of its files are added to the manifest.
+
+    Parameters
+    ----------
+    folder
+        Where to; made if it is not there.
+    manifest
+        Everything but `format` and `files`, as plain JSON values.
+    forests
+        Quantised arrays of each forest, by target.
+    card
+        Markdown for people.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {FORESTS: _pack(forests), CARD: card.encode()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    complete = {"format": FORMAT, **manifest, "files": hashes}
+    (folder / MANIFEST).write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror}): expected a bundle's file, fetch the bundle again"
+        raise BundleError(msg) from error
+
+
+def _checked(folder: Path, name: str, expected: str) -> bytes:
+    content = _read(folder / name)
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        msg = (
+            f"{folder.name}/{name} was altered: its manifest expects SHA-256 {expected[:12]}..., "
+            f"the file has {found[:12]}...; fetch the bundle again"
+        )
+        raise BundleError(msg)
+    return content
+
+
+def _pack(forests: Mapping[str, Mapping[str, NDArray[np.generic]]]) -> bytes:
+    buffer = io.BytesIO()
+    named = {f"{target}.{key}": value for target, arrays in forests.items() for key, value in arrays.items()}
+    np.savez(buffer, **named)  # type: ignore[arg-type]
+    return lzma.compress(buffer.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def _unpack(content: bytes) -> dict[str, Forest]:
+    with np.load(io.BytesIO(lzma.decompress(content)), allow_pickle=False) as archive:
+        grouped: dict[str, dict[str, NDArray[np.generic]]] = {}
+        for name in archive.files:
+            target, _, key = name.rpartition(".")
+            grouped.setdefault(target, {})[key] = archive[name]
+    return {target: expand(arrays) for target, arrays in grouped.items()}

@@ -1,0 +1,146 @@
+"""Forests of decision trees as plain arrays: small on disk, quick in memory, free of code.
+
+Nodes stand in breadth-first order, tree after tree, so that the two children of a node are neighbours: a
+row moves to `left[node] + (value > threshold)`. A leaf points to itself under an infinite threshold, and
+all trees can be walked together, level by level, with no branch.
+
+On disk a forest is three arrays: the feature of each node (-1 for a leaf), the thresholds of inner nodes
+(float16), and the quantised values of leaves. The structure follows from the order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import BundleError
+from bluesky_xpdml.records import FloatArray
+
+UNRESOLVED_SHARE = 0.6
+"""The walk drops rows that reached a leaf as soon as fewer than this share is still on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forest:
+    """An averaged ensemble of decision trees."""
+
+    feature: NDArray[np.int32]
+    """Feature that a node compares (0 for leaves), (n_nodes,)."""
+    threshold: NDArray[np.float32]
+    """A row moves right where its feature is larger; infinite for leaves, (n_nodes,)."""
+    left: NDArray[np.int32]
+    """Left child, the right one follows it; a leaf names itself, (n_nodes,)."""
+    value: NDArray[np.float32]
+    """What a leaf answers (zeros for inner nodes), (n_nodes, n_outputs)."""
+    roots: NDArray[np.int32]
+    """First node of each tree, (n_trees,)."""
+
+    def leaves(self, rows: FloatArray) -> NDArray[np.int32]:
+        """Return the leaf of each row in each tree.
+
+        Parameters
+        ----------
+        rows
+            Features, (n, n_features).
+
+        Returns
+        -------
+        NDArray
+            Node numbers, (n, n_trees).
+        """
+        table = np.ascontiguousarray(rows, dtype=np.float32)
+        width, flat = table.shape[1], table.ravel()
+        node = np.tile(self.roots, len(table))
+        offset = np.repeat(np.arange(len(table), dtype=np.int32) * width, self.roots.size)
+        result = node.copy()
+        place = np.arange(node.size)
+        while True:
+            goes_right = flat[offset + self.feature[node]] > self.threshold[node]
+            child = self.left[node] + goes_right
+            moving = child != node
+            count = np.count_nonzero(moving)
+            if count == 0:
+                result[place] = node
+                return result.reshape(len(table), self.roots.size)
+            if count < UNRESOLVED_SHARE * node.size:
+                result[place] = child
+                place, offset, child = place[moving], offset[moving], child[moving]
+            node = child
+
+    def predict(self, rows: FloatArray) -> FloatArray:
+        """Return the mean answer of all trees.
+
+        Parameters
+        ----------
+        rows
+            Features, (n, n_features).
+
+        Returns
+        -------
+        FloatArray
+            Class probabilities or regression values, (n, n_outputs).
+        """
+        return np.asarray(self.value[self.leaves(rows)].mean(axis=1, dtype=np.float64))
+
+    def quantised(self, *, levels: int) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays that are stored: `feature`, `threshold`, `value`, `scale`, `size`.
+
+        Parameters
+        ----------
+        levels
+            Number of steps between the smallest and the largest leaf value: 255 for probabilities, 65535
+            for lengths.
+        """
+        is_leaf = self.left == np.arange(self.left.size)
+        values = self.value[is_leaf]
+        low, high = float(values.min()), float(values.max())
+        step = (high - low) / levels or 1.0
+        kind = np.uint8 if levels <= 255 else np.uint16
+        return {
+            "feature": np.where(is_leaf, -1, self.feature).astype(np.int16),
+            "threshold": self.threshold[~is_leaf].astype(np.float16),
+            "value": np.round((values - low) / step).astype(kind),
+            "scale": np.array([low, step]),
+            "size": np.diff(np.append(self.roots, self.left.size)).astype(np.int32),
+        }
+
+
+def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
+    """Rebuild a forest from its stored arrays.
+
+    Raises
+    ------
+    BundleError
+        If the arrays do not fit together.
+    """
+    feature = arrays["feature"].astype(np.int32)
+    is_leaf = feature < 0
+    size = arrays["size"].astype(np.int64)
+    first = np.cumsum(size) - size
+    inner = np.flatnonzero(~is_leaf)
+    if inner.size != arrays["threshold"].size or size.sum() != feature.size:
+        msg = (
+            f"a forest of {feature.size} nodes holds {inner.size} inner nodes, but trees of {size.sum()} nodes "
+            f"and {arrays['threshold'].size} thresholds: the file is damaged, fetch the bundle again"
+        )
+        raise BundleError(msg)
+    tree = np.repeat(np.arange(size.size), size)[inner]
+    inner_before = np.cumsum(~is_leaf) - 1
+    order = inner_before[inner] - (np.cumsum(~is_leaf)[first] - (~is_leaf)[first])[tree]
+    left = np.arange(feature.size, dtype=np.int32)
+    left[inner] = first[tree] + 1 + 2 * order
+    if np.any(left[inner] + 1 >= first[tree] + size[tree]):
+        raise BundleError("a node of a forest names a child outside its tree: fetch the bundle again")
+    low, step = (float(number) for number in arrays["scale"])
+    threshold = np.full(feature.size, np.inf, dtype=np.float32)
+    threshold[inner] = arrays["threshold"].astype(np.float32)
+    value = np.zeros((feature.size, arrays["value"].shape[1]), dtype=np.float32)
+    value[is_leaf] = low + step * arrays["value"].astype(np.float32)
+    return Forest(
+        feature=np.where(is_leaf, 0, feature),
+        threshold=threshold,
+        left=left,
+        value=value,
+        roots=first.astype(np.int32),
+    )

@@ -1,0 +1,81 @@
+"""Broadening of simulated spectra to the width that measured ones have.
+
+Multiple-scattering spectra are too sharp: the core hole and the mean free path of the photoelectron widen
+features more the further they lie above the edge.
+"""
+
+import numpy as np
+
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.reduction.edge_position import smooth
+
+LEVEL_STEP = 0.5
+"""Spacing of the widths between which broadened spectra are interpolated [eV]."""
+TURN = 2.0
+"""The width turns from its low to its high value this far above the half edge [eV]."""
+TURN_WIDTH = 5.0
+"""Over this range [eV]."""
+
+
+def width(x: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Return the standard deviation of the Gaussian at each energy.
+
+    sigma(x) = low + (high - low) (1/2 + atan((x - half_edge - 2) / 5) / pi)
+
+    Parameters
+    ----------
+    x
+        Energy [eV], (m,).
+    half_edge, low, high
+        Half edge, width far below and far above it [eV], (n,).
+
+    Returns
+    -------
+    FloatArray
+        Widths [eV], (n, m).
+    """
+    turn = np.arctan((x[None, :] - half_edge[:, None] - TURN) / TURN_WIDTH) / np.pi
+    return np.asarray(low[:, None] + (high - low)[:, None] * (0.5 + turn))
+
+
+def broaden(
+    x: FloatArray, mu: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArray
+) -> FloatArray:
+    """Broaden each spectrum with a width that grows through its edge.
+
+    The result is interpolated between copies smoothed by fixed widths, 0.5 eV apart.
+
+    Parameters
+    ----------
+    x
+        Evenly spaced energy [eV], (m,).
+    mu
+        Spectra [any unit], (n, m).
+    half_edge, low, high
+        As for `width` [eV], (n,).
+
+    Returns
+    -------
+    FloatArray
+        Broadened spectra, (n, m).
+
+    Examples
+    --------
+    >>> x = np.arange(0.0, 35.0, 0.25)
+    >>> step = (x > 12.0).astype(float)[None, :]
+    >>> one = np.ones(1)
+    >>> broad = broaden(x, step, 12.0 * one, 0.5 * one, 3.0 * one)
+    >>> bool(np.all(np.diff(broad) >= 0)), round(float(broad[0, x == 16.0][0]), 2)
+    (True, 0.96)
+    """
+    sigma = width(x, half_edge, low, high) / LEVEL_STEP
+    lower = np.floor(sigma).astype(int)
+    upper_share = sigma - lower
+    result = np.zeros_like(mu)
+    for level in range(int(lower.max()) + 2):
+        share = np.where(lower == level, 1.0 - upper_share, np.where(lower == level - 1, upper_share, 0.0))
+        touched = np.flatnonzero(share.any(axis=1))
+        if touched.size:
+            smoothed = mu[touched] if level == 0 else smooth(mu[touched], level * LEVEL_STEP / (x[1] - x[0]))
+            result[touched] += share[touched] * smoothed
+    return result

@@ -1,0 +1,134 @@
+"""Simulated single-site XANES with labels, as stored in the layout of the development data.
+
+A folder holds `xanes_<Element>.npz` (`energy`, `mu`, `id`, `site`, `source`) and `sites.csv.gz` (a row a
+site: valence by BVAnalyzer, coordination number and mean bond length by CrystalNN).
+"""
+
+import csv
+import gzip
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.records import FloatArray
+
+StringArray = NDArray[np.str_]
+BoolArray = NDArray[np.bool_]
+
+SITES_TABLE = "sites.csv.gz"
+"""Name of the table of sites."""
+
+
+def spectra_file(element: str) -> str:
+    """Return the name of an element's file of spectra.
+
+    Examples
+    --------
+    >>> spectra_file("Fe")
+    'xanes_Fe.npz'
+    """
+    return f"xanes_{element}.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSpectra:
+    """K-edge spectra of single sites of one element, a row a site."""
+
+    element: str
+    energy: FloatArray
+    """Energy on the axis of the simulation [eV], (m,)."""
+    mu: FloatArray
+    """Absorption in units of the edge step, (n, m)."""
+    material: StringArray
+    """Identifier of the structure, (n,)."""
+    site: NDArray[np.int64]
+    """Index of the site in its structure, (n,)."""
+    formula: StringArray
+    """Reduced formula, (n,): splits keep a formula on one side."""
+    valence: FloatArray
+    """Formal valence, NaN where none could be assigned, (n,)."""
+    coordination_number: FloatArray
+    """Coordination number, (n,)."""
+    bond_length: FloatArray
+    """Mean nearest-neighbour distance [angstrom], (n,)."""
+    only_oxygen: BoolArray
+    """Whether every nearest neighbour is oxygen, (n,)."""
+    source: StringArray
+    """Which simulation made the spectrum, (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "SiteSpectra":
+        """Return the chosen rows, by mask or by index."""
+        return SiteSpectra(
+            element=self.element,
+            energy=self.energy,
+            mu=self.mu[rows],
+            material=self.material[rows],
+            site=self.site[rows],
+            formula=self.formula[rows],
+            valence=self.valence[rows],
+            coordination_number=self.coordination_number[rows],
+            bond_length=self.bond_length[rows],
+            only_oxygen=self.only_oxygen[rows],
+            source=self.source[rows],
+        )
+
+    def without_formulas(self, formulas: Iterable[str]) -> "SiteSpectra":
+        """Return the spectra of all other compounds."""
+        return self.select(~np.isin(self.formula, list(formulas)))
+
+
+def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
+    """Read the spectra and labels of one element.
+
+    Parameters
+    ----------
+    folder
+        Holds `xanes_<element>.npz` and `sites.csv.gz`.
+    element
+        Chemical symbol.
+
+    Raises
+    ------
+    TrainingError
+        If a file is missing, or a spectrum has no row in the table of sites.
+    """
+    spectra, table = folder / spectra_file(element), folder / SITES_TABLE
+    for path in (spectra, table):
+        if not path.is_file():
+            msg = f"{path} is missing: expected simulated spectra and their table of sites in {folder}"
+            raise TrainingError(msg)
+    labels = _read_labels(table, element)
+    with np.load(spectra, allow_pickle=False) as archive:
+        keys = list(zip(archive["id"].tolist(), archive["site"].tolist(), strict=True))
+        missing = [key for key in keys if key not in labels]
+        if missing:
+            msg = f"{len(missing)} spectra of {spectra.name} have no row in {table.name}, first {missing[0]}"
+            raise TrainingError(msg)
+        rows = [labels[key] for key in keys]
+        return SiteSpectra(
+            element=element,
+            energy=archive["energy"].astype(float),
+            mu=archive["mu"].astype(float),
+            material=archive["id"].astype(str),
+            site=archive["site"].astype(np.int64),
+            formula=np.array([row["formula"] for row in rows]),
+            valence=np.array([float(row["valence"] or "nan") for row in rows]),
+            coordination_number=np.array([float(row["cn"] or "nan") for row in rows]),
+            bond_length=np.array([float(row["d_mean"] or "nan") for row in rows]),
+            only_oxygen=np.array([row["only_O"] == "True" for row in rows]),
+            source=archive["source"].astype(str),
+        )
+
+
+def _read_labels(table: Path, element: str) -> dict[tuple[str, int], dict[str, str]]:
+    with gzip.open(table, "rt", newline="") as lines:
+        return {
+            (row["id"], int(row["site"])): row for row in csv.DictReader(lines) if row["element"] == element
+        }

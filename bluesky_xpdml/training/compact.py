@@ -1,0 +1,64 @@
+"""From fitted scikit-learn forests to the compact ones that are shipped."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.models.forest import Forest, expand
+
+CLASS_LEVELS = 255
+"""Steps of a stored class probability."""
+LENGTH_LEVELS = 65535
+"""Steps of a stored regression value."""
+
+
+def compact_forest(fitted: Any) -> Forest:
+    """Convert a fitted forest to the form that is shipped, rounded as it will be stored.
+
+    Parameters
+    ----------
+    fitted
+        A fitted `ExtraTrees*` or `RandomForest*`: classes answer with probabilities in the order of
+        `classes_`, regressions with one value.
+
+    Returns
+    -------
+    Forest
+        The same answers up to the rounding of the stored form.
+    """
+    is_classifier = hasattr(fitted, "classes_")
+    trees = [_breadth_first(estimator.tree_, normalise=is_classifier) for estimator in fitted.estimators_]
+    sizes = np.array([len(tree["feature"]) for tree in trees])
+    first = np.cumsum(sizes) - sizes
+    exact = Forest(
+        feature=np.concatenate([tree["feature"] for tree in trees]).astype(np.int32),
+        threshold=np.concatenate([tree["threshold"] for tree in trees]).astype(np.float32),
+        left=np.concatenate([tree["left"] + start for tree, start in zip(trees, first, strict=True)]).astype(
+            np.int32
+        ),
+        value=np.concatenate([tree["value"] for tree in trees]).astype(np.float32),
+        roots=first.astype(np.int32),
+    )
+    return expand(exact.quantised(levels=CLASS_LEVELS if is_classifier else LENGTH_LEVELS))
+
+
+def _breadth_first(tree: Any, *, normalise: bool) -> dict[str, NDArray[Any]]:
+    left, right = tree.children_left, tree.children_right
+    order = [0]
+    for node in order:
+        if left[node] >= 0:
+            order += [int(left[node]), int(right[node])]
+    nodes = np.array(order)
+    is_leaf = left[nodes] < 0
+    values = tree.value[nodes, 0, :]
+    if normalise:
+        values = values / values.sum(axis=1, keepdims=True)
+    new_number = np.empty(nodes.size, dtype=np.int64)
+    new_number[nodes] = np.arange(nodes.size)
+    return {
+        "feature": np.where(is_leaf, 0, tree.feature[nodes]),
+        "threshold": np.where(is_leaf, np.inf, tree.threshold[nodes]),
+        "left": np.where(is_leaf, np.arange(nodes.size), new_number[left[nodes]]),
+        "value": np.where(is_leaf[:, None], values, 0.0),
+    }

@@ -1,0 +1,177 @@
+"""How good the recipe is on measured compounds that nothing of it has seen.
+
+Each compound in turn is left out of everything that real standards enter: the edge curve, the alignment of
+the simulated classes that follows it, and the widths of intervals. Its answer is the mean over its spectra.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.predict import Witness, descriptors, edge_curve_state
+from bluesky_xpdml.simulation.library import SiteSpectra
+from bluesky_xpdml.training.edge_fit import Standard, fit_edge_models
+from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, train_bundle
+
+UNIT_INTERVALS = Intervals(state_factor=1.0, length_half_width=0.1)
+"""Intervals of one standard deviation, for runs whose intervals are calibrated afterwards."""
+COVERAGE = 0.9
+"""Share of true values that intervals are to hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSpectrum:
+    """One measured spectrum of a compound with known labels; NaN where a label is not known."""
+
+    element: str
+    compound: str
+    file: str
+    source: str
+    """Where it was measured: a folder or laboratory."""
+    valence: float
+    coordination_number: float
+    bond_length: float
+    witness: Witness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundAnswer:
+    """Truth and answers for one compound, means over its spectra."""
+
+    element: str
+    compound: str
+    n_spectra: int
+    calibrated: bool
+    """Whether any of its axes was on the foil's scale."""
+    truth: Mapping[str, float]
+    """By descriptor; NaN where not known."""
+    value: Mapping[str, float]
+    state_sigma: float
+    """Standard deviation of the oxidation state's posterior [e]."""
+    edge_curve: float
+    """Oxidation state by the edge position alone: the baseline [e]."""
+    number_low: float
+    number_high: float
+    """Interval of the coordination number."""
+
+
+def edge_standards(spectra: Sequence[MeasuredSpectrum]) -> list[Standard]:
+    """Return one standard a compound: the mean edge of its spectra on a calibrated axis.
+
+    Compounds without any calibrated axis give none.
+    """
+    return [
+        Standard(
+            element=members[0].element,
+            compound=members[0].compound,
+            valence=members[0].valence,
+            edge=float(np.mean([member.witness.edge for member in members])),
+        )
+        for members in by_compound([item for item in spectra if item.witness.calibrated])
+    ]
+
+
+def by_compound(spectra: Sequence[MeasuredSpectrum]) -> list[list[MeasuredSpectrum]]:
+    """Group spectra by element and compound, in sorted order."""
+    groups: dict[tuple[str, str], list[MeasuredSpectrum]] = {}
+    for item in spectra:
+        groups.setdefault((item.element, item.compound), []).append(item)
+    return [groups[key] for key in sorted(groups)]
+
+
+def leave_one_compound_out(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[CompoundAnswer]:
+    """Answer each compound with models that were built without it.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra with labels.
+    sites
+        Usable simulated sites, by element.
+    recipe
+        Settings of the training.
+    progress
+        Called with the number of compounds done and in all.
+    """
+    groups = by_compound(spectra)
+    answers = []
+    for done, members in enumerate(groups, start=1):
+        element, compound = members[0].element, members[0].compound
+        others = [item for item in spectra if (item.element, item.compound) != (element, compound)]
+        model = fit_edge_models(edge_standards(others), [element])[element]
+        bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
+        answers.append(_answer(members, bundle))
+        progress(done, len(groups))
+    return answers
+
+
+def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
+    """Return the score that the next one stays below with the given probability.
+
+    The (n + 1) corrected empirical quantile of split-conformal prediction; the largest score where there
+    are too few.
+
+    Parameters
+    ----------
+    scores
+        Nonconformity scores, exchangeable with the next one.
+    coverage
+        Wanted probability.
+
+    Examples
+    --------
+    >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    0.9
+    """
+    ordered = np.sort(np.asarray(scores, dtype=float))
+    rank = int(np.ceil((ordered.size + 1) * coverage - 1e-9))
+    return float(ordered[min(rank, ordered.size) - 1])
+
+
+def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
+    """Choose the widths of intervals that would have held the answers."""
+    known = [a for a in answers if np.isfinite(a.truth["bond_length"])]
+    return Intervals(
+        state_factor=round(conformal_quantile([state_score(answer) for answer in answers]), 4),
+        length_half_width=round(
+            conformal_quantile([abs(a.value["bond_length"] - a.truth["bond_length"]) for a in known]), 4
+        ),
+    )
+
+
+def state_score(answer: CompoundAnswer) -> float:
+    """Return the error of the oxidation state in standard deviations of its posterior."""
+    return abs(answer.value["oxidation_state"] - answer.truth["oxidation_state"]) / answer.state_sigma
+
+
+def _answer(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
+    predicted = [descriptors(bundle, member.witness) for member in members]
+    states = [answer["oxidation_state"] for answer in predicted]
+    numbers = [answer["coordination_number"] for answer in predicted]
+    first = members[0]
+    return CompoundAnswer(
+        element=first.element,
+        compound=first.compound,
+        n_spectra=len(members),
+        calibrated=any(member.witness.calibrated for member in members),
+        truth={
+            "oxidation_state": first.valence,
+            "coordination_number": first.coordination_number,
+            "bond_length": first.bond_length,
+        },
+        value={
+            name: float(np.mean([answer[name].value for answer in predicted]))
+            for name in ("oxidation_state", "coordination_number", "bond_length")
+        },
+        state_sigma=float(np.mean([state.high - state.value for state in states])),
+        edge_curve=float(np.mean([edge_curve_state(bundle, member.witness) for member in members])),
+        number_low=float(np.mean([number.low for number in numbers])),
+        number_high=float(np.mean([number.high for number in numbers])),
+    )
