@@ -177,7 +177,8 @@ def _polynomial(energy: FloatArray, mu: FloatArray, part: slice, degree: int) ->
         coefficients = np.linalg.solve(triangular, orthogonal.T @ mu[part])
     except np.linalg.LinAlgError:
         raise ReductionError(
-            f"the points from {low:.2f} to {high:.2f} eV lie too close together for a polynomial of degree {degree}"
+            f"the points from {low:.2f} to {high:.2f} eV lie too close together for "
+            f"a polynomial of degree {degree}"
         ) from None
     return np.asarray(powers @ coefficients)
 

@@ -77,7 +77,7 @@ def _noise(x: FloatArray, norm: FloatArray) -> Iterator[str]:
             glitches = int(np.count_nonzero(deviation > max(GLITCH, 10.0 * level)))
             if glitches:
                 # A single wild point also lifts the deviation of its two neighbours.
-                yield f"{glitches} glitches in the {name}, up to {deviation.max():.2f} edge steps"
+                yield f"glitches in the {name} at {glitches} points, up to {deviation.max():.2f} edge steps"
 
 
 def _saturation(scan: AbsorptionScan, mode: DetectionMode) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _saturation(scan: AbsorptionScan, mode: DetectionMode) -> Iterator[str]:
         DetectionMode.MU: {"mu": scan.mu},
     }[mode]
     for name, values in used.items():
-        if values is None:
+        if values is None or np.nanmin(values) == np.nanmax(values):
             continue
         at_top = np.abs(values) >= np.nanmax(np.abs(values))
         run = _longest_run(at_top)

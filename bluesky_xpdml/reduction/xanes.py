@@ -30,7 +30,7 @@ NEEDED = (-10.0, 30.0)
 """What a scan must cover around the tabulated edge [eV]."""
 LARGEST_ENERGY = 2e5
 """No absorption edge lies higher [eV]."""
-FAINT = 0.1
+FAINT = 0.05
 """A rise near the tabulated edge below this part of the scan's largest is no edge."""
 
 
