@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from bluesky_xpdml.errors import PublishError
@@ -73,7 +74,6 @@ class TiledPublisher:
         if self._closed:
             raise PublishError(f"expected an open publisher for run {uid}, found a closed one")
         try:
-            _require_answer(self.container)
             if self._is_complete(uid):
                 self.n_already_there += 1
                 return
@@ -88,13 +88,18 @@ class TiledPublisher:
         self.container.context.http_client.close()
 
     def _is_complete(self, uid: str) -> bool:
-        """Return whether the server has the whole run; what there is of a broken one is removed."""
-        from tiled.queries import Key
+        """Return whether the server has the whole run; what there is of a broken one is removed.
 
-        found = self.container.search(Key("start.uid") == uid)
-        if len(found) == 0:
+        This is also the health check: one request with a short timeout and without retries, before a writer
+        tries for more than a minute.
+        """
+        client: Any = self.container.context.http_client
+        address = f"{self.container.uri}/{uid}"
+        response = client.get(address, headers={"Accept": "application/json"}, timeout=HEALTH_TIMEOUT)
+        if response.status_code == HTTPStatus.NOT_FOUND:
             return False
-        if "stop" in found.values().first().metadata:
+        response.raise_for_status()
+        if "stop" in response.json()["data"]["attributes"]["metadata"]:
             return True
         logger.warning("run %s was written only in part; it is written anew", uid)
         self.container.delete_contents([uid], recursive=True)
@@ -170,20 +175,3 @@ def open_container(client: "Container", path: str) -> "Container":
     except (httpx.HTTPError, ClientError, OSError) as error:
         raise PublishError(f"expected to open or make {path} at {client.uri}: {error}") from error
     return node
-
-
-def _require_answer(container: Any) -> None:
-    """Ask for the server's front page with a short timeout, before a writer tries for more than a minute."""
-    import httpx
-
-    context = container.context
-    try:
-        response = context.http_client.get(str(context.api_uri), timeout=HEALTH_TIMEOUT)
-    except httpx.HTTPError as error:
-        raise PublishError(
-            f"expected the Tiled server at {context.api_uri} to answer, found {error!r}"
-        ) from error
-    if response.status_code >= 500:
-        raise PublishError(
-            f"expected the Tiled server at {context.api_uri} to answer, found {response.status_code}"
-        )
