@@ -9,13 +9,14 @@ from typing import Self
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis
+from bluesky_xpdml.documents import load_profile
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import Publisher, TiledPublisher
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CAPACITY = 100_000
+DEFAULT_CAPACITY = 50_000
 """Documents that may wait: many scans, or hours with a server that is away."""
 
 _AUTO = "auto"
@@ -42,6 +43,11 @@ class XpdmlCallback:
     capacity
         Documents that may wait; beyond it whole runs are given up and published as failed.
 
+    Raises
+    ------
+    MissingDataError
+        If there is no such profile.
+
     Examples
     --------
     >>> from bluesky_xpdml.publish import CallbackPublisher
@@ -62,6 +68,8 @@ class XpdmlCallback:
         profile: str = _AUTO,
         capacity: int = DEFAULT_CAPACITY,
     ) -> None:
+        if profile != _AUTO:
+            load_profile(profile)
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False
@@ -98,6 +106,8 @@ class XpdmlCallback:
         ------
         PublishError
             If the server does not answer within three seconds, or refuses.
+        MissingDataError
+            If there is no such profile.
         """
         publisher = TiledPublisher.from_uri(uri, api_key=api_key, path=path)
         return cls(publisher, store=BundleStore.default(), settings=settings, profile=profile)

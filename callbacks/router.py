@@ -48,7 +48,8 @@ class Router:
     @property
     def orphans(self) -> int:
         """Number of documents that belong to no run whose start was seen."""
-        return sum(self._orphans.values())
+        # Copied first, in one step: another thread may ask while the worker counts.
+        return sum(tuple(self._orphans.values()))
 
     def feed(self, name: str, doc: object) -> list[CollectedRun]:
         """Take one document and return the runs that ended by it: at most the run it stops, or the oldest.

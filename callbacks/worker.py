@@ -57,6 +57,9 @@ class Statistics:
     """Faults of the program that the border caught; the log has their tracebacks."""
 
 
+_COUNTED = ("runs", "predicted", "failed", "ignored", "given_up", "unpublished", "errors")
+
+
 class Worker:
     """Works off an inbox in a thread of its own.
 
@@ -75,7 +78,8 @@ class Worker:
         self._analysis = analysis
         self._publisher = publisher
         self._router = Router()
-        self._counts: Counter[str] = Counter()
+        # Every key is there from the start: the counts are read from another thread.
+        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
         self._thread = Thread(target=self._work, name="xpdml-worker", daemon=True)
         self._thread.start()

@@ -10,6 +10,7 @@ from bluesky_xpdml.documents import (
     detect_profile,
     is_absorption,
     load_profile,
+    sample_of,
     scan_from_run,
 )
 from bluesky_xpdml.documents.profile import look_up_text
@@ -17,7 +18,7 @@ from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish.documents import PURPOSE
-from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Prediction, Quality, Sample, Xanes
+from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 
@@ -171,11 +172,7 @@ def failed_run(run: CollectedRun, reason: str, *, profile: Profile) -> Predictio
         element=look_up_text(run.start, keys.element),
         edge=look_up_text(run.start, keys.edge),
         quality=Quality().failed(reason, *run.remarks()),
-        sample=Sample(
-            name=look_up_text(run.start, keys.sample_name),
-            uid=look_up_text(run.start, keys.sample_uid),
-            composition=look_up_text(run.start, keys.sample_composition),
-        ),
+        sample=sample_of(run.start, profile),
         raw_uids=(run.uid,),
         source=look_up_text(run.start, keys.source),
         completeness=0.0,

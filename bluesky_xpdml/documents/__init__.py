@@ -4,7 +4,13 @@ from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan
-from bluesky_xpdml.documents.xas import claims_absorption, declared_mode, is_absorption, scan_from_run
+from bluesky_xpdml.documents.xas import (
+    claims_absorption,
+    declared_mode,
+    is_absorption,
+    sample_of,
+    scan_from_run,
+)
 
 __all__ = [
     "CollectedRun",
@@ -18,5 +24,6 @@ __all__ = [
     "is_absorption",
     "load_profile",
     "profile_names",
+    "sample_of",
     "scan_from_run",
 ]

@@ -131,7 +131,7 @@ def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
         fluorescence=_sum_of(channels.stream, channels.fluorescence),
         element=element,
         edge=look_up_text(run.start, profile.start.edge),
-        sample=_sample(run, profile),
+        sample=sample_of(run.start, profile),
         raw_uids=(run.uid,),
         source=look_up_text(run.start, profile.start.source),
         completeness=completeness,
@@ -164,17 +164,32 @@ def declared_mode(start: Mapping[str, object], profile: Profile) -> DetectionMod
     return None
 
 
-def _element(run: CollectedRun, profile: Profile) -> str:
-    return look_up_text(run.start, profile.start.element)
+def sample_of(start: Mapping[str, object], profile: Profile) -> Sample:
+    """Return what a start document says of the sample.
 
+    Parameters
+    ----------
+    start
+        The start document.
+    profile
+        Which key means what.
 
-def _sample(run: CollectedRun, profile: Profile) -> Sample:
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> sample_of({"sample_name": "LFP-3"}, load_profile("generic")).name
+    'LFP-3'
+    """
     keys = profile.start
     return Sample(
-        name=look_up_text(run.start, keys.sample_name),
-        uid=look_up_text(run.start, keys.sample_uid),
-        composition=look_up_text(run.start, keys.sample_composition),
+        name=look_up_text(start, keys.sample_name),
+        uid=look_up_text(start, keys.sample_uid),
+        composition=look_up_text(start, keys.sample_composition),
     )
+
+
+def _element(run: CollectedRun, profile: Profile) -> str:
+    return look_up_text(run.start, profile.start.element)
 
 
 def _channels(run: CollectedRun, profile: Profile, element: str) -> _Channels:

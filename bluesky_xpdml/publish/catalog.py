@@ -21,7 +21,8 @@ def find_predictions(container: "Container", raw_uid: str) -> list[Any]:
     """
     from tiled.queries import Key
 
-    return list(container.search(Key("start.raw_uid") == raw_uid).values())
+    found = container.search(Key("start.raw_uid") == raw_uid).values()
+    return sorted(found, key=lambda run: run.metadata["start"]["time"])
 
 
 def find_by_descriptor(container: "Container", name: str, *, low: float, high: float) -> list[Any]:

@@ -95,7 +95,8 @@ class TiledPublisher:
         """
         client: Any = self.container.context.http_client
         address = f"{self.container.uri}/{uid}"
-        response = client.get(address, headers={"Accept": "application/json"}, timeout=HEALTH_TIMEOUT)
+        headers = {"Accept": "application/json"}
+        response = client.send(client.build_request("GET", address, headers=headers, timeout=HEALTH_TIMEOUT))
         if response.status_code == HTTPStatus.NOT_FOUND:
             return False
         response.raise_for_status()

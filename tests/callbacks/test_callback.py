@@ -9,7 +9,7 @@ from bluesky.plans import count, scan
 from ophyd.sim import det, motor
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XanesSettings, XpdmlCallback
-from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.errors import MissingDataError, PublishError
 
 
 def send(callback, documents):
@@ -217,6 +217,11 @@ def test_settings_reach_the_derived_run(derived, store, iron_scan):
     assert analysis["settings"]["reduction"]["energy_offset"] == 0.25
     assert analysis["settings"]["reduction"]["degree"] == 0
     assert analysis["profile"] == "generic"
+
+
+def test_an_unknown_profile_is_refused_at_once(derived, store):
+    with pytest.raises(MissingDataError, match="generic"):
+        XpdmlCallback(CallbackPublisher(derived), store=store, profile="nowhere")
 
 
 class Blocked:
