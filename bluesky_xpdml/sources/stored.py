@@ -1,39 +1,43 @@
 """Runs stored in Tiled, told again as the documents they were made of."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from bluesky_xpdml.errors import DocumentError, MissingDataError
+from bluesky_xpdml.publish.tiled import connect
 
 
-def connect(uri: str, *, api_key: str | None = None, path: str = "") -> Any:
-    """Return the Tiled container that holds the runs.
+@contextmanager
+def open_runs(uri: str, *, api_key: str | None = None, path: str = "") -> Iterator[Any]:
+    """Connect to the Tiled container that holds the runs, for the length of a `with` block.
 
     Parameters
     ----------
     uri
-        Of the server.
+        Address of the server, such as `http://localhost:8000`.
     api_key
-        Of the server; read from its usual environment variable if None.
+        Key; None where the server or the address needs none.
     path
-        Of the container on the server, `raw` or `raw/2026`; the root if empty.
+        Container of the runs, `raw` or `raw/2026`; the root if empty.
+
+    Yields
+    ------
+    container
+        Whose keys are uids of runs.
 
     Raises
     ------
+    PublishError
+        If the server does not answer or refuses.
     MissingDataError
-        If the server does not answer or has no such container.
+        If it has no such container.
     """
-    import httpx
-    from tiled.client import from_uri
-    from tiled.client.utils import ClientError
-
+    root: Any = connect(uri, api_key=api_key)
     try:
-        node = from_uri(uri, api_key=api_key)
-        return node["/".join(part for part in path.split("/") if part)] if path.strip("/") else node
-    except KeyError as error:
-        raise MissingDataError(f"{uri} holds no container {path!r}") from error
-    except (httpx.HTTPError, ClientError, OSError, ValueError) as error:
-        raise MissingDataError(f"{uri} cannot be read: {error}") from error
+        yield _container(root, path)
+    finally:
+        root.context.http_client.close()
 
 
 def stored_documents(runs: Any, uids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,7 +46,7 @@ def stored_documents(runs: Any, uids: Sequence[str]) -> Iterator[tuple[str, dict
     Parameters
     ----------
     runs
-        Tiled container whose keys are uids of runs, as `connect` returns it.
+        Tiled container whose keys are uids of runs, as `open_runs` gives it.
     uids
         Start uids, in the order in which they are to be told.
 
@@ -59,6 +63,14 @@ def stored_documents(runs: Any, uids: Sequence[str]) -> Iterator[tuple[str, dict
     """
     for uid in uids:
         yield from _run_documents(_find(runs, uid), uid)
+
+
+def _container(root: Any, path: str) -> Any:
+    parts = [part for part in path.split("/") if part]
+    try:
+        return root["/".join(parts)] if parts else root
+    except KeyError as error:
+        raise MissingDataError(f"expected a container {path!r}, found none; check the path") from error
 
 
 def _find(runs: Any, uid: str) -> Any:

@@ -1,0 +1,234 @@
+"""Data files read into absorption scans."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, XpdmlError
+from bluesky_xpdml.sources.files import HC, read_scan
+
+ENERGY = np.arange(7050.0, 7250.0, 2.0)
+MU = 0.5 + np.arctan((ENERGY - 7124.0) / 2.0) / np.pi
+I0 = 1e5 + ENERGY
+CHANNELS = {
+    "energy": ENERGY,
+    "i0": I0,
+    "itrans": I0 * np.exp(-MU),
+    "irefer": I0 * np.exp(-2.0 * MU),
+    "mutrans": MU,
+}
+
+XDI_HEADER = """# XDI/1.0 GSE/1.0
+# Column.1: energy eV
+# Column.2: i0
+# Column.3: itrans
+# Element.symbol: Fe
+# Element.edge: K
+# Facility.name: APS
+# Facility.xray_source: undulator
+# Beamline.name: 13ID
+# Mono.name: Si 111
+# Mono.d_spacing: 3.13553
+# Sample.name: hematite
+# Sample.formula: Fe2O3
+# Scan.start_time: 2001-06-26T22:27:31
+# ///
+# a comment
+#----
+# energy i0 itrans
+"""
+
+
+def rows(*names):
+    return "\n".join(
+        " ".join(f"{value:.9g}" for value in row) for row in zip(*(CHANNELS[n] for n in names), strict=True)
+    )
+
+
+VALID = XDI_HEADER + rows("energy", "i0", "itrans") + "\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="scan.dat"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_xdi_says_everything(write):
+    scan = read_scan(write(VALID, "scan.xdi"))
+    assert (scan.element, scan.edge, scan.source) == ("Fe", "K", "scan.xdi")
+    assert (scan.sample.name, scan.sample.composition) == ("hematite", "Fe2O3")
+    assert scan.quality.reasons == ()
+    assert scan.energy == pytest.approx(ENERGY)
+    assert np.log(scan.i0 / scan.it) == pytest.approx(MU, abs=1e-6)
+    assert scan.ir is None
+    assert scan.mu is None
+
+
+def test_counts_and_mu_of_one_file_are_both_kept(write):
+    scan = read_scan(write("# energy i0 itrans mutrans\n" + rows("energy", "i0", "itrans", "mutrans")))
+    assert scan.it is not None
+    assert scan.mu is not None
+
+
+def test_angles_become_energies(write):
+    angle = np.rad2deg(np.arcsin(HC / (2.0 * 3.13553 * ENERGY)))
+    table = "\n".join(f"{a:.9f} {m:.6f}" for a, m in zip(angle, MU, strict=True))
+    header = "# XDI/1.0 a\n# Column.1: angle degrees\n# Column.2: mutrans\n{}# ///\n# c\n#---\n"
+    given = read_scan(write(header.format("# Mono.d_spacing: 3.13553\n") + table, "given.xdi"))
+    assert given.energy == pytest.approx(ENERGY, abs=1e-3)
+    named = read_scan(write(header.format("# Mono.name: Si(111)\n") + table, "named.xdi"))
+    assert named.energy == pytest.approx(ENERGY, abs=0.2)
+    assert any("angle given without mono.d_spacing" in reason for reason in named.quality.reasons)
+    with pytest.raises(MissingDataError, match=r"expected Mono\.d_spacing beside an axis of angles"):
+        read_scan(write(header.format("") + table, "silent.xdi"))
+
+
+def test_two_columns_without_names_are_energy_and_mu_and_that_is_said(write):
+    scan = read_scan(write(rows("energy", "mutrans")))
+    assert scan.mu == pytest.approx(MU, abs=1e-6)
+    assert scan.quality.reasons == ("the columns have no names; taken as energy and mu",)
+    assert scan.element == ""
+
+
+def test_more_columns_without_names_are_refused_with_what_to_pass(write):
+    path = write(rows("energy", "i0", "itrans"))
+    with pytest.raises(
+        MissingDataError, match=r"scan\.dat: the 3 columns have no names.*--columns energy,i0,it"
+    ):
+        read_scan(path)
+    scan = read_scan(path, columns=["energy", "i0", "it"])
+    assert np.log(scan.i0 / scan.it) == pytest.approx(MU, abs=1e-6)
+
+
+def test_the_callers_columns_win(write):
+    path = write("# energy i0 itrans mutrans\n" + rows("energy", "itrans", "i0", "mutrans"))
+    scan = read_scan(path, columns=["energy", "it", "i0", "-"])
+    assert np.log(scan.i0 / scan.it) == pytest.approx(MU, abs=1e-6)
+    assert scan.mu is None
+
+
+def test_the_callers_element_wins_and_a_contradiction_is_said(write):
+    path = write(VALID, "scan.xdi")
+    scan = read_scan(path, element="Co", edge="K")
+    assert scan.element == "Co"
+    assert "element Co was given; the file says Fe" in scan.quality.reasons
+    with pytest.raises(DocumentError, match="expected the name of an element, found 'Xx'"):
+        read_scan(path, element="Xx")
+
+
+def keV(label, factor=1e-3):  # noqa: N802
+    return f"# {label} mu\n" + "\n".join(f"{e * factor:.6f} {m:.6f}" for e, m in zip(ENERGY, MU, strict=True))
+
+
+def test_units_are_stated_given_or_asked_for(write):
+    assert read_scan(write(keV("energy_keV"))).energy == pytest.approx(ENERGY)
+    assert read_scan(write(keV("energy")), energy_unit="keV").energy == pytest.approx(ENERGY)
+    with pytest.raises(
+        FileFormatError, match=r"energies run from 7.05 to 7.248 without a unit.*--energy-unit keV"
+    ):
+        read_scan(write(keV("energy")))
+    with pytest.raises(FileFormatError, match="labelled eV: the unit is unclear"):
+        read_scan(write(keV("energy_eV")))
+    with pytest.raises(FileFormatError, match="labelled keV: the unit is unclear"):
+        read_scan(write(keV("energy_keV", 1.0)))
+    with pytest.raises(DocumentError, match="keV"):
+        read_scan(write(keV("energy")), energy_unit="nm")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("# x y\n" + rows("energy", "i0", "itrans"), MissingDataError, "3 columns have no names"),
+        ("# energy i0 foo\n" + rows("energy", "i0", "itrans"), MissingDataError, "found i0"),
+        ("# energy mu\n7000 1\n7001 2\n", DocumentError, "at least 10 points"),
+    ],
+)
+def test_what_is_no_scan_is_refused(write, text, error, message):
+    with pytest.raises(error, match=message):
+        read_scan(write(text))
+
+
+def test_an_xdi_file_without_its_first_line_is_refused(write):
+    with pytest.raises(FileFormatError, match=r"scan\.xdi: line 1: expected '# XDI/1\.0"):
+        read_scan(write(VALID.split("\n", 1)[1], "scan.xdi"))
+
+
+PIECES = st.sampled_from(
+    [*"0123456789.-+eE#%:/ \t\n,;_", "nan", "inf", "1e999", "é", "\ufeff", "\r", "\x1c", "-0", "Column.1:"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 30), PIECES), min_size=1, max_size=12
+    ),
+    name=st.sampled_from(["scan.xdi", "scan.dat"]),
+)
+def test_a_mutated_file_is_read_or_refused(tmp_path_factory, edits, name):
+    text = VALID
+    for position, length, piece in edits:
+        text = text[:position] + piece + text[position + length :]
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_text(text, encoding="utf-8", newline="")
+    try:
+        scan = read_scan(path)
+    except XpdmlError:
+        return
+    assert np.all(np.diff(scan.energy) > 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=300), name=st.sampled_from(["scan.xdi", "scan.dat"]))
+def test_anything_is_read_or_refused(tmp_path_factory, content, name):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    with pytest.raises(XpdmlError):
+        read_scan(path)
+
+
+ROLES = {
+    "energy": "energy",
+    "i0": "i0",
+    "itrans": "it",
+    "it": "it",
+    "irefer": "ir",
+    "ir": "ir",
+    "ifluor": "fluorescence",
+    "iff": "fluorescence",
+    "mu": "mu",
+    "mutrans": "mu",
+}
+
+
+def test_the_columns_of_measured_files_are_found(shared_data):
+    folder = shared_data / "experiment" / "xanes"
+    with (folder / "labels.csv").open(encoding="utf-8") as file:
+        labels = list(csv.DictReader(file))
+    wrong, checked = {}, 0
+    for row in labels:
+        scan = read_scan(folder / row["file"])
+        if row["columns"].startswith("see"):
+            assert scan.fluorescence is not None
+            continue
+        names = row["columns"].split(" (")[0].split()
+        table = np.loadtxt(folder / row["file"], comments="#", skiprows=18 if "APS10BM" in row["file"] else 0)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        checked += 1
+        for index, name in enumerate(names):
+            if name not in ROLES:
+                continue
+            found = getattr(scan, ROLES[name])
+            if found is None or not np.isclose(np.nanmean(found), table[:, index].mean(), rtol=5e-3):
+                wrong[row["file"]] = name
+    print(f"columns of {checked} of {len(labels)} labelled files compared, wrong: {wrong}")  # noqa: T201
+    assert not wrong
+    assert checked == 191

@@ -1,0 +1,88 @@
+"""Scans told as Bluesky runs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from event_model import DocumentNames, DocumentRouter, schema_validators
+
+from bluesky_xpdml.documents.collector import RunCollector
+from bluesky_xpdml.documents.profile import load_profile
+from bluesky_xpdml.documents.xas import is_absorption, scan_from_run
+from bluesky_xpdml.records import AbsorptionScan, Quality, Sample
+from bluesky_xpdml.sources.files import read_scan
+from bluesky_xpdml.sources.replay import scan_documents
+
+ENERGY = np.linspace(7000.0, 7200.0, 40)
+
+
+def scan(**changes):
+    base = AbsorptionScan(
+        energy=ENERGY,
+        i0=np.full(40, 2.0),
+        it=np.linspace(1.0, 2.0, 40),
+        ir=np.linspace(3.0, 2.0, 40),
+        fluorescence=np.linspace(0.0, 1.0, 40),
+        element="Fe",
+        edge="K",
+        sample=Sample(name="LFP-3", composition="LiFePO4"),
+        source="lfp.xdi",
+    )
+    return replace(base, **changes)
+
+
+def test_documents_are_valid_and_in_order():
+    documents = list(scan_documents(scan()))
+    assert [name for name, _ in documents] == ["start", "descriptor", "event_page", "stop"]
+    for name, document in documents:
+        schema_validators[DocumentNames[name]].validate(document)
+    router = DocumentRouter()
+    for name, document in documents:
+        router(name, document)
+
+
+def test_the_start_document_says_what_the_file_said():
+    start = dict(scan_documents(scan()))["start"]
+    assert (start["element"], start["edge"], start["sample_name"], start["source"]) == (
+        "Fe",
+        "K",
+        "LFP-3",
+        "lfp.xdi",
+    )
+    assert start["num_points"] == 40
+    silent = dict(scan_documents(scan(element="", sample=Sample())))["start"]
+    assert "element" not in silent
+    assert "sample_name" not in silent
+
+
+def test_uids_follow_from_the_content():
+    first, second = list(scan_documents(scan(), when=1.0)), list(scan_documents(scan(), when=1.0))
+    assert first == second
+    later = list(scan_documents(scan(), when=2.0))
+    assert later[0][1]["uid"] == first[0][1]["uid"]
+    others = [scan(element="Co"), scan(it=np.linspace(1.0, 2.1, 40)), scan(quality=Quality().note("torn"))]
+    uids = {dict(scan_documents(other))["start"]["uid"] for other in [scan(), *others]}
+    assert len(uids) == 4
+
+
+def test_the_scan_comes_back_through_the_documents():
+    (_, start), *rest = scan_documents(scan())
+    collector = RunCollector(start)
+    for name, document in rest:
+        collector.feed(name, document)
+    run = collector.finish()
+    profile = load_profile("generic")
+    assert is_absorption(run, profile)
+    back = scan_from_run(run, profile)
+    for channel in ("energy", "i0", "it", "ir", "fluorescence"):
+        assert np.array_equal(getattr(back, channel), getattr(scan(), channel)), channel
+    assert (back.element, back.edge, back.sample) == ("Fe", "K", scan().sample)
+    assert back.completeness == 1.0
+
+
+@pytest.mark.parametrize("file", ["xasdatalibrary/Ni/NiS_rt_01.xdi", "xraylarch/NSLS6BM_2019.dat"])
+def test_a_measured_file_comes_back_bit_by_bit(shared_data, file):
+    original = read_scan(shared_data / "experiment" / "xanes" / file)
+    page = dict(scan_documents(original))["event_page"]
+    assert np.array_equal(page["data"]["energy"], original.energy)
+    assert np.array_equal(page["data"]["i0"], original.i0)

@@ -1,0 +1,85 @@
+"""Runs stored in a real Tiled server, told again as documents."""
+
+import numpy as np
+import pytest
+from event_model import DocumentNames, schema_validators
+
+from bluesky_xpdml.errors import DocumentError, MissingDataError, PublishError
+from bluesky_xpdml.records import AbsorptionScan
+from bluesky_xpdml.sources.replay import scan_documents
+from bluesky_xpdml.sources.stored import open_runs, stored_documents
+
+SCANS = [
+    AbsorptionScan(
+        energy=np.linspace(7000.0, 7200.0, 40), mu=np.linspace(0.0, high, 40), element="Fe", edge="K"
+    )
+    for high in (1.0 / 3.0, np.pi)
+]
+
+
+@pytest.fixture(scope="module")
+def stored(tiled_server):
+    """Return the documents of two runs that were written to a container, and that container."""
+    from bluesky_tiled_plugins import TiledWriter
+    from tiled.structures.core import Spec
+
+    runs = [list(scan_documents(scan, when=1.5)) for scan in SCANS]
+    with open_runs(tiled_server.uri) as root:
+        parent = root.create_container("stored_runs", specs=[Spec("CatalogOfBlueskyRuns", version="3.0")])
+        writer = TiledWriter(parent, max_array_size=0)
+        for run in runs:
+            for name, document in run:
+                writer(name, document)
+    with open_runs(tiled_server.uri, path="stored_runs") as container:
+        yield runs, container
+
+
+def test_stored_runs_come_back_in_the_order_asked_for(stored):
+    runs, container = stored
+    uids = [run[0][1]["uid"] for run in reversed(runs)]
+    documents = list(stored_documents(container, uids))
+    assert [document["uid"] for name, document in documents if name == "start"] == uids
+    assert [name for name, _ in documents] == 2 * ["start", "descriptor", "event_page", "stop"]
+    for name, document in documents:
+        schema_validators[DocumentNames[name]].validate(document)
+
+
+def test_stored_numbers_come_back_bit_by_bit(stored):
+    runs, container = stored
+    for run in runs:
+        original = dict(run)
+        back = dict(stored_documents(container, [original["start"]["uid"]]))
+        assert back["start"] == original["start"]
+        assert back["stop"] == original["stop"]
+        assert back["descriptor"]["data_keys"] == original["descriptor"]["data_keys"]
+        assert back["event_page"]["data"] == original["event_page"]["data"]
+        assert back["event_page"]["seq_num"] == original["event_page"]["seq_num"]
+
+
+def test_a_run_that_is_not_there_is_refused(stored):
+    with pytest.raises(MissingDataError, match="no run nowhere in the container"):
+        list(stored_documents(stored[1], ["nowhere"]))
+
+
+def test_what_is_no_run_is_refused(tiled_server, stored):
+    with (
+        open_runs(tiled_server.uri) as root,
+        pytest.raises(DocumentError, match="stored_runs is no Bluesky run"),
+    ):
+        list(stored_documents(root, ["stored_runs"]))
+
+
+def test_a_container_that_is_not_there_is_refused(tiled_server):
+    with (
+        pytest.raises(MissingDataError, match="expected a container 'no/such'"),
+        open_runs(tiled_server.uri, path="no/such"),
+    ):
+        pass
+
+
+def test_a_server_that_is_away_is_refused_at_once():
+    with (
+        pytest.raises(PublishError, match="expected a Tiled server at"),
+        open_runs("http://127.0.0.1:9", path="raw"),
+    ):
+        pass
