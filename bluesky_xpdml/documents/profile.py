@@ -24,6 +24,8 @@ class StartKeys:
     technique: tuple[str, ...]
     source: tuple[str, ...]
     mode: tuple[str, ...]
+    remarks: tuple[str, ...]
+    """Remarks on the data that were made before, a list of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,7 +135,7 @@ def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
         raw_uids=(run.uid,),
         source=look_up_text(run.start, profile.start.source),
         completeness=completeness,
-        quality=quality.note(*unit_remarks, *channels.remarks, *run.remarks()),
+        quality=quality.note(*_said_before(run, profile), *unit_remarks, *channels.remarks, *run.remarks()),
     )
 
 
@@ -303,6 +303,13 @@ def _covered_range(run: CollectedRun, energy: FloatArray) -> dict[str, float]:
     if covered >= 0.98:
         return {}
     return {f"{float(known.min()):g} to {float(known.max()):g} of {low:g} to {high:g} was scanned": covered}
+
+
+def _said_before(run: CollectedRun, profile: Profile) -> tuple[str, ...]:
+    remarks = look_up(run.start, profile.start.remarks)
+    return (
+        tuple(text for text in remarks if isinstance(text, str)) if isinstance(remarks, list | tuple) else ()
+    )
 
 
 def _exit_remarks(run: CollectedRun) -> tuple[str, ...]:

@@ -144,6 +144,13 @@ def test_a_plan_that_does_not_say_its_size_is_noted():
     assert found.quality.reasons == ("the run does not say how many points it planned",)
 
 
+def test_remarks_of_the_start_document_are_kept():
+    run = made_run(
+        {"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"remarks": ["odd", 7]}
+    )
+    assert scan_from_run(run, GENERIC).quality.reasons == ("odd",)
+
+
 @pytest.mark.parametrize("status", ["fail", "abort"])
 def test_a_run_that_failed_is_suspect(status):
     columns = {"energy": ENERGY, "i0": ONES, "it": ONES}
