@@ -217,15 +217,15 @@ def _streams(run: CollectedRun, profile: Profile) -> Iterator[Stream]:
 
 
 def _energy_key(run: CollectedRun, stream: Stream, keys: list[str], profile: Profile) -> str:
-    """Return the key of the axis: named like an energy, or moved by the plan and in a unit of energy."""
+    """Return the key of the axis; that the plan moved it weighs most, then its unit, then its name."""
     named = matching(profile.absorption.energy, keys, "")
     in_energy = [key for key in keys if stream.unit(key).lower() in _ENERGY_UNITS]
-    moved = _moved(run.start)
-    for candidates in (
-        [key for key in named if key in in_energy],
-        [key for key in in_energy if any(key == motor or key.startswith(f"{motor}_") for motor in moved)],
-        named,
-    ):
+    motors = _moved(run.start)
+    moved = [key for key in keys if any(key == motor or key.startswith(f"{motor}_") for motor in motors)]
+    moved_energy = [key for key in moved if key in in_energy]
+    named_moved_energy = [key for key in moved_energy if matching(profile.absorption.energy, [key], "")]
+    named_energy = [key for key in named if key in in_energy]
+    for candidates in (named_moved_energy, moved_energy, named_energy, named):
         if candidates:
             return candidates[0]
     return ""

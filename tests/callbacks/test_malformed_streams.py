@@ -177,6 +177,13 @@ def test_nothing_is_raised_and_every_run_is_accounted_for(short_scan, store, cha
     check(*published(store, changed(short_scan, changes)))
 
 
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(changes=CHANGES)
+def test_ten_thousand_spoiled_streams(short_scan, store, changes):
+    check(*published(store, changed(short_scan, changes)))
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     documents=st.lists(

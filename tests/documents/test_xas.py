@@ -97,6 +97,13 @@ def test_a_moved_motor_in_kev_is_the_axis_whatever_its_name():
     np.testing.assert_allclose(found.energy, ENERGY)
 
 
+def test_the_energy_that_the_plan_moved_is_the_axis():
+    columns = {"energy": 12000 * ONES, "mono_energy": ENERGY, "mono_offset": ONES, "i0": ONES, "it": ONES}
+    units = {"energy": "eV", "mono_energy": "eV", "mono_offset": "eV"}
+    found = scan_from_run(made_run(columns, units=units, start={"motors": ["mono"]}), GENERIC)
+    np.testing.assert_array_equal(found.energy, ENERGY)
+
+
 def test_ambiguous_channels_are_named():
     columns = {"energy": ENERGY, "a_i0": ONES, "bb_i0": 2 * ONES, "it": ONES}
     found = scan_from_run(made_run(columns, units={"energy": "eV"}), GENERIC)
