@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,18 +18,28 @@ def code_of(page: Path) -> str:
     return "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
 
 
-def test_first_tutorial_leads_to_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, Any] = {}
-    page = DOCS / "tutorials" / "from-run-engine-to-prediction.md"
-    exec(compile(code_of(page), str(page), "exec"), names)
-    assert names["start"]["raw_uid"] == names["raw_uid"]
-    assert names["start"]["quality"]["verdict"] in {"good", "suspect"}, names["start"]["quality"]
-    answers = names["start"]["descriptors"]
+REPORT = """
+import json
+print(json.dumps({"raw_uid": raw_uid, "start": start, "energy": [float(energy[0]), float(energy[-1])]}))
+"""
+
+
+def test_first_tutorial_leads_to_a_prediction() -> None:
+    # In a process of its own: one process can hold the key of one embedded Tiled server only.
+    code = code_of(DOCS / "tutorials" / "from-run-engine-to-prediction.md") + REPORT
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    names = json.loads(done.stdout.splitlines()[-1])
+    start, answers = names["start"], names["start"]["descriptors"]
+    assert "LaFeO3 Fe" in done.stdout
+    assert start["raw_uid"] == names["raw_uid"]
+    assert start["quality"]["verdict"] in {"good", "suspect"}, start["quality"]
     assert 2.5 < answers["oxidation_state"]["value"] < 3.5
     assert answers["bond_length"]["low"] < answers["bond_length"]["high"]
     assert names["energy"][0] < 7000.0
-    assert names["energy"][-1] > 7400.0
-    assert "LaFeO3 Fe" in capsys.readouterr().out
+    assert names["energy"][1] > 7400.0
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*/*.md")), ids=lambda page: page.stem)
