@@ -139,7 +139,9 @@ def _first_inflection(x: FloatArray, mu: FloatArray) -> float:
 def _require_metal(x: FloatArray, mu: FloatArray, inflection: float, element: str) -> None:
     """Refuse a reference that is not the metal: no step, too far away, or with an oxide's white line."""
     x = x - inflection
-    before, after = x < -12.0, (x > 20.0) & (x < 60.0)
+    before, after, top = x < -12.0, (x > 20.0) & (x < 60.0), (x > 0.0) & (x < 35.0)
+    if not (after.any() and top.any()):
+        raise ReductionError("the reference channel has no points within 35 eV above the foil's edge")
     if np.count_nonzero(before) < 3:
         before = np.arange(x.size) < 3
     slope = np.polyfit(x[before], mu[before], 1) if np.ptp(x[before]) > 20.0 else (0.0, mu[before].mean())
@@ -153,7 +155,7 @@ def _require_metal(x: FloatArray, mu: FloatArray, inflection: float, element: st
             f"than {LARGEST_OFFSET:.0f} eV: it is no {element} metal, or the axis is far off; "
             "state --energy-offset"
         )
-    white_line = float(above[(x > 0.0) & (x < 35.0)].max() / step)
+    white_line = float(above[top].max() / step)
     if white_line > LARGEST_WHITE_LINE:
         raise ReductionError(
             f"the reference channel has a white line of {white_line:.2f} edge steps, a {element} metal has "

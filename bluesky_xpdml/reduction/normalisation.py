@@ -87,7 +87,8 @@ def normalise(
     above = _polynomial(energy, mu - line, _slice(energy, e0, post_edge, degree, "post-edge"), degree)
     index = _near(energy, e0)
     edge_step = float(above[index])
-    if not edge_step > 0.0:
+    # Below the rounding of mu there is no step, only what is left of its digits.
+    if not edge_step > 1e-12 * np.abs(mu).max():
         raise ReductionError(
             f"the edge step at {e0:.2f} eV is {edge_step:.3g}, expected a rise: the absorption falls where "
             "the edge should be; check that I0 and It are not exchanged, the element, and the fit ranges"
@@ -186,8 +187,8 @@ def _polynomial(energy: FloatArray, mu: FloatArray, part: slice, degree: int) ->
 def _prominent_maximum(derivative: FloatArray, allowed: np.ndarray) -> int:
     """Return the largest allowed derivative whose neighbours are large as well."""
     high = derivative > PROMINENT * np.ptp(derivative) + derivative.min()
-    supported = allowed.copy()
-    supported[1:-1] &= high[:-2] & high[2:]
+    supported = np.zeros_like(allowed)
+    supported[1:-1] = allowed[1:-1] & high[:-2] & high[2:]
     candidates = np.flatnonzero(supported if supported.any() else allowed)
     return int(candidates[np.argmax(derivative[candidates])])
 

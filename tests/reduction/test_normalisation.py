@@ -125,6 +125,19 @@ def test_a_single_spike_is_not_the_edge():
     assert find_e0(energy, mu) == pytest.approx(7112.0, abs=1.0)
 
 
+def test_an_edge_that_is_one_point_wide_is_found():
+    energy = np.arange(6800.0, 7600.0, 2.35)
+    mu = 0.5 + np.arctan((energy - 7112.0) / 0.3) / np.pi - 0.002 * (energy - 7000.0)
+    assert find_e0(energy, mu) == pytest.approx(7112.0, abs=2.4)
+
+
+def test_a_flat_scan_has_no_edge():
+    energy = np.arange(6960.0, 7400.0, 1.0)
+    for mu in (np.zeros(energy.size), np.full(energy.size, -6.8e-289)):
+        with pytest.raises(ReductionError, match="expected a rise"):
+            normalise(energy, mu, e0=7112.0, pre_edge=(-140, -40), post_edge=(100, 280), degree=1)
+
+
 def test_e0_stays_within_the_window():
     energy, mu = _step()
     mu += 3.0 * (0.5 + np.arctan((energy - 7300.0) / 2.0) / np.pi)
