@@ -1,10 +1,15 @@
 """Configuration of the documentation."""
 
+import inspect
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
+import typer
 from sphinx.application import Sphinx
+
+from bluesky_xpdml.cli.app import app
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "bluesky_xpdml"
@@ -55,13 +60,43 @@ def write_reference(_app: Sphinx) -> None:
         lines = [title, "=" * len(title), "", f".. automodule:: bluesky_xpdml.{room}", "   :no-members:", ""]
         for name in names:
             lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
-        page = folder / f"{room}.rst"
-        text = "\n".join(lines)
-        if not page.exists() or page.read_text(encoding="utf-8") != text:
-            page.write_text(text, encoding="utf-8")
+        _write(folder / f"{room}.rst", lines)
 
 
-def setup(app: Sphinx) -> None:
+def write_command_line(_app: Sphinx) -> None:
+    """Write what `--help` of each command says."""
+    group = typer.main.get_command(app)
+    lines = ["Command line", "============", "", "``xpdml COMMAND --help`` says the same.", ""]
+    for name, command in _commands(group, "xpdml"):
+        lines += [name, "-" * len(name), ""]
+        lines += [f"{inspect.cleandoc(text)}\n" for text in (command.help, command.epilog) if text]
+        lines += ["", "::", ""]
+        usage = command.get_usage(typer.Context(command, info_name=name))
+        lines += [f"    {line}" for line in usage.splitlines()] + [""]
+        for parameter in command.params:
+            names = (
+                ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
+            )
+            lines += [f"``{names}``", f"   {parameter.help or '...'}", ""]
+    _write(HERE / "_generated" / "command-line.rst", lines)
+
+
+def _commands(command: Any, name: str) -> list[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        return [(name, command)]
+    return [found for part, child in below.items() for found in _commands(child, f"{name} {part}")]
+
+
+def _write(page: Path, lines: list[str]) -> None:
+    """Leave a page that has not changed as it is, so that it is not built again."""
+    text = "\n".join(lines)
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+
+
+def setup(application: Sphinx) -> None:
     """Write the reference before anything is read."""
     sys.dont_write_bytecode = True
-    app.connect("builder-inited", write_reference)
+    application.connect("builder-inited", write_reference)
+    application.connect("builder-inited", write_command_line)
