@@ -53,6 +53,15 @@ class SimulatedSample:
     """Absorption at the resolution of the beamline [edge steps], (n,)."""
 
     @property
+    def truth(self) -> dict[str, float]:
+        """What a prediction is compared with, by descriptor."""
+        return {
+            "oxidation_state": self.oxidation_state,
+            "coordination_number": self.coordination_number,
+            "bond_length": self.bond_length,
+        }
+
+    @property
     def edge_energy(self) -> float:
         """Edge of the element's metal foil [eV]: where a scan is centred."""
         return FOIL_ENERGIES[self.element]

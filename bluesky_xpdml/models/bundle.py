@@ -121,7 +121,22 @@ def write_bundle(
         (folder / name).write_bytes(content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     complete = {"format": FORMAT, **manifest, "files": hashes}
-    (folder / MANIFEST).write_text(json.dumps(complete, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    (folder / MANIFEST).write_bytes(_encoded(complete))
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the hash that a manifest has once it is written.
+
+    Parameters
+    ----------
+    manifest
+        Plain JSON values.
+    """
+    return hashlib.sha256(_encoded(manifest)).hexdigest()
+
+
+def _encoded(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _read(path: Path) -> bytes:

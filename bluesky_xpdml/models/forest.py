@@ -121,7 +121,7 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
     inner = np.flatnonzero(~is_leaf)
     if inner.size != arrays["threshold"].size or size.sum() != feature.size:
         msg = (
-            f"a forest of {feature.size} nodes holds {inner.size} inner nodes, but trees of {size.sum()} nodes "
+            f"a forest of {feature.size} nodes holds {inner.size} inner nodes, trees of {size.sum()} nodes "
             f"and {arrays['threshold'].size} thresholds: the file is damaged, fetch the bundle again"
         )
         raise BundleError(msg)

@@ -73,8 +73,9 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     """
     bundle = store.find(xanes.element, xanes.edge, "xanes")
     witness = observe(xanes)
-    answer = descriptors(bundle, witness)
-    diagnostics = _diagnostics(bundle, witness, answer["oxidation_state"].value)
+    expected = expected_states(bundle, witness)
+    answer = _descriptors(bundle, witness, expected)
+    diagnostics = _diagnostics(bundle, witness, expected, answer["oxidation_state"].value)
     return Prediction(
         technique="xanes",
         element=xanes.element,
@@ -135,8 +136,18 @@ def descriptors(bundle: Bundle, witness: Witness) -> dict[str, Descriptor]:
     dict
         `oxidation_state` [e], `coordination_number` [1] and `bond_length` [angstrom].
     """
+    return _descriptors(bundle, witness, expected_states(bundle, witness))
+
+
+def expected_states(bundle: Bundle, witness: Witness) -> FloatArray:
+    """Return the valence that the forest sees on each shifted axis [e], (s,)."""
+    classes = np.asarray(bundle.manifest["targets"]["oxidation_state"]["classes"], dtype=float)
+    return np.asarray(bundle.forests["oxidation_state"].predict(witness.features) @ classes)
+
+
+def _descriptors(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict[str, Descriptor]:
     weights = _shift_weights(witness, 0.0)
-    state = _oxidation_state(bundle, witness, _expected_states(bundle, witness), 0.0)
+    state = _oxidation_state(bundle, witness, expected, 0.0)
     members = bundle.forests["coordination_number"].predict(witness.features)
     number = _coordination_number(bundle.manifest["targets"]["coordination_number"], weights @ members)
     residuals = bundle.forests["bond_length"].predict(np.concatenate([witness.features, members], axis=1))
@@ -190,12 +201,6 @@ def _edges(witness: Witness, centre: float) -> tuple[FloatArray, FloatArray]:
     return witness.edge + witness.shifts, _shift_weights(witness, centre)
 
 
-def _expected_states(bundle: Bundle, witness: Witness) -> FloatArray:
-    """Return the valence that the forest sees on each shifted axis [e], (s,)."""
-    classes = np.asarray(bundle.manifest["targets"]["oxidation_state"]["classes"], dtype=float)
-    return np.asarray(bundle.forests["oxidation_state"].predict(witness.features) @ classes)
-
-
 def _oxidation_state(bundle: Bundle, witness: Witness, expected: FloatArray, centre: float) -> Descriptor:
     target = bundle.manifest["targets"]["oxidation_state"]
     if witness.calibrated:
@@ -243,8 +248,7 @@ def _bond_length(
     )
 
 
-def _diagnostics(bundle: Bundle, witness: Witness, state: float) -> dict[str, float]:
-    expected = _expected_states(bundle, witness)
+def _diagnostics(bundle: Bundle, witness: Witness, expected: FloatArray, state: float) -> dict[str, float]:
     moved = [_oxidation_state(bundle, witness, expected, centre).value for centre in (-1.0, 1.0)]
     return {
         "edge_position": witness.edge,

@@ -1,6 +1,6 @@
 """Where bundles are found: one folder a bundle, `<Element>-<modality>-<version>`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bluesky_xpdml.errors import BundleError, ModelNotFoundError
@@ -17,6 +17,8 @@ class BundleStore:
     ----------
     folder
         Holds one folder a bundle.
+    bundles
+        Bundles in memory; they stand before those of the folder.
 
     Examples
     --------
@@ -25,9 +27,9 @@ class BundleStore:
     'Fe'
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bundles: Iterable[Bundle] = ()) -> None:
         self.folder = folder
-        self._loaded: dict[str, Bundle] = {}
+        self._loaded = {f"{b.reference.name}-{b.reference.version}": b for b in bundles}
 
     @classmethod
     def default(cls) -> "BundleStore":
@@ -36,7 +38,7 @@ class BundleStore:
 
     def names(self) -> list[str]:
         """Return the names of all bundles, sorted."""
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        return sorted({*self._loaded, *(path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))})
 
     def load(self, name: str) -> Bundle:
         """Load a bundle by its folder's name.

@@ -97,6 +97,15 @@ def reference_offset(scan: AbsorptionScan) -> float:
     ------
     ReductionError
         If there is no reference channel, or it does not show the metal; the message says what it shows.
+
+    Examples
+    --------
+    >>> x = np.arange(-50.0, 80.0, 0.5)
+    >>> ir = np.exp(-np.arctan((x - 1.5) / 2.0))
+    >>> energy = FOIL_ENERGIES["Fe"] + x
+    >>> scan = AbsorptionScan(energy=energy, it=np.ones_like(x), ir=ir, element="Fe", edge="K")
+    >>> round(reference_offset(scan), 1)
+    -1.5
     """
     if scan.it is None or scan.ir is None:
         raise ReductionError("the scan has no reference channel (It and Ir)")

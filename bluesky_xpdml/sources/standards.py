@@ -83,6 +83,7 @@ def _measured(folder: Path, row: Mapping[str, str]) -> MeasuredSpectrum:
         valence=float(row["oxidation_state"]),
         coordination_number=_number(row["coordination_number"]),
         bond_length=_number(row["mean_m_o_distance"]),
+        stated_offset=float(offset) if offset else None,
         witness=observe(reduce_xanes(scan, settings)),
     )
 

@@ -41,6 +41,15 @@ def read_text(path: Path) -> str:
         If there is no such file or it cannot be opened.
     FileFormatError
         If it is empty, binary, or larger than a spectrum can be.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "scan.dat"
+    ...     _ = path.write_text("7000 1.0", encoding="latin-1")
+    ...     read_text(path)
+    '7000 1.0'
     """
     try:
         if path.stat().st_size > LARGEST_FILE:

@@ -77,13 +77,21 @@ def is_xdi(text: str) -> bool:
 
 
 def parse_header(table: TextTable) -> XdiHeader:
-    """Read the header of an XDI file.
+    r"""Read the header of an XDI file.
 
     Raises
     ------
     FileFormatError
         If a line of the header is not `Family.Key: value`, or the table holds NaN or infinity; the
         message names the line.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.sources.table import parse_table
+    >>> text = "# XDI/1.0 GSE/1.0\n# Element.symbol: Fe\n#----\n# energy mu\n7000 1.0\n"
+    >>> header = parse_header(parse_table(text, strict=True))
+    >>> header.fields, header.labels
+    ({'element.symbol': 'Fe'}, ('energy', 'mu'))
     """
     _refuse_nonfinite(table)
     sections = _sections(table)

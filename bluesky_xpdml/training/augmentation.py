@@ -14,7 +14,7 @@ from bluesky_xpdml.training.alignment import AlignedSpectra, on_fine_grid
 class Augmentation:
     """Ranges of what is varied between copies."""
 
-    copies: int = 3
+    copies: int = 6
     width_below: tuple[float, float] = (0.3, 1.0)
     """Gaussian standard deviation below the edge [eV]."""
     width_above: tuple[float, float] = (1.5, 5.0)

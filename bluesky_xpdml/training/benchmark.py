@@ -24,6 +24,8 @@ TAIL_POINTS = 50
 """The spectrum is divided by its mean over this many points at the window's end, 12.5 eV."""
 TEST_SHARE = 0.2
 COPIES = 3
+LEAF = 2
+"""Smallest number of rows in a leaf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +137,10 @@ def _forest(target: str, recipe: XanesRecipe, seed: int) -> Any:
 
     if target == "bond_length":
         return ExtraTreesRegressor(
-            recipe.length_trees, min_samples_leaf=2, max_features="sqrt", random_state=seed, n_jobs=-1
+            recipe.length_trees, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed, n_jobs=-1
         )
     return ExtraTreesClassifier(
-        recipe.trees, min_samples_leaf=recipe.leaf, max_features="sqrt", random_state=seed, n_jobs=-1
+        recipe.trees, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed, n_jobs=-1
     )
 
 

@@ -70,7 +70,7 @@ def _measured(rows: list[Mapping[str, Any]]) -> Iterator[str]:
     if not rows:
         yield "No measured oxide of known valence was available: the edge curve is common to all 3d metals."
         return
-    yield "| compound | spectra | axis | valence: true, answer, edge alone | coordination | distance [angstrom] |"
+    yield "| compound | spectra | axis | valence: true, answer, edge | coordination | distance [angstrom] |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
         truth, value = row["truth"], row["value"]

@@ -60,7 +60,7 @@ def fit_edge_models(
     Examples
     --------
     >>> known = [
-    ...     Standard(element="Fe", compound=str(v), valence=v, edge=13.7 + 3.2 * (v - 3)) for v in (2, 3, 4, 5)
+    ...     Standard(element="Fe", compound=str(v), valence=v, edge=4.0 + 3.2 * v) for v in (2, 3, 4, 5)
     ... ]
     >>> model = fit_edge_models(known, ["Fe", "Co"])["Co"]
     >>> abs(float(np.interp(3.0, model.valence, model.edge)) - 13.7) < 0.5

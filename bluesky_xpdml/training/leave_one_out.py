@@ -4,12 +4,12 @@ Each compound in turn is left out of everything that real standards enter: the e
 the simulated classes that follows it, and the widths of intervals. Its answer is the mean over its spectra.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.predict import Witness, descriptors, edge_curve_state
 from bluesky_xpdml.simulation.library import SiteSpectra
 from bluesky_xpdml.training.edge_fit import Standard, fit_edge_models
@@ -33,6 +33,8 @@ class MeasuredSpectrum:
     valence: float
     coordination_number: float
     bond_length: float
+    stated_offset: float | None
+    """What its axis is known to be off by [eV]; None where nothing tells it."""
     witness: Witness
 
 
@@ -100,16 +102,30 @@ def leave_one_compound_out(
     progress
         Called with the number of compounds done and in all.
     """
+    return [answer_compound(*fold) for fold in left_out_folds(spectra, sites, recipe, progress)]
+
+
+def left_out_folds(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
+    """Yield the spectra of each compound with a bundle that was built without it.
+
+    Intervals of the bundles are one standard deviation wide. Arguments are those of
+    `leave_one_compound_out`.
+    """
     groups = by_compound(spectra)
-    answers = []
     for done, members in enumerate(groups, start=1):
         element, compound = members[0].element, members[0].compound
         others = [item for item in spectra if (item.element, item.compound) != (element, compound)]
         model = fit_edge_models(edge_standards(others), [element])[element]
         bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
-        answers.append(_answer(members, bundle))
+        named = {"name": f"{element}-xanes", "version": 0, "modality": "xanes", "left_out": compound}
+        manifest = {**bundle.manifest, **named}
+        yield members, replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
         progress(done, len(groups))
-    return answers
 
 
 def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
@@ -151,7 +167,16 @@ def state_score(answer: CompoundAnswer) -> float:
     return abs(answer.value["oxidation_state"] - answer.truth["oxidation_state"]) / answer.state_sigma
 
 
-def _answer(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
+def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
+    """Answer one compound: the mean over its spectra.
+
+    Parameters
+    ----------
+    members
+        Its spectra.
+    bundle
+        Models whose intervals are one standard deviation wide.
+    """
     predicted = [descriptors(bundle, member.witness) for member in members]
     states = [answer["oxidation_state"] for answer in predicted]
     numbers = [answer["coordination_number"] for answer in predicted]

@@ -37,10 +37,10 @@ class XanesRecipe:
 
     seed: int = 0
     trees: int = 150
-    leaf: int = 2
+    leaf: int = 4
     """Smallest number of rows in a leaf, classes."""
     length_trees: int = 100
-    length_leaf: int = 4
+    length_leaf: int = 8
     """Smallest number of rows in a leaf, bond length."""
     most_sites: int = 1000
     """More sites than this are drawn from at random."""

@@ -1,0 +1,91 @@
+"""Commands, and how errors leave them: one clear line on stderr, or the traceback with `--debug`."""
+
+import logging
+import sys
+from types import TracebackType
+
+import click
+import typer
+
+from bluesky_xpdml import __version__
+from bluesky_xpdml.cli import bench, demo, doctor, models, predict, replay, train
+from bluesky_xpdml.cli.console import progress_console
+from bluesky_xpdml.errors import XpdmlError
+
+DEBUG = "--debug"
+
+app = typer.Typer(
+    name="xpdml",
+    help="Structure descriptors from X-ray absorption spectra, in real time.",
+    epilog=f"Every command takes {DEBUG}: errors then come with their traceback.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="demo", epilog="Example: xpdml demo")(demo.demo)
+app.command(name="predict", epilog="Example: xpdml predict spectrum.xdi --energy-offset -0.25")(
+    predict.predict
+)
+app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish http://localhost:8000")(
+    replay.replay
+)
+app.add_typer(models.app, name="models")
+app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
+app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
+app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
+
+
+def show_version(*, wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        typer.echo(f"xpdml {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=lambda value: show_version(wanted=value),
+        is_eager=True,
+        help="Print the version.",
+    ),
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 only on success, 1 where something failed, 2 on wrong usage."""
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    debug = len(arguments) < len(sys.argv) - 1
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr)
+    if debug:
+        logging.getLogger("matplotlib").setLevel(logging.INFO)
+    else:
+        sys.excepthook = _one_line
+    try:
+        status = app(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        status = error.exit_code
+    except (XpdmlError, OSError) as error:
+        if debug:
+            raise
+        _complain(str(error))
+        status = 1
+    except (click.Abort, KeyboardInterrupt):
+        _complain("stopped")
+        status = 130
+    sys.exit(status or 0)
+
+
+def _complain(message: str) -> None:
+    progress_console.print(f"xpdml: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _one_line(kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    """Say in one line that something unforeseen happened."""
+    _complain(f"internal error, {kind.__name__}: {error}; run again with {DEBUG} and report what it prints")

@@ -1,0 +1,97 @@
+"""`xpdml bench`: the figures of this package, each a command that prints a table."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
+
+if TYPE_CHECKING:
+    from bluesky_xpdml.bench.report import Report
+    from bluesky_xpdml.cli.console import Advance
+
+SEEDS = 5
+
+
+class Bench(StrEnum):
+    """What can be measured."""
+
+    ACCURACY = "accuracy"
+    EXPERIMENT = "experiment"
+    PUBLISH = "publish"
+    SPEED = "speed"
+
+
+def bench(
+    name: Annotated[Bench, typer.Argument(help="What to measure.")],
+    *,
+    simulation: Annotated[Path, typer.Option(help="Folder of simulated spectra.")] = options.DATA
+    / "simulation",
+    standards: Annotated[
+        Path, typer.Option(help="Folder of measured spectra with labels.csv.")
+    ] = options.DATA / "experiment" / "xanes",
+    element: Annotated[
+        list[str] | None, typer.Option(help="Only this element (accuracy); repeatable.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option(help="One seed, split by formula (accuracy); fewer repeats.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Also write the table, as Markdown, into this file.")
+    ] = None,
+    json: bool = JSON,
+) -> None:
+    """Measure and print one table: accuracy, experiment, publish or speed."""
+    with progress_bars() as advance:
+        match name:
+            case Bench.ACCURACY:
+                report = _accuracy(simulation, element, quick=quick, advance=advance)
+            case Bench.EXPERIMENT:
+                from bluesky_xpdml.bench.experiment import measure_experiment
+
+                report = measure_experiment(standards, simulation, seed=0, progress=advance)
+            case Bench.PUBLISH:
+                from bluesky_xpdml.bench.publish import measure_publish
+
+                report = measure_publish(rounds=1 if quick else 4, seed=1, progress=advance)
+            case Bench.SPEED:
+                from bluesky_xpdml.bench.speed import measure_speed
+
+                report = measure_speed(repeats=20 if quick else 200, progress=advance)
+    _show(report, output, json=json)
+
+
+def _accuracy(simulation: Path, elements: list[str] | None, *, quick: bool, advance: "Advance") -> "Report":
+    from bluesky_xpdml.bench.accuracy import measure_accuracy
+    from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+
+    return measure_accuracy(
+        simulation,
+        elements or list(FOIL_ENERGIES),
+        seeds=range(1 if quick else SEEDS),
+        splits=("formula",) if quick else ("formula", "record"),
+        progress=advance,
+    )
+
+
+def _show(report: "Report", output: Path | None, *, json: bool) -> None:
+    if output is not None:
+        output.write_text(report.as_markdown(), encoding="utf-8")
+        progress_console.print(f"written: {output}")
+    if json:
+        print_json(report.as_json())
+        return
+    for key, value in report.conditions.items():
+        progress_console.print(f"{key}: {value}", markup=False, highlight=False)
+    keys = list(report.rows[0]) if report.rows else []
+    cells = [
+        [
+            "-" if row[k] is None else f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k])
+            for k in keys
+        ]
+        for row in report.rows
+    ]
+    print_table(report.what, keys, cells)

@@ -1,0 +1,120 @@
+"""`xpdml demo`: measure, predict, publish, read back, with nothing but this package."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bluesky_xpdml.cli.console import (
+    JSON,
+    answer_console,
+    interval,
+    print_json,
+    print_table,
+    progress_bars,
+    progress_console,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from bluesky_xpdml.bench.session import Measurement, Session
+
+DESCRIPTORS = ("oxidation_state", "coordination_number", "bond_length")
+
+
+def demo(
+    *,
+    serve: Annotated[
+        bool, typer.Option(help="Keep the Tiled server until Ctrl-C, with the raw runs.")
+    ] = False,
+    plot: Annotated[Path, typer.Option(help="Picture of spectra and predictions.")] = Path("xpdml-demo.png"),
+    seed: Annotated[int, typer.Option(help="Of the counting statistics.")] = 1,
+    json: bool = JSON,
+) -> None:
+    """Measure thirteen oxides on a simulated beamline, predict, publish, and find the predictions in Tiled.
+
+    Needs no network, no beamline and no server. The oxides were not trained on, the monochromator is off by
+    an amount that the callback has to find, and truth is printed beside prediction.
+    """
+    from bluesky_xpdml.bench.session import Session
+    from bluesky_xpdml.cli.figures import draw_demo
+
+    progress_console.print("starting a Tiled server in this process ...")
+    with Session(seed) as session:
+        measurements = _measure(session)
+        draw_demo(measurements, plot)
+        if serve:
+            session.publish_raw()
+        _show(session, measurements, plot, json=json)
+        if serve:
+            _serve(session)
+
+
+def _measure(session: "Session") -> list["Measurement"]:
+    names = list(session.beamline.wheel.samples)
+    measurements = []
+    with progress_bars() as advance:
+        for done, name in enumerate(names, start=1):
+            measurements.append(session.measure(name))
+            advance("samples measured", done, len(names))
+    return measurements
+
+
+def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, json: bool) -> None:
+    if json:
+        samples = [_sample(measurement) for measurement in measurements]
+        print_json({"tiled_uri": session.server.uri, "samples": samples})
+        progress_console.print(f"picture: {plot}")
+        return
+    columns = (
+        "sample",
+        "oxidation state",
+        "true",
+        "coordination",
+        "true",
+        "bond length [Å]",
+        "true",
+        "verdict",
+        "stop to found",
+    )
+    print_table(
+        "Predictions found in Tiled, value and 90 % interval", columns, [_row(m) for m in measurements]
+    )
+    answer_console.print(f"picture: {plot}", soft_wrap=True)
+
+
+def _sample(measurement: "Measurement") -> dict[str, Any]:
+    start = measurement.start
+    return {
+        "name": measurement.sample.name,
+        "element": measurement.sample.element,
+        "truth": measurement.sample.truth,
+        "descriptors": start["descriptors"],
+        "quality": start["quality"],
+        "raw_uid": measurement.raw_uid,
+        "derived_uid": start["uid"],
+        "seconds_stop_to_found": measurement.seconds_stop_to_found,
+    }
+
+
+def _row(measurement: "Measurement") -> list[str]:
+    found, truth = measurement.start["descriptors"], measurement.sample.truth
+    cells = [measurement.sample.name]
+    for name, digits in zip(DESCRIPTORS, (2, 1, 3), strict=True):
+        cells += [interval(found.get(name), digits), f"{truth[name]:.{digits}f}"]
+    return [
+        *cells,
+        verdict(measurement.start["quality"]),
+        f"{measurement.seconds_stop_to_found * 1e3:.0f} ms",
+    ]
+
+
+def _serve(session: "Session") -> None:
+    address, _, key = session.server.uri.partition("?api_key=")
+    progress_console.print(f"serving {address} with API key {key}; Ctrl-C ends it", soft_wrap=True)
+    try:
+        while True:
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        progress_console.print("closing")

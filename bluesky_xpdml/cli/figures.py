@@ -1,0 +1,131 @@
+"""Pictures: one style, units on every axis."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bluesky_xpdml.records import FloatArray, Prediction
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from bluesky_xpdml.bench.session import Measurement
+
+INK, ACCENT, MUTED = "#1b2a41", "#c8553d", "#8d99ae"
+STYLE: Any = {
+    "font.size": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 8.0,
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.dpi": 150,
+}
+WINDOW = (-15.0, 75.0)
+"""Range of spectra that is drawn [eV above the metal foil]."""
+QUANTITIES = {
+    "oxidation_state": "oxidation state",
+    "coordination_number": "coordination number",
+    "bond_length": "mean bond length [Å]",
+}
+COLUMNS = 5
+
+
+def draw_demo(measurements: Sequence["Measurement"], path: Path) -> None:
+    """Draw every spectrum that was read back from Tiled, and prediction against truth.
+
+    Parameters
+    ----------
+    measurements
+        What was measured and found again.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows = -(-len(measurements) // COLUMNS)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 1.7 * rows + 3.2), layout="constrained")
+        spectra, parity = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.7 * rows, 3.2]).ravel()
+        axes = spectra.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+        for place, measurement in zip(axes, measurements, strict=False):
+            sample = measurement.sample
+            title = _title(sample.name, measurement.start["descriptors"])
+            _spectrum(place, measurement.energy - FOIL_ENERGIES[sample.element], measurement.mu_flat, title)
+        _label(spectra, axes, len(measurements))
+        for place, (name, label) in zip(parity.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
+            _parity(place, name, label, measurements)
+        figure.savefig(path)
+
+
+def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+    """Draw the spectra of some predictions with their answers.
+
+    Parameters
+    ----------
+    predictions
+        Those without a spectrum are left out.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from bluesky_xpdml.publish.documents import summary
+
+    drawn = [(p, p.xanes) for p in predictions if p.xanes is not None and p.element in FOIL_ENERGIES]
+    columns = min(COLUMNS, max(len(drawn), 1))
+    rows = max(-(-len(drawn) // columns), 1)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * columns + 0.6, 1.9 * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for place, (prediction, xanes) in zip(axes, drawn, strict=False):
+            title = _title(prediction.source, summary(prediction)["descriptors"])
+            _spectrum(place, xanes.energy - FOIL_ENERGIES[prediction.element], xanes.flat, title)
+        _label(figure, axes, len(drawn))
+        figure.savefig(path)
+
+
+def _spectrum(axes: "Axes", x: FloatArray, flat: FloatArray, title: str) -> None:
+    shown = (x >= WINDOW[0]) & (x <= WINDOW[1])
+    axes.plot(x[shown], flat[shown], color=INK, linewidth=1.0)
+    axes.axhline(1.0, color=MUTED, linewidth=0.5)
+    axes.set_title(title)
+    axes.set_xlim(*WINDOW)
+
+
+def _title(name: str, descriptors: Mapping[str, Any]) -> str:
+    if not descriptors:
+        return f"{name}: no answer"
+    state, number = (descriptors[key]["value"] for key in ("oxidation_state", "coordination_number"))
+    return f"{name}\nvalence {state:.1f}, CN {number:.1f}, {descriptors['bond_length']['value']:.2f} Å"
+
+
+def _label(figure: Any, axes: Any, used: int) -> None:
+    for place in axes[used:]:
+        place.set_visible(False)
+    figure.supxlabel("energy above the metal foil [eV]", fontsize=8.0, color=INK)
+    figure.supylabel("flattened µ(E) [edge steps]", fontsize=8.0, color=INK)
+
+
+def _parity(axes: "Axes", name: str, label: str, measurements: Sequence["Measurement"]) -> None:
+    answered = [m for m in measurements if name in m.start["descriptors"]]
+    truth = np.array([m.sample.truth[name] for m in answered])
+    found = [m.start["descriptors"][name] for m in answered]
+    value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
+    # Equal truths are drawn beside each other, so that their intervals can be told apart.
+    spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2) if truth.size else truth
+    errors = np.abs(np.stack([value - low, high - value]))
+    axes.errorbar(truth + spread, value, errors, fmt="o", color=ACCENT, markersize=3.0, linewidth=0.8)
+    if truth.size:
+        ends = [min(truth.min(), low.min()), max(truth.max(), high.max())]
+        axes.plot(ends, ends, color=MUTED, linewidth=0.8, zorder=0)
+    axes.set_xlabel(f"true {label}")
+    axes.set_ylabel(f"predicted {label}, 90 % interval")

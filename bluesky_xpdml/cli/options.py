@@ -1,0 +1,70 @@
+"""Options that several commands share, and how their texts become settings."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bluesky_xpdml.records import AbsorptionScan
+from bluesky_xpdml.reduction.xanes import XanesSettings
+
+DATA = Path("..") / "shared" / "data"
+"""Where the development data are looked for by default."""
+
+
+class Technique(StrEnum):
+    """What can be predicted from files."""
+
+    XANES = "xanes"
+
+
+class EnergyUnit(StrEnum):
+    """Units of an energy axis."""
+
+    EV = "eV"
+    KEV = "keV"
+
+
+Element = Annotated[str, typer.Option(help="Absorbing element, where the file does not say.")]
+Edge = Annotated[str, typer.Option(help="Absorption edge, where the file does not say.")]
+Columns = Annotated[
+    str, typer.Option(help="What the columns are, in file order: energy,i0,it,ir,if,mu; `-` skips one.")
+]
+Unit = Annotated[EnergyUnit | None, typer.Option(help="Unit of the energies, where the file does not say.")]
+Offset = Annotated[
+    float | None,
+    typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
+]
+ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
+Models = Annotated[
+    Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How files are read, as the options say."""
+
+    element: str
+    edge: str
+    columns: str
+    unit: EnergyUnit | None
+
+    def read(self, path: Path) -> AbsorptionScan:
+        """Read one file."""
+        from bluesky_xpdml.sources.files import read_scan
+
+        return read_scan(
+            path,
+            element=self.element,
+            edge=self.edge,
+            columns=[name.strip() for name in self.columns.split(",")] if self.columns else None,
+            energy_unit=str(self.unit) if self.unit else None,
+        )
+
+
+def settings_with(offset: float | None) -> XanesSettings:
+    """Return the settings of the reduction: a stated offset, or the foil of the reference channel."""
+    return XanesSettings(energy_offset="reference" if offset is None else offset)

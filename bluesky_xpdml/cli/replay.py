@@ -1,0 +1,126 @@
+"""`xpdml replay`: files or stored runs through the same callback as a live measurement."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.console import JSON, interval, print_json, print_table, progress_console, verdict
+from bluesky_xpdml.cli.predict import open_store
+from bluesky_xpdml.errors import XpdmlError
+
+PATIENCE = 600.0
+"""The callback may take this long for everything that was replayed [s]."""
+
+
+class Collected:
+    """Keeps the start documents of derived runs, and hands all documents on."""
+
+    def __init__(self, publisher: Any | None) -> None:
+        self.publisher = publisher
+        self.starts: list[dict[str, Any]] = []
+
+    def publish(self, documents: Any) -> None:
+        """Keep the start document and publish the run."""
+        self.starts.append(documents[0][1])
+        if self.publisher is not None:
+            self.publisher.publish(documents)
+
+    def close(self) -> None:
+        """Close the publisher."""
+        if self.publisher is not None:
+            self.publisher.close()
+
+
+def replay(
+    what: Annotated[list[str], typer.Argument(help="Files, or with --tiled the uids of stored runs.")],
+    *,
+    tiled: Annotated[str, typer.Option(help="Address of the Tiled server that holds the runs.")] = "",
+    path: Annotated[str, typer.Option(help="Container of the runs on that server.")] = "raw",
+    publish: Annotated[
+        str, typer.Option(help="Address of the Tiled server for the predictions; --tiled's by default.")
+    ] = "",
+    into: Annotated[str, typer.Option(help="Container for the predictions.")] = "xpdml",
+    api_key: options.ApiKey = None,
+    element: options.Element = "",
+    edge: options.Edge = "",
+    columns: options.Columns = "",
+    energy_unit: options.Unit = None,
+    energy_offset: options.Offset = None,
+    models: options.Models = None,
+    json: bool = JSON,
+) -> None:
+    """Replay measurements through the callback, as if they were measured now, and publish the predictions.
+
+    Publishing a run twice is one run: the same data, models and settings give the same uid. With --json:
+    one object a line and a run.
+    """
+    from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.publish import TiledPublisher
+
+    target = publish or tiled
+    collected = Collected(TiledPublisher.from_uri(target, api_key=api_key, path=into) if target else None)
+    if not target:
+        progress_console.print("not published: neither --publish nor --tiled names a server")
+    reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
+    failures: list[str] = []
+    with XpdmlCallback(
+        collected, store=open_store(models), settings=options.settings_with(energy_offset)
+    ) as callback:
+        documents = (
+            _stored(tiled, path, what, api_key)
+            if tiled
+            else _from_files([Path(name) for name in what], reading, failures)
+        )
+        for name, document in documents:
+            callback(name, document)
+        callback.drain(PATIENCE)
+        statistics = callback.statistics
+    _show(collected.starts, json=json)
+    for line in failures:
+        progress_console.print(f"xpdml: {line}", style="red", markup=False, highlight=False)
+    failed = any(start["quality"]["verdict"] == "failed" for start in collected.starts)
+    if failures or failed or statistics.unpublished or len(collected.starts) + len(failures) < len(what):
+        raise typer.Exit(1)
+
+
+def _stored(uri: str, path: str, uids: list[str], api_key: str | None) -> Iterator[tuple[str, Any]]:
+    from bluesky_xpdml.sources.stored import open_runs, stored_documents
+
+    with open_runs(uri, api_key=api_key, path=path) as runs:
+        yield from stored_documents(runs, uids)
+
+
+def _from_files(
+    paths: list[Path], reading: options.Reading, failures: list[str]
+) -> Iterator[tuple[str, Any]]:
+    from bluesky_xpdml.sources.replay import scan_documents
+
+    for file in paths:
+        try:
+            scan = reading.read(file)
+        except (XpdmlError, OSError) as error:
+            failures.append(str(error))
+        else:
+            yield from scan_documents(scan)
+
+
+def _show(starts: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        for start in starts:
+            print_json({**start, "derived_uid": start["uid"]})
+        return
+    rows = [
+        [
+            str(start["raw_uid"])[:8],
+            start["sample"]["name"] or start["source"],
+            start["element"],
+            interval(start["descriptors"].get("oxidation_state")),
+            verdict(start["quality"]),
+            start["uid"][:8],
+        ]
+        for start in starts
+    ]
+    print_table("", ("raw run", "sample", "element", "oxidation state", "verdict", "derived run"), rows)
