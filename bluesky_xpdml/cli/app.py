@@ -4,8 +4,8 @@ import logging
 import sys
 from types import TracebackType
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import bench, demo, doctor, models, predict, replay, train
@@ -68,15 +68,15 @@ def main() -> None:
         sys.excepthook = _one_line
     try:
         status = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except TyperException as error:
+        _complain(f"{error.format_message()}; `xpdml COMMAND --help` shows how")
         status = error.exit_code
     except (XpdmlError, OSError) as error:
         if debug:
             raise
         _complain(str(error))
         status = 1
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _complain("stopped")
         status = 130
     sys.exit(status or 0)

@@ -113,7 +113,7 @@ def features_of_shifts(signal: FloatArray, shifts: FloatArray) -> FloatArray:
     Examples
     --------
     >>> rows = features_of_shifts(np.clip((FINE_GRID - 10.0) / 5.0, 0.0, 1.0), np.array([0.0, 0.5]))
-    >>> rows.shape, float(rows[0, 35])
+    >>> rows.shape, round(float(rows[0, 35]), 9)
     ((2, 72), 1.0)
     """
     smoothed = smooth(signal, SMOOTHING / FINE_STEP)

@@ -12,12 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.features.xanes import features_of_shifts, fine_signal, foil_scale
+from bluesky_xpdml.errors import BundleError
+from bluesky_xpdml.features.xanes import (
+    FEATURE_NAMES,
+    GRID,
+    TAIL,
+    features_of_shifts,
+    fine_signal,
+    foil_scale,
+)
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import class_probabilities
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AxisSource, Descriptor, FloatArray, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.edge_position import edge_position
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 CALIBRATED_SHIFTS = np.arange(-2.0, 2.25, 0.5)
 """Shifts of a calibrated axis over which answers are averaged [eV]."""
@@ -29,6 +38,9 @@ UNCALIBRATED_SIGMA = 2.0
 """The same for an unknown axis: what uncalibrated axes of measured files are off by [eV]."""
 DISAGREEMENT = 1.0
 """Edge position and shape may differ by this much before the verdict says so [e]."""
+
+OUTLYING = 2.0
+"""Edges this many standard deviations beyond those of the outermost valences belong to no oxide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +78,15 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     ------
     ModelNotFoundError
         If there is no bundle for the element and edge.
+    BundleError
+        If the bundle was trained on other features than this version computes.
     FeatureError
         If the spectrum does not cover the window of the model.
     ReductionError
         If no edge is found where the element's should be.
     """
     bundle = store.find(xanes.element, xanes.edge, "xanes")
+    _require_input(bundle)
     witness = observe(xanes)
     expected = expected_states(bundle, witness)
     answer = _descriptors(bundle, witness, expected)
@@ -98,6 +113,39 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
         diagnostics=diagnostics,
         xanes=xanes,
     )
+
+
+def input_description(element: str) -> dict[str, Any]:
+    """Return what the features of this version are, for the manifest of a bundle.
+
+    Parameters
+    ----------
+    element
+        Chemical symbol.
+
+    Examples
+    --------
+    >>> input_description("Fe")["foil_energy"]
+    7110.75
+    """
+    return {
+        "scale": "energy above the metal foil [eV], pre-edge removed",
+        "foil_energy": FOIL_ENERGIES[element],
+        "grid": GRID.tolist(),
+        "normalisation": f"divided by the mean over the last {TAIL} eV of the grid",
+        "features": list(FEATURE_NAMES),
+    }
+
+
+def _require_input(bundle: Bundle) -> None:
+    expected, found = bundle.manifest["input"], input_description(bundle.element)
+    for key, value in found.items():
+        if expected[key] != value:
+            msg = (
+                f"{bundle.reference.name}-{bundle.reference.version} expects {key} {expected[key]}, this "
+                f"version computes {value}: use the bundle with the version it came with, or train it anew"
+            )
+            raise BundleError(msg)
 
 
 def observe(xanes: Xanes) -> Witness:
@@ -272,7 +320,8 @@ def _judge(
             f"edge position and shape disagree: oxidation state {by_edge:.2f} by the one, {by_shape:.2f} "
             "by the other"
         )
-    low, high = model.edge[0] - 3.0 * model.sigma[0], model.edge.max() + 3.0 * model.sigma[-1]
+    low = model.edge[0] - OUTLYING * model.sigma[0]
+    high = model.edge.max() + OUTLYING * model.sigma[-1]
     if not low <= edge <= high:
         quality = quality.suspect(
             f"edge {edge:.1f} eV above the foil, oxides of {bundle.element} lie within {low:.1f} to "

@@ -109,7 +109,7 @@ def smooth(values: FloatArray, sigma: float) -> FloatArray:
     Examples
     --------
     >>> smooth(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), 0.5).round(3)
-    array([0.   , 0.107, 0.786, 0.107, 0.   ])
+    array([0.   , 0.106, 0.787, 0.106, 0.   ])
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.features.xanes import FEATURE_NAMES, GRID, TAIL
 from bluesky_xpdml.models.bundle import write_bundle
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
@@ -151,13 +150,6 @@ def _build(
         "name": name,
         "version": int(number),
         "modality": "xanes",
-        "input": {
-            "scale": "energy above the metal foil [eV], pre-edge removed",
-            "foil_energy": FOIL_ENERGIES[element],
-            "grid": GRID.tolist(),
-            "normalisation": f"divided by the mean over the last {TAIL} eV of the grid",
-            "features": list(FEATURE_NAMES),
-        },
         "training": _provenance(element, data),
         "metrics": {
             "simulated": [_score(score) for score in scores],
