@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import BundleError
+from bluesky_xpdml.errors import BundleError, FeatureError
 from bluesky_xpdml.records import FloatArray
 
 UNRESOLVED_SHARE = 0.6
@@ -48,9 +48,18 @@ class Forest:
         -------
         NDArray
             Node numbers, (n, n_trees).
+
+        Raises
+        ------
+        FeatureError
+            If the rows are shorter than the forest needs.
         """
         table = np.ascontiguousarray(rows, dtype=np.float32)
         width, flat = table.shape[1], table.ravel()
+        if width <= self.feature.max():
+            # Unchecked, the flat index would read the next row.
+            msg = f"expected rows of at least {self.feature.max() + 1} features, found {width}"
+            raise FeatureError(msg)
         node = np.tile(self.roots, len(table))
         offset = np.repeat(np.arange(len(table), dtype=np.int32) * width, self.roots.size)
         result = node.copy()
@@ -119,10 +128,11 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
     size = arrays["size"].astype(np.int64)
     first = np.cumsum(size) - size
     inner = np.flatnonzero(~is_leaf)
-    if inner.size != arrays["threshold"].size or size.sum() != feature.size:
+    counts = (size.sum(), arrays["threshold"].size, len(arrays["value"]))
+    if counts != (feature.size, inner.size, feature.size - inner.size):
         msg = (
-            f"a forest of {feature.size} nodes holds {inner.size} inner nodes, trees of {size.sum()} nodes "
-            f"and {arrays['threshold'].size} thresholds: the file is damaged, fetch the bundle again"
+            f"a forest of {feature.size} nodes, {inner.size} of them inner, holds trees of {counts[0]} nodes, "
+            f"{counts[1]} thresholds and {counts[2]} leaf values: the file is damaged, fetch the bundle again"
         )
         raise BundleError(msg)
     tree = np.repeat(np.arange(size.size), size)[inner]
