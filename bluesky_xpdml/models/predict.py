@@ -274,10 +274,12 @@ def _coordination_number(target: Mapping[str, Any], probabilities: FloatArray) -
     probabilities = probabilities / probabilities.sum()
     running = np.cumsum(probabilities)
     low, high = np.minimum(np.searchsorted(running, [0.05, 0.95]), classes.size - 1)
+    mean = float(probabilities @ classes)
     return Descriptor(
-        value=float(probabilities @ classes),
-        low=float(classes[low]),
-        high=float(classes[high]),
+        value=mean,
+        # Where one class holds nearly all, the mean lies beside it, just outside the classes' interval.
+        low=min(float(classes[low]), mean),
+        high=max(float(classes[high]), mean),
         unit="1",
         probabilities={f"{name:.0f}": float(p) for name, p in zip(classes, probabilities, strict=True)},
     )
