@@ -199,7 +199,8 @@ def _out_of_fold(
         forest = _classifier(recipe).fit(rows[train], labels[train])
         columns = np.searchsorted(classes, forest.classes_)
         result[test] = 0.0
-        result[np.ix_(test, columns)] = forest.predict_proba(rows[test])
+        # Threads add up their trees in the order in which they end, so that the last bits would vary.
+        result[np.ix_(test, columns)] = forest.set_params(n_jobs=1).predict_proba(rows[test])
     return result
 
 
