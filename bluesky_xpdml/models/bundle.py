@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import lzma
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +77,7 @@ def load_bundle(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        If a file is missing or altered, or the format is unknown.
+        If a file is missing, altered or cannot be unpacked, or the format is unknown.
     """
     manifest_bytes = _read(folder / MANIFEST)
     try:
@@ -84,14 +85,23 @@ def load_bundle(folder: Path) -> Bundle:
     except ValueError as error:
         msg = f"{folder / MANIFEST} is not JSON ({error}): fetch the bundle again"
         raise BundleError(msg) from error
-    found = manifest.get("format")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         msg = f"{folder.name} has format {found}, this version reads format {FORMAT}: update bluesky_xpdml"
         raise BundleError(msg)
-    contents = {name: _checked(folder, name, expected) for name, expected in manifest["files"].items()}
+    files = manifest.get("files", {})
+    if FORESTS not in files:
+        msg = f"{folder / MANIFEST} holds no hash of {FORESTS}: it is no bundle's manifest, fetch it again"
+        raise BundleError(msg)
+    contents = {name: _checked(folder, name, expected) for name, expected in files.items()}
+    try:
+        forests = _unpack(contents[FORESTS])
+    except (lzma.LZMAError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        msg = f"{folder / FORESTS} holds no forests ({error}): expected plain arrays, fetch the bundle again"
+        raise BundleError(msg) from error
     return Bundle(
         manifest=manifest,
-        forests=_unpack(contents[FORESTS]),
+        forests=forests,
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
     )
 
