@@ -131,7 +131,7 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
     counts = (size.sum(), arrays["threshold"].size, len(arrays["value"]))
     if counts != (feature.size, inner.size, feature.size - inner.size):
         msg = (
-            f"a forest of {feature.size} nodes, {inner.size} of them inner, holds trees of {counts[0]} nodes, "
+            f"a forest of {feature.size} nodes, {inner.size} inner, holds trees of {counts[0]} nodes, "
             f"{counts[1]} thresholds and {counts[2]} leaf values: the file is damaged, fetch the bundle again"
         )
         raise BundleError(msg)

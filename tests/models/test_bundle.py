@@ -114,7 +114,7 @@ def test_pickled_objects_are_never_opened(write_small: Write, tmp_path: Path) ->
     array = np.array([Harm(mark)], dtype=object)
     np.savez(buffer, **{"oxidation_state.feature": array})  # type: ignore[arg-type]
     rewrite(folder, lzma.compress(buffer.getvalue()))
-    with pytest.raises(BundleError, match="holds no forests.*allow_pickle"):
+    with pytest.raises(BundleError, match=r"holds no forests.*allow_pickle"):
         load_bundle(folder)
     assert not mark.exists()
     np.load(io.BytesIO(buffer.getvalue()), allow_pickle=True)["oxidation_state.feature"]
@@ -140,7 +140,7 @@ def test_forests_that_lack_an_array_are_refused(write_small: Write) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     rewrite(folder, lzma.compress(buffer.getvalue()))
-    with pytest.raises(BundleError, match="holds no forests.*scale"):
+    with pytest.raises(BundleError, match=r"holds no forests.*scale"):
         load_bundle(folder)
 
 

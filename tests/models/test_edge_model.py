@@ -1,0 +1,84 @@
+"""The posterior of the oxidation state is a probability, and weighs its witnesses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bluesky_xpdml.models.edge_model import EdgeModel, class_probabilities
+
+GRID = np.linspace(2.0, 4.0, 41)
+LINE = EdgeModel(valence=GRID, edge=4.0 + 3.2 * GRID, sigma=np.full(41, 0.8))
+ONE = np.ones(1)
+
+numbers = st.floats(-40.0, 60.0)
+
+
+def mean(edge: float, expected: float, sigma: float, model: EdgeModel = LINE) -> float:
+    valence, weight = model.posterior(edge * ONE, ONE, expected=expected * ONE, expected_sigma=sigma)
+    return float(valence @ weight)
+
+
+@settings(max_examples=60)
+@given(
+    edges=st.lists(numbers, min_size=1, max_size=9),
+    expected=st.floats(0.0, 7.0),
+    sigma=st.floats(0.05, 5.0),
+)
+def test_weights_are_a_probability_however_far_the_witnesses(
+    edges: list[float], expected: float, sigma: float
+) -> None:
+    axes = np.array(edges)
+    prior = np.full(axes.size, 1.0 / axes.size)
+    valence, weight = LINE.posterior(axes, prior, expected=np.full(axes.size, expected), expected_sigma=sigma)
+    np.testing.assert_array_equal(valence, GRID)
+    assert weight.sum() == pytest.approx(1.0, abs=1e-12)
+    assert weight.min() >= 0.0
+
+
+def test_gaussian_witnesses_are_weighed_by_their_variances() -> None:
+    """On a wide grid the answer is the textbook one: means weighed by inverse variances."""
+    grid = np.linspace(-20.0, 30.0, 5001)
+    model = EdgeModel(valence=grid, edge=4.0 * grid, sigma=np.full(grid.size, 0.8))
+    by_edge, by_shape = (12.0 / 4.0, (0.8 / 4.0) ** 2), (3.6, 0.3**2)
+    expected = (by_edge[0] / by_edge[1] + by_shape[0] / by_shape[1]) / (1 / by_edge[1] + 1 / by_shape[1])
+    assert mean(12.0, 3.6, 0.3, model) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_shape_pulls_the_more_the_more_it_is_trusted() -> None:
+    answers = [mean(4.0 + 3.2 * 2.6, 3.4, sigma) for sigma in (3.0, 1.0, 0.3, 0.1, 0.03)]
+    assert answers == sorted(answers)
+    assert answers[0] == pytest.approx(2.6, abs=0.03)
+    assert answers[-1] == pytest.approx(3.4, abs=0.03)
+
+
+def test_the_edge_alone_reads_the_curve() -> None:
+    assert LINE.mean_valence(np.array([4.0 + 3.2 * 3.0]), ONE) == pytest.approx(3.0, abs=1e-6)
+    assert LINE.mean_valence(np.array([0.0]), ONE) == pytest.approx(2.0, abs=0.05)
+    assert LINE.mean_valence(np.array([40.0]), ONE) == pytest.approx(4.0, abs=0.05)
+
+
+def test_an_axis_on_which_edge_and_shape_agree_counts_more() -> None:
+    edges = np.array([4.0 + 3.2 * 2.5, 4.0 + 3.2 * 3.5])
+    expected = np.array([3.0, 3.5])
+    valence, weight = LINE.posterior(edges, np.array([0.5, 0.5]), expected=expected, expected_sigma=0.2)
+    assert float(valence @ weight) > 3.3
+
+
+def test_a_class_where_the_edge_says_less_is_not_favoured_by_its_width() -> None:
+    """The Gaussian is normalised: between two equal misfits the narrower one is likelier."""
+    model = EdgeModel(valence=np.array([2.0, 3.0]), edge=np.array([10.0, 10.0]), sigma=np.array([0.5, 2.0]))
+    _, weight = model.posterior(10.0 * ONE, ONE, expected=2.5 * ONE, expected_sigma=np.inf)
+    np.testing.assert_allclose(weight, [0.8, 0.2], atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(raw=st.lists(st.floats(0.0, 1.0), min_size=41, max_size=41).filter(lambda values: sum(values) > 0.01))
+def test_classes_keep_the_mean_and_the_sum(raw: list[float]) -> None:
+    weight = np.array(raw) / np.sum(raw)
+    classes = class_probabilities(GRID, weight, [2, 3, 4])
+    assert sum(classes.values()) == pytest.approx(1.0, abs=1e-8)
+    assert sum(int(name) * share for name, share in classes.items()) == pytest.approx(
+        float(GRID @ weight), abs=1e-8
+    )
+    assert min(classes.values()) >= 0.0
