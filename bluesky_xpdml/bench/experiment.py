@@ -103,7 +103,7 @@ def measure_experiment(
             "axis": "the stated energy offset, else the reference channel, else unknown",
             "baseline": "edge position alone (oxidation state), always 6 (coordination number), "
             "bond valence at 6 neighbours (bond length)",
-            "answers": {c["compound"]: f"{c['state']:.2f} (true {c['true_state']:.2f})" for c in compounds},
+            "answers": [_published(c) for c in compounds],
         },
         rows=_rows(compounds, elements),
     )
@@ -179,6 +179,20 @@ def _compound(
         "number_range": (mean("coordination_number", "low"), mean("coordination_number", "high")),
         "length_range": (mean("bond_length", "low"), mean("bond_length", "high")),
     }
+
+
+def _published(compound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of one compound: truth, answer and interval of the oxidation state."""
+    low, high = compound["state_range"]
+    told: dict[str, Any] = {key: compound[key] for key in ("element", "compound", "calibrated")}
+    figures = {
+        "true": compound["true_state"],
+        "value": compound["state"],
+        "low": low,
+        "high": high,
+        "edge_curve": compound["curve"],
+    }
+    return told | {key: round(value, 3) for key, value in figures.items()}
 
 
 def _rows(compounds: Sequence[dict[str, Any]], elements: Sequence[str]) -> list[dict[str, Any]]:

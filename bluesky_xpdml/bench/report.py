@@ -42,18 +42,43 @@ class Report:
         | a | 1.5 |
         <BLANKLINE>
         """
-        keys = list(self.rows[0]) if self.rows else []
-        lines = [f"# {self.what}", "", *(f"- {key}: {value}" for key, value in self.conditions.items()), ""]
-        lines += [_line(keys), "|" + "---|" * len(keys)]
-        lines += [_line([_cell(row[key]) for key in keys]) for row in self.rows]
+        tables = {key: value for key, value in self.conditions.items() if is_table(value)}
+        plain = [f"- {key}: {value}" for key, value in self.conditions.items() if key not in tables]
+        lines = [f"# {self.what}", "", *plain, "", *_table(self.rows)]
+        for key, value in tables.items():
+            lines += ["", f"## {key}", "", *_table(value)]
         return "\n".join([*lines, ""])
+
+
+def is_table(value: object) -> bool:
+    """Return whether a condition is a table of its own: a list of rows.
+
+    Examples
+    --------
+    >>> is_table([{"seed": 1}]), is_table([1, 2])
+    (True, False)
+    """
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+
+
+def cell(value: object) -> str:
+    """Format one figure: four digits, a dash where there is none.
+
+    Examples
+    --------
+    >>> cell(0.123456), cell(None), cell("Fe")
+    ('0.1235', '-', 'Fe')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    keys = list(rows[0]) if rows else []
+    heading = [_line(keys), "|" + "---|" * len(keys)]
+    return heading + [_line([cell(row[key]) for key in keys]) for row in rows]
 
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

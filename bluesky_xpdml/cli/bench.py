@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bluesky_xpdml.bench.report import cell, is_table
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
 
@@ -39,6 +40,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option(help="One seed, split by formula (accuracy); fewer repeats.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw answers against truth (experiment) into this PNG, SVG or PDF.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Also write the table, as Markdown, into this file.")
     ] = None,
@@ -61,6 +65,11 @@ def bench(
                 from bluesky_xpdml.bench.speed import measure_speed
 
                 report = measure_speed(repeats=20 if quick else 200, progress=advance)
+    if plot is not None and name is Bench.EXPERIMENT:
+        from bluesky_xpdml.cli.figures import draw_answers
+
+        draw_answers(report.conditions["answers"], plot)
+        progress_console.print(f"picture: {plot}")
     _show(report, output, json=json)
 
 
@@ -84,14 +93,10 @@ def _show(report: "Report", output: Path | None, *, json: bool) -> None:
     if json:
         print_json(report.as_json())
         return
+    tables = {key: value for key, value in report.conditions.items() if is_table(value)}
     for key, value in report.conditions.items():
-        progress_console.print(f"{key}: {value}", markup=False, highlight=False)
-    keys = list(report.rows[0]) if report.rows else []
-    cells = [
-        [
-            "-" if row[k] is None else f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k])
-            for k in keys
-        ]
-        for row in report.rows
-    ]
-    print_table(report.what, keys, cells)
+        if key not in tables:
+            progress_console.print(f"{key}: {value}", markup=False, highlight=False)
+    for title, rows in ((report.what, report.rows), *tables.items()):
+        keys = list(rows[0])
+        print_table(title, keys, [[cell(row[key]) for key in keys] for row in rows])

@@ -93,6 +93,41 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
         figure.savefig(path)
 
 
+def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the oxidation state of measured compounds against the truth, the edge alone beside it.
+
+    Parameters
+    ----------
+    answers
+        Rows with `compound, element, calibrated, true, value, low, high, edge_curve`.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    ordered = sorted(answers, key=lambda row: (row["true"], row["element"], row["value"]))
+    place = np.arange(len(ordered))
+    value, low, high, edge, true = (
+        np.array([row[key] for row in ordered]) for key in ("value", "low", "high", "edge_curve", "true")
+    )
+    with rc_context(STYLE):
+        figure = Figure(figsize=(0.24 * len(ordered) + 1.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.hlines(true, place - 0.4, place + 0.4, color=INK, linewidth=2.0, label="true")
+        errors = np.stack([value - low, high - value])
+        axes.errorbar(
+            place, value, errors, fmt="o", color=ACCENT, markersize=4.0, linewidth=0.9, label="answer, 90 %"
+        )
+        axes.plot(place, edge, "x", color=MUTED, markersize=4.0, label="edge position alone")
+        names = [row["compound"].replace("_", " ") + ("" if row["calibrated"] else " *") for row in ordered]
+        axes.set_xticks(place, names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_ylabel("oxidation state")
+        axes.set_title("measured oxides, each answered by models that never saw it (* energy axis unknown)")
+        axes.legend(frameon=False, loc="upper left")
+        figure.savefig(path)
+
+
 def _spectrum(axes: "Axes", x: FloatArray, flat: FloatArray, title: str) -> None:
     shown = (x >= WINDOW[0]) & (x <= WINDOW[1])
     axes.plot(x[shown], flat[shown], color=INK, linewidth=1.0)
