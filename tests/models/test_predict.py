@@ -172,7 +172,7 @@ def test_a_scan_that_ends_too_early_is_refused() -> None:
 
 
 def test_a_scan_that_starts_too_late_is_refused() -> None:
-    with pytest.raises((FeatureError, ReductionError), match="scan further|the scan starts above the edge"):
+    with pytest.raises((FeatureError, ReductionError), match=r"scan further|the scan starts above the edge"):
         predict_xanes(cut(spectrum(SAMPLES["LaFeO3"]), 0.5, 400.0), STORE)
 
 
