@@ -12,6 +12,7 @@
     │   ├── BundleError(ValueError)      a bundle is damaged, altered or of an unknown format
     │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
+    ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
     └── BeamlineError(ValueError)        the simulated beamline was asked for what it does not have
 
@@ -58,6 +59,10 @@ class ModelNotFoundError(ModelError, LookupError):
 
 class PublishError(XpdmlError, RuntimeError):
     """Predictions could not be handed to where they belong."""
+
+
+class SimulationError(XpdmlError, ValueError):
+    """A structure cannot be simulated as asked."""
 
 
 class TrainingError(XpdmlError, ValueError):

@@ -1,0 +1,225 @@
+"""Crystal structures as plain arrays, from CIF text.
+
+Files in the P1 setting with full occupancy, as databases write them, are read here; everything else
+(symmetry, disorder, unusual quoting) goes through pymatgen, which is loaded for it.
+"""
+
+import gzip
+import json
+import re
+import warnings
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bluesky_xpdml.errors import FileFormatError, TrainingError
+from bluesky_xpdml.records import FloatArray
+
+STRUCTURES_FILE = "structures.jsonl.gz"
+"""Name of a folder's file of structures: one JSON object a line with `id`, `formula` and `cif`."""
+CELL_KEYS = (
+    "_cell_length_a",
+    "_cell_length_b",
+    "_cell_length_c",
+    "_cell_angle_alpha",
+    "_cell_angle_beta",
+    "_cell_angle_gamma",
+)
+FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
+SYMBOL = "_atom_site_type_symbol"
+OCCUPANCY = "_atom_site_occupancy"
+IDENTITY = "x,y,z"
+ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*[+-]?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """An ordered crystal: a cell and the atoms in it."""
+
+    lattice: FloatArray
+    """Cell vectors as rows [angstrom], (3, 3)."""
+    fractional: FloatArray
+    """Positions in units of the cell vectors, (n, 3)."""
+    species: tuple[str, ...]
+    """Chemical symbol of each atom, (n,)."""
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell [angstrom^3]."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+
+def read_cif(text: str) -> Structure:
+    r"""Read the first structure of a CIF.
+
+    Parameters
+    ----------
+    text
+        Contents of the file.
+
+    Raises
+    ------
+    FileFormatError
+        If the text holds no ordered structure.
+
+    Examples
+    --------
+    >>> cell = "".join(f"_cell_length_{axis} 3.0\n" for axis in "abc")
+    >>> cell += "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    >>> atoms = "loop_\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n"
+    >>> atoms += "_atom_site_fract_z\nCu 0 0 0\n"
+    >>> structure = read_cif("data_Cu\n" + cell + atoms)
+    >>> structure.species, round(structure.volume, 6)
+    (('Cu',), 27.0)
+    """
+    plain = _read_plain(text)
+    return plain if plain is not None else _read_with_pymatgen(text)
+
+
+def lattice_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
+    """Return the cell vectors as rows, a along x and b in the xy plane.
+
+    Parameters
+    ----------
+    lengths
+        a, b, c [angstrom].
+    angles
+        alpha, beta, gamma [degree].
+
+    Raises
+    ------
+    FileFormatError
+        If the angles span no cell.
+    """
+    a, b, c = lengths
+    cos_alpha, cos_beta, cos_gamma = np.cos(np.radians(angles))
+    sin_gamma = float(np.sin(np.radians(angles[2])))
+    height_x = cos_beta
+    height_y = (cos_alpha - cos_beta * cos_gamma) / sin_gamma if sin_gamma else np.nan
+    height = 1.0 - height_x**2 - height_y**2
+    if not (height > 0.0 and min(lengths) > 0.0):
+        msg = f"cell lengths {list(lengths)} and angles {list(angles)} span no volume: check the CIF"
+        raise FileFormatError(msg)
+    return np.array(
+        [
+            [a, 0.0, 0.0],
+            [b * cos_gamma, b * sin_gamma, 0.0],
+            [c * height_x, c * height_y, c * np.sqrt(height)],
+        ]
+    )
+
+
+def load_structures(folder: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Structure]]:
+    """Read structures of a data set one by one.
+
+    Parameters
+    ----------
+    folder
+        Holds `structures.jsonl.gz`.
+    wanted
+        Identifiers to read; all where None.
+
+    Yields
+    ------
+    identifier, structure
+        In the order of the file.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing.
+    FileFormatError
+        If a structure cannot be read.
+    """
+    path = folder / STRUCTURES_FILE
+    if not path.is_file():
+        msg = f"{path} is missing: expected a line of JSON a structure with id, formula and cif"
+        raise TrainingError(msg)
+    with gzip.open(path, "rt") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            if wanted is None or entry["id"] in wanted:
+                yield entry["id"], read_cif(entry["cif"])
+
+
+def _read_plain(text: str) -> Structure | None:
+    """Read a P1 CIF without quoted columns in its table of atoms; None where it is anything else."""
+    values, loops = _tables(text)
+    operations = [
+        "".join(row).strip("'\"").lstrip("0123456789").strip("'\"").replace(" ", "")
+        for header, rows in loops
+        if any("symop" in name or "symmetry_equiv" in name for name in header)
+        for row in rows
+    ]
+    sites = next(((header, rows) for header, rows in loops if FRACTIONS[0] in header), None)
+    if sites is None or any(operation.lower() != IDENTITY for operation in operations):
+        return None
+    header, rows = sites
+    if SYMBOL not in header or any(len(row) != len(header) for row in rows):
+        return None
+    symbols = [ELEMENT.fullmatch(row[header.index(SYMBOL)]) for row in rows]
+    try:
+        cell = np.array([_number(values[key]) for key in CELL_KEYS])
+        fractional = np.array([[_number(row[header.index(name)]) for name in FRACTIONS] for row in rows])
+        occupied = OCCUPANCY not in header or all(
+            _number(row[header.index(OCCUPANCY)]) == 1.0 for row in rows
+        )
+    except (KeyError, ValueError):
+        return None
+    if not occupied or not rows:
+        return None
+    species = tuple(match[1] for match in symbols if match)
+    if len(species) != len(rows):
+        return None
+    return Structure(lattice=lattice_vectors(cell[:3], cell[3:]), fractional=fractional, species=species)
+
+
+def _tables(text: str) -> tuple[dict[str, str], list[tuple[list[str], list[list[str]]]]]:
+    """Split a CIF into single values and loops of white-space separated columns."""
+    values: dict[str, str] = {}
+    loops: list[tuple[list[str], list[list[str]]]] = []
+    in_loop = False
+    for raw in text.splitlines():
+        line = raw.strip()
+        if not line or line.startswith(("#", "data_")):
+            in_loop = in_loop and bool(line)
+        elif line.lower() == "loop_":
+            loops.append(([], []))
+            in_loop = True
+        elif not line.startswith("_"):
+            if in_loop:
+                loops[-1][1].append(line.split())
+        elif in_loop and not loops[-1][1]:
+            loops[-1][0].append(line.split()[0])
+        else:
+            in_loop = False
+            name, _, value = line.partition(" ")
+            values[name] = value.strip()
+    return values, loops
+
+
+def _number(text: str) -> float:
+    """Return a number without the uncertainty in brackets behind it."""
+    return float(text.partition("(")[0])
+
+
+def _read_with_pymatgen(text: str) -> Structure:
+    from pymatgen.core import Structure as PymatgenStructure
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = PymatgenStructure.from_str(text, fmt="cif")
+    except (ValueError, KeyError, IndexError, AssertionError) as error:
+        msg = f"the text holds no structure that can be read ({error}): expected a CIF"
+        raise FileFormatError(msg) from error
+    if not found.is_ordered:
+        msg = f"{found.composition.reduced_formula} has sites of mixed or partial occupancy: order it first"
+        raise FileFormatError(msg)
+    return Structure(
+        lattice=np.array(found.lattice.matrix, dtype=float),
+        fractional=np.array(found.frac_coords, dtype=float),
+        species=tuple(site.specie.symbol for site in found),
+    )

@@ -1,0 +1,46 @@
+"""Strength with which atoms scatter X-rays forward: the weights of a simulated pair distribution."""
+
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+
+from bluesky_xpdml.errors import SimulationError
+from bluesky_xpdml.records import FloatArray
+
+
+def forward_factors(species: Iterable[str]) -> FloatArray:
+    """Return f0 at Q = 0 of neutral atoms, by the Waasmaier-Kirfel sums [electrons].
+
+    Parameters
+    ----------
+    species
+        Chemical symbols, n of them.
+
+    Returns
+    -------
+    FloatArray
+        Close to the atomic numbers, (n,).
+
+    Raises
+    ------
+    SimulationError
+        If a symbol is not tabulated.
+
+    Examples
+    --------
+    >>> [round(float(factor), 4) for factor in forward_factors(["O", "Ti"])]
+    [7.9997, 21.9981]
+    """
+    return np.array([_forward_factor(symbol) for symbol in species])
+
+
+@cache
+def _forward_factor(symbol: str) -> float:
+    import xraydb
+
+    try:
+        return float(xraydb.f0(symbol, 0.0)[0])
+    except ValueError as error:
+        msg = f"no scattering factor for {symbol!r}: expected the symbol of an element up to Cf"
+        raise SimulationError(msg) from error
