@@ -33,7 +33,7 @@ def absorption(x: np.ndarray) -> np.ndarray:
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     values=st.lists(st.floats(0.01, 3.0), min_size=FINE_GRID.size, max_size=FINE_GRID.size),
     shift=st.floats(-LARGEST_SHIFT, LARGEST_SHIFT),

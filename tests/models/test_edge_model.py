@@ -19,7 +19,7 @@ def mean(edge: float, expected: float, sigma: float, model: EdgeModel = LINE) ->
     return float(valence @ weight)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     edges=st.lists(numbers, min_size=1, max_size=9),
     expected=st.floats(0.0, 7.0),
@@ -72,7 +72,7 @@ def test_a_class_where_the_edge_says_less_is_not_favoured_by_its_width() -> None
     np.testing.assert_allclose(weight, [0.8, 0.2], atol=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(raw=st.lists(st.floats(0.0, 1.0), min_size=41, max_size=41).filter(lambda values: sum(values) > 0.01))
 def test_classes_keep_the_mean_and_the_sum(raw: list[float]) -> None:
     weight = np.array(raw) / np.sum(raw)

@@ -42,7 +42,7 @@ def test_a_pre_edge_peak_is_not_mistaken_for_the_edge(height: float) -> None:
         assert X[np.argmax(np.gradient(step(X, 16.0, 3.0) + peak))] < 5.0
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(offset=st.floats(-20.0, 20.0), slope=st.floats(-0.02, 0.02), scale=st.floats(1e-3, 1e4))
 def test_scale_and_pre_edge_line_do_not_matter(offset: float, slope: float, scale: float) -> None:
     bare = np.where(X > -11.0, step(X, 13.7), 0.0)
@@ -51,7 +51,7 @@ def test_scale_and_pre_edge_line_do_not_matter(offset: float, slope: float, scal
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(offset=st.floats(-1e3, 1e3), slope=st.floats(-10.0, 10.0))
 def test_a_straight_pre_edge_is_removed_exactly(offset: float, slope: float) -> None:
     line = offset + slope * X
@@ -67,7 +67,7 @@ def test_a_short_pre_edge_is_taken_as_a_constant_and_none_as_zero() -> None:
         assert edge_position(x, step(x, 13.0))[1] == pytest.approx(13.0, abs=0.05)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(centre=st.floats(7.0, 19.0), shift=st.floats(0.05, 2.0))
 def test_the_edge_moves_smoothly_with_the_spectrum(centre: float, shift: float) -> None:
     there, further = (edge_position(X, step(X, position))[0] for position in (centre, centre + shift))

@@ -19,13 +19,13 @@ def one(mu: np.ndarray, half: float, low: float, high: float) -> np.ndarray:
     return np.asarray(broaden(X, mu[None, :], half * ONE, low * ONE, high * ONE)[0])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(half=half_edges, low=lows, high=highs, level=st.floats(-10.0, 10.0))
 def test_a_constant_stays(half: float, low: float, high: float, level: float) -> None:
     np.testing.assert_allclose(one(np.full(X.size, level), half, low, high), level, atol=1e-9)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     half=half_edges,
     low=lows,
