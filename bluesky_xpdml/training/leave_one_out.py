@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.predict import Witness, descriptors, edge_curve_state
 from bluesky_xpdml.simulation.library import SiteSpectra
@@ -141,11 +142,18 @@ def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> f
     coverage
         Wanted probability.
 
+    Raises
+    ------
+    TrainingError
+        If there are no scores.
+
     Examples
     --------
     >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     0.9
     """
+    if not len(scores):
+        raise TrainingError("no compound of known label was answered: intervals need at least one")
     ordered = np.sort(np.asarray(scores, dtype=float))
     rank = int(np.ceil((ordered.size + 1) * coverage - 1e-9))
     return float(ordered[min(rank, ordered.size) - 1])
