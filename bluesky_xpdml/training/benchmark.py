@@ -64,7 +64,9 @@ def score_split(spectra: SiteSpectra, recipe: XanesRecipe, split: Split, seed: i
     scores: list[Score] = []
     for target, labels in _targets(spectra).items():
         model = _forest(target, recipe, seed).fit(rows, np.tile(labels[train], COPIES))
-        for metric, value, majority in _metrics(target, labels[train], labels[test], model.predict(unseen)):
+        # One thread adds up the trees in one order: a tie is decided alike in every run.
+        predicted = model.set_params(n_jobs=1).predict(unseen)
+        for metric, value, majority in _metrics(target, labels[train], labels[test], predicted):
             scores.append(
                 Score(
                     target=target,
