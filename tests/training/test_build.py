@@ -11,13 +11,14 @@ import pytest
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST
+from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.predict import descriptors
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.simulation.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
 from bluesky_xpdml.training.benchmark import score_split
 from bluesky_xpdml.training.build import build_bundles, load_training_data
-from bluesky_xpdml.training.leave_one_out import MeasuredSpectrum
-from bluesky_xpdml.training.xanes import XanesRecipe, usable_sites
+from bluesky_xpdml.training.leave_one_out import UNIT_INTERVALS, MeasuredSpectrum
+from bluesky_xpdml.training.xanes import XanesRecipe, train_bundle, usable_sites
 
 HELD_OUT = ("Fe3O", "Fe7O", "not there")
 
@@ -171,3 +172,17 @@ def test_a_formula_split_does_not_profit_from_twins(
 
     assert r2("record") > r2("formula") + 0.2
     assert r2("formula") < 0.2
+
+
+@pytest.mark.slow
+def test_threads_do_not_change_the_last_bit(shared_data: Path) -> None:
+    """The order in which threads add up many trees would show in the forest that is trained on the sums."""
+    grid = np.linspace(2.0, 5.0, 61)
+    model = EdgeModel(valence=grid, edge=13.0 + 2.4 * (grid - 3.0), sigma=np.full(grid.size, 0.7))
+    recipe = XanesRecipe()
+    sites = usable_sites(load_site_spectra(shared_data / "simulation", "V"), recipe)
+    first, second = (
+        train_bundle(sites, model, recipe, UNIT_INTERVALS).forests["bond_length"] for _ in range(2)
+    )
+    for name in ("feature", "threshold", "value"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
