@@ -6,11 +6,13 @@ tolerated where the meaning is clear, left out where it is not, and counted eith
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from bluesky_xpdml.documents.images import ImageCollector
+from bluesky_xpdml.documents.profile import matching
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 
 MAXIMUM_EVENTS = 200_000
@@ -31,6 +33,10 @@ class RunCollector:
     ----------
     start
         The start document.
+    image_keys
+        Patterns of data keys whose images are added up; all others are passed over.
+    images
+        What adds them up; None for what an ordinary run needs.
 
     Examples
     --------
@@ -44,8 +50,17 @@ class RunCollector:
     (array([3.]), {'events came twice': 1, 'no stop document came': 1})
     """
 
-    def __init__(self, start: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        start: Mapping[str, object],
+        *,
+        image_keys: tuple[str, ...] = (),
+        images: ImageCollector | None = None,
+    ) -> None:
         self.start = start
+        self._image_patterns = image_keys
+        self._images = images or ImageCollector()
+        self._image_keys: dict[str, tuple[str, ...]] = {}
         self.uid = str(start.get("uid", ""))
         self.n_events = 0
         self._stop: Mapping[str, object] | None = None
@@ -78,6 +93,10 @@ class RunCollector:
                 self._take_stop(doc)
             case "start":
                 self._anomalies["start documents came twice"] += 1
+            case "resource" | "datum" | "datum_page" | "stream_resource" if self._image_patterns:
+                self._images.take(name, doc)
+            case "stream_datum":
+                self._take_stream_datum(doc)
             case _:
                 pass
 
@@ -89,7 +108,8 @@ class RunCollector:
         given_up
             Why the run is given up before its stop; empty where it came to its end.
         """
-        anomalies = self._anomalies.copy()
+        self._images.retry()
+        anomalies = self._anomalies + self._images.faults
         by_stream: dict[str, list[str]] = {}
         for uid, rows in self._rows.items():
             descriptor = self._descriptors.get(uid)
@@ -99,7 +119,9 @@ class RunCollector:
             by_stream.setdefault(descriptor["name"], []).append(uid)
         if self._stop is None and not given_up:
             anomalies["no stop document came"] += 1
+        images = self._images.images()
         streams = {name: self._stream(name, uids) for name, uids in by_stream.items()}
+        streams = {name: replace(stream, images=images.get(name, {})) for name, stream in streams.items()}
         anomalies.update(self._missing_events(streams))
         return CollectedRun(
             uid=self.uid,
@@ -118,6 +140,10 @@ class RunCollector:
             self._anomalies["descriptors came twice"] += 1
         else:
             self._descriptors[uid] = {**doc, "name": name}
+            keys = [key for key in data_keys if isinstance(key, str)]
+            self._image_keys[uid] = tuple(
+                dict.fromkeys(key for each in self._image_patterns for key in matching((each,), keys, ""))
+            )
 
     def _take_stop(self, doc: Mapping[str, Any]) -> None:
         if self._stop is not None:
@@ -140,11 +166,23 @@ class RunCollector:
         elif self.n_events >= MAXIMUM_EVENTS:
             self._anomalies[f"events beyond {MAXIMUM_EVENTS} were left out"] += 1
         else:
-            self._keep(
-                descriptor, seq_num, _Row(doc.get("uid"), _time(doc.get("time")), _single_values(data))
-            )
+            row = _Row(doc.get("uid"), _time(doc.get("time")), _single_values(data))
+            known = self._descriptors.get(descriptor)
+            if self._keep(descriptor, seq_num, row) and known is not None:
+                self._images.take_event(known["name"], self._image_keys[descriptor], data)
 
-    def _keep(self, descriptor: str, seq_num: int, row: _Row) -> None:
+    def _take_stream_datum(self, doc: Mapping[str, Any]) -> None:
+        uid = doc.get("descriptor")
+        known = self._descriptors.get(uid) if isinstance(uid, str) else None
+        if known is None:
+            self._anomalies["stream data without their descriptor were left out"] += 1
+            return
+        shapes = {key: _shape(known["data_keys"][key]) for key in self._image_keys[known["uid"]]}
+        if shapes:
+            self._images.take_stream_datum(known["name"], shapes, doc)
+
+    def _keep(self, descriptor: str, seq_num: int, row: _Row) -> bool:
+        """Keep a row, and return whether it is a measurement that was not there before."""
         rows = self._rows.setdefault(descriptor, {})
         if seq_num < self._last_seq_num.get(descriptor, seq_num):
             self._anomalies["events came out of order"] += 1
@@ -153,14 +191,16 @@ class RunCollector:
         if earlier is None:
             self.n_events += 1
             rows[seq_num] = row
-        elif earlier.uid == row.uid:
+            return True
+        if earlier.uid == row.uid:
             self._anomalies["events came twice"] += 1
-        else:
-            # A plan that is resumed after a pause measures again from its last checkpoint, under the same
-            # sequence numbers: the later measurement counts.
-            self._anomalies["points were measured again, the later measurement was taken"] += 1
-            if row.time >= earlier.time:
-                rows[seq_num] = row
+            return False
+        # A plan that is resumed after a pause measures again from its last checkpoint, under the same
+        # sequence numbers: the later measurement counts. Images of both are good frames, and are averaged.
+        self._anomalies["points were measured again, the later measurement was taken"] += 1
+        if row.time >= earlier.time:
+            rows[seq_num] = row
+        return True
 
     def _stream(self, name: str, uids: list[str]) -> Stream:
         """Merge the descriptors of one stream, of which there are several where a configuration changed."""
@@ -211,6 +251,12 @@ def _events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _is_table(data_keys: object) -> bool:
     return isinstance(data_keys, Mapping) and all(isinstance(value, Mapping) for value in data_keys.values())
+
+
+def _shape(data_key: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = data_key.get("shape")
+    sizes = [_whole(size) for size in shape] if isinstance(shape, list | tuple) else []
+    return tuple(size for size in sizes if size is not None and size > 0)
 
 
 def _is_list(values: object) -> bool:

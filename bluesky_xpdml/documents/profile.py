@@ -47,12 +47,55 @@ class AbsorptionKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteringKeys:
+    """How a total-scattering run says what it holds: patterns, and dotted paths tried in order."""
+
+    claims: str
+    """Pattern that marks a run as total scattering where its technique or plan name holds it."""
+    streams: tuple[str, ...]
+    """Patterns of the streams of images; streams that one pattern fits are positions of the detector."""
+    image: tuple[str, ...]
+    """Patterns of the data keys that are images."""
+    counting: str
+    """Pattern of the images of photon-counting detectors, which have no dark."""
+    dark_stream: str
+    """Pattern of the stream of dark frames."""
+    dark_uid: tuple[str, ...]
+    """Where the run of the dark frames is named."""
+    is_dark: tuple[str, ...]
+    """Where a run says that it is one of dark frames."""
+    calibration: tuple[str, ...]
+    """Where the start document holds a calibration, or one for each stream."""
+    calibration_stream: str
+    """Pattern of the stream whose numbers are the calibration."""
+    poni: tuple[str, ...]
+    """Where a `.poni` file is named, or one for each stream."""
+    mask_stream: str
+    """Pattern of the stream of masks."""
+    mask_key: str
+    """Pattern of the data keys that are masks."""
+    mask: tuple[str, ...]
+    """Where a file with a mask is named, or one for each stream."""
+    mask_good: int
+    """The value of a good pixel, in the stream of masks and in files: 0 or 1."""
+    composition: tuple[str, ...]
+    """Where the composition is, a formula or a mapping."""
+    wavelength: tuple[str, ...]
+    """Where the wavelength is [angstrom]."""
+    background_name: tuple[str, ...]
+    """Where the sample name of the background run is."""
+    background_uid: tuple[str, ...]
+    """Where the uid of the background run is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """The convention of one beamline, or of many."""
 
     name: str
     start: StartKeys
     absorption: AbsorptionKeys
+    scattering: ScatteringKeys
 
 
 def profile_names() -> tuple[str, ...]:
@@ -90,19 +133,31 @@ def load_profile(name: str) -> Profile:
     """
     if name not in profile_names():
         raise MissingDataError(f"expected a profile of {', '.join(profile_names())}, found {name!r}")
+    table = _table(name)
+    return Profile(
+        name=table["name"],
+        start=StartKeys(**table["start"]),
+        absorption=AbsorptionKeys(**table["absorption"]),
+        scattering=ScatteringKeys(**table["scattering"]),
+    )
+
+
+def _table(name: str) -> dict[str, Any]:
+    """Return the file of a profile, with what it does not say from the one that it extends."""
     source = files("bluesky_xpdml.documents").joinpath("profiles", f"{name}.toml")
-    table = tomllib.loads(source.read_text(encoding="utf-8"))
-    absorption: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table["absorption"].items()
-    }
-    start = {key: tuple(paths) for key, paths in table["start"].items()}
-    return Profile(name=table["name"], start=StartKeys(**start), absorption=AbsorptionKeys(**absorption))
+    own: dict[str, Any] = tomllib.loads(source.read_text(encoding="utf-8"))
+    table: dict[str, Any] = _table(own["extends"]) if "extends" in own else {}
+    for key, value in own.items():
+        if isinstance(value, dict):
+            listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+            table[key] = {**table.get(key, {}), **listed} if key != "detect" else listed
+        else:
+            table[key] = value
+    return table
 
 
 def detect_profile(start: Mapping[str, object]) -> Profile:
-    """Return the profile that a start document asks for.
-
-    Every run is read by the generic profile for now: no other one is there to be told apart.
+    """Return the profile that a start document asks for, or whose marks it bears; else the generic one.
 
     Parameters
     ----------
@@ -113,9 +168,41 @@ def detect_profile(start: Mapping[str, object]) -> Profile:
     --------
     >>> detect_profile({"uid": "a", "plan_name": "scan"}).name
     'generic'
+    >>> detect_profile({"uid": "a", "sc_dk_field_uid": "b"}).name
+    'xpd'
     """
     asked = look_up(start, ("xpdml.profile",))
-    return load_profile(asked if isinstance(asked, str) and asked in profile_names() else "generic")
+    if isinstance(asked, str) and asked in profile_names():
+        return load_profile(asked)
+    return load_profile(next((mark.name for mark in _marks() if mark.fits(start)), "generic"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What start documents of one convention bear."""
+
+    name: str
+    rank: int
+    keys: tuple[str, ...]
+    values: Mapping[str, re.Pattern[str]]
+
+    def fits(self, start: Mapping[str, object]) -> bool:
+        texts = {key: start.get(key) for key in self.values}
+        return any(key in start for key in self.keys) or any(
+            isinstance(text, str) and bool(self.values[key].fullmatch(text.strip()))
+            for key, text in texts.items()
+        )
+
+
+@cache
+def _marks() -> tuple[_Mark, ...]:
+    marks = []
+    for name in profile_names():
+        detect = _table(name).get("detect")
+        if detect is not None:
+            values = {key: re.compile(text, re.IGNORECASE) for key, text in detect["values"].items()}
+            marks.append(_Mark(name, detect["rank"], detect["keys"], values))
+    return tuple(sorted(marks, key=lambda mark: mark.rank))
 
 
 def look_up(start: Mapping[str, object], paths: tuple[str, ...]) -> object:

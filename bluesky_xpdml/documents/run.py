@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bluesky_xpdml.documents.columns import float_column
+from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.records import FloatArray
 
@@ -22,6 +23,8 @@ class Stream:
     columns: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     """Single values by key, (n,); None where an event does not hold the key."""
     n_events: int = 0
+    images: Mapping[str, ImageMean] = field(default_factory=dict)
+    """Averages of the images that were asked for, by key."""
 
     def column(self, key: str) -> FloatArray:
         """Return the values of a key as floats, NaN where an event does not hold it, (n,).

@@ -1,0 +1,295 @@
+"""Images in files: what Resource, Datum, StreamResource and StreamDatum documents point at.
+
+One small reader a format, found by the `spec` of a Resource or the `mimetype` of a StreamResource. A reader
+yields frames one by one, so that a file of any length takes the memory of one frame.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+
+Frame: TypeAlias = NDArray[np.generic]
+
+AREA_DETECTOR_DATASET = "/entry/data/data"
+"""Where the HDF5 files of areaDetector hold their frames."""
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+_OLD_STYLE_NUMBER = re.compile(r"%([-+#0 ]*)(\d+)?(?:\.(\d+))?d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """Frames in one file or one series of files."""
+
+    kind: str
+    """`spec` of a Resource, or `mimetype` of a StreamResource."""
+    path: Path
+    """The file, or what the names of a series begin with."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    first: int = 0
+    """First point of the run that is meant."""
+    last: int = 1
+    """The point after the last one."""
+    frames_per_point: int = 1
+
+
+def read_asset(asset: Asset) -> Iterator[Frame]:
+    """Yield the frames that an asset points at, one by one, (rows, columns) each.
+
+    Parameters
+    ----------
+    asset
+        Which points of which file.
+
+    Raises
+    ------
+    MissingDataError
+        If the file, or a frame in it, is not there (yet).
+    FileFormatError
+        If it cannot be read as what it claims to be.
+    DocumentError
+        If there is no reader for this kind of file.
+    """
+    reader = _READERS.get(asset.kind)
+    if reader is None:
+        raise DocumentError(
+            f"expected images in files of the kinds {', '.join(sorted(_READERS))}, found {asset.kind!r}: "
+            "send the arrays in the events, or fetch the run from Tiled"
+        )
+    try:
+        yield from reader(asset)
+    except (MissingDataError, FileFormatError):
+        raise
+    except FileNotFoundError as error:
+        raise MissingDataError(
+            f"expected the image file {error.filename or asset.path}, found none: mount its folder on this "
+            "machine, or name where it is in root_map"
+        ) from error
+    except _UNREADABLE as error:
+        raise FileFormatError(
+            f"expected images in {asset.path} ({asset.kind}), found what cannot be read: "
+            f"{type(error).__name__}: {str(error)[:120]}; check that it was written to its end"
+        ) from error
+
+
+def asset_of_datum(
+    resource: Mapping[str, Any], datum: Mapping[str, Any], root_map: Mapping[str, str]
+) -> Asset:
+    """Return what a Datum points at.
+
+    Parameters
+    ----------
+    resource, datum
+        The two documents.
+    root_map
+        Folder here by folder there, for file systems that are mounted under another name.
+
+    Raises
+    ------
+    DocumentError
+        If the documents do not say where the file is.
+
+    Examples
+    --------
+    >>> resource = {"spec": "AD_HDF5", "root": "/nsls2", "resource_path": "a.h5", "resource_kwargs": {}}
+    >>> asset = asset_of_datum(resource, {"datum_kwargs": {"point_number": 3}}, {"/nsls2": "/mnt"})
+    >>> asset.path.as_posix(), asset.first, asset.last
+    ('/mnt/a.h5', 3, 4)
+    """
+    parameters, which = resource.get("resource_kwargs") or {}, datum.get("datum_kwargs") or {}
+    spec, name = resource.get("spec"), resource.get("resource_path")
+    if not isinstance(spec, str) or not isinstance(name, str) or not isinstance(parameters, Mapping):
+        raise DocumentError("expected spec, resource_path and resource_kwargs in a resource, found not all")
+    point = which.get("point_number", which.get("index", 0)) if isinstance(which, Mapping) else None
+    per_point = parameters.get("frame_per_point", 1)
+    if not _is_count(point) or not _is_count(per_point):
+        raise DocumentError(f"expected the number of a point in a datum, found {point!r}")
+    root = resource.get("root")
+    path = PurePosixPath(root if isinstance(root, str) else "") / name
+    return Asset(
+        kind=spec,
+        path=_mapped(str(path), root_map),
+        parameters=parameters,
+        first=point,
+        last=point + 1,
+        frames_per_point=max(per_point, 1),
+    )
+
+
+def asset_of_stream_datum(
+    resource: Mapping[str, Any],
+    datum: Mapping[str, Any],
+    shape: tuple[int, ...],
+    root_map: Mapping[str, str],
+) -> Asset:
+    """Return what a StreamDatum points at.
+
+    Parameters
+    ----------
+    resource, datum
+        The two documents.
+    shape
+        Shape of one point as the descriptor gives it; three numbers begin with the frames a point.
+    root_map
+        Folder here by folder there, for file systems that are mounted under another name.
+
+    Raises
+    ------
+    DocumentError
+        If the documents do not say where the file is, or it is on no file system.
+
+    Examples
+    --------
+    >>> resource = {"mimetype": "application/x-hdf5", "uri": "file://localhost/data/a.h5", "parameters": {}}
+    >>> datum = {"indices": {"start": 4, "stop": 6}}
+    >>> asset = asset_of_stream_datum(resource, datum, (2, 64, 64), {})
+    >>> asset.path.as_posix(), asset.first, asset.last, asset.frames_per_point
+    ('/data/a.h5', 4, 6, 2)
+    """
+    mimetype, uri, indices = resource.get("mimetype"), resource.get("uri"), datum.get("indices")
+    parameters = resource.get("parameters") or {}
+    if not isinstance(mimetype, str) or not isinstance(uri, str) or not isinstance(parameters, Mapping):
+        raise DocumentError("expected mimetype, uri and parameters in a stream resource, found not all")
+    if not isinstance(indices, Mapping):
+        raise DocumentError("expected indices in a stream datum, found none")
+    first, last = indices.get("start"), indices.get("stop")
+    if not _is_count(first) or not _is_count(last) or last < first:
+        raise DocumentError(f"expected indices from start to stop in a stream datum, found {first!r}, {last!r}")
+    return Asset(
+        kind=mimetype,
+        path=_mapped(_file_path(uri), root_map),
+        parameters=parameters,
+        first=first,
+        last=last,
+        frames_per_point=shape[0] if len(shape) == 3 else 1,
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _file_path(uri: str) -> str:
+    try:
+        parts = urlparse(uri)
+    except ValueError as error:
+        raise DocumentError(f"expected the address of a file, found {uri[:80]!r}: {error}") from error
+    if parts.scheme not in {"file", ""}:
+        raise DocumentError(
+            f"expected images in a file (file://...), found {uri[:80]!r}: fetch the run from Tiled instead"
+        )
+    # A series of files has an address that ends with the folder's `/`.
+    return unquote(parts.path)
+
+
+def _mapped(path: str, root_map: Mapping[str, str]) -> Path:
+    if "\0" in path:
+        raise DocumentError("expected the path of a file, found one with a NUL in it")
+    for there, here in sorted(root_map.items(), key=lambda pair: -len(pair[0])):
+        if PurePosixPath(path).is_relative_to(there):
+            return Path(here) / PurePosixPath(path).relative_to(there)
+    return Path(path)
+
+
+def _hdf5(asset: Asset) -> Iterator[Frame]:
+    import h5py
+
+    if not asset.path.is_file():
+        raise FileNotFoundError(2, "no such file", str(asset.path))
+    dataset = asset.parameters.get("dataset", asset.parameters.get("path", AREA_DETECTOR_DATASET))
+    # The detector may still hold the lock of a file that it goes on writing.
+    with h5py.File(asset.path, "r", locking=False, swmr=bool(asset.parameters.get("swmr", False))) as file:
+        frames = file[dataset if isinstance(dataset, str) else "/".join(dataset)]
+        first, last = asset.first * asset.frames_per_point, asset.last * asset.frames_per_point
+        if frames.ndim == 4:
+            # One row a point, with its frames inside.
+            first, last = asset.first, asset.last
+        if frames.ndim not in (2, 3, 4) or (frames.ndim > 2 and len(frames) < last):
+            raise MissingDataError(
+                f"expected {last} frames in {asset.path}, found the shape {frames.shape}: "
+                "the file was not written to its end"
+            )
+        for index in range(first, last) if frames.ndim > 2 else (...,):
+            yield from _frames_of(frames[index])
+
+
+def _frames_of(array: Any) -> Iterator[Frame]:
+    """Yield the frames of an array of one frame, or of several along leading axes."""
+    image = np.asarray(array)
+    if image.ndim < 2:
+        raise FileFormatError(f"expected an image of rows and columns, found the shape {image.shape}")
+    yield from image.reshape(-1, *image.shape[-2:])
+
+
+def _tiff_of_points(asset: Asset) -> Iterator[Frame]:
+    """The TIFF files of areaDetector: a folder, a template of three parts, and one file a frame."""
+    template, name = asset.parameters.get("template", "%s%s_%6.6d.tiff"), asset.parameters.get("filename", "")
+    if not isinstance(template, str) or not isinstance(name, str):
+        raise FileFormatError(f"expected a template and a filename for {asset.path}, found {template!r}")
+    for number in _numbers(asset, asset.frames_per_point):
+        yield from _tiff(Path(template % (f"{asset.path}/", name, number)))
+
+
+def _tiff_of_stream(asset: Asset) -> Iterator[Frame]:
+    chunk = asset.parameters.get("chunk_shape") or (1,)
+    template = _new_style(str(asset.parameters["template"]), str(asset.parameters.get("filename", "")))
+    stacked = asset.parameters.get("join_method") == "stack"
+    files_per_point = 1 if stacked else max(asset.frames_per_point // max(int(chunk[0]), 1), 1)
+    for number in _numbers(asset, files_per_point):
+        yield from _tiff(asset.path / template.format(number).lstrip("/"))
+
+
+def _numbers(asset: Asset, files_per_point: int) -> range:
+    return range(asset.first * files_per_point, asset.last * files_per_point)
+
+
+def _new_style(template: str, filename: str) -> str:
+    """Return a template with the file's name and a number in braces, from either style of Python's."""
+    named = template.replace("%s", "", 1) if template.count("%s") > 1 else template
+    named = named.replace("%s", filename, 1).replace("%s", "")
+    return _OLD_STYLE_NUMBER.sub(lambda m: f"{{:0{max(int(m[2] or 0), int(m[3] or 0)) or 1}d}}", named)
+
+
+def _tiff(path: Path) -> Iterator[Frame]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        for page in file.pages:
+            yield from _frames_of(page.asarray())
+
+
+def _npy_of_points(asset: Asset) -> Iterator[Frame]:
+    """The files of simulated detectors: one array a point."""
+    for number in range(asset.first, asset.last):
+        yield from _frames_of(np.load(f"{asset.path}_{number}.npy", allow_pickle=False))
+
+
+_READERS: Mapping[str, Callable[[Asset], Iterator[Frame]]] = {
+    "AD_TIFF": _tiff_of_points,
+    "AD_HDF5": _hdf5,
+    "AD_HDF5_SWMR": _hdf5,
+    "NPY_SEQ": _npy_of_points,
+    "application/x-hdf5": _hdf5,
+    "multipart/related;type=image/tiff": _tiff_of_stream,
+}

@@ -1,0 +1,328 @@
+"""Images of a run as they come: added up frame by frame, never kept.
+
+What stays in memory is one sum a stream and data key, however many frames a run has. Files that are not there
+when a document names them, because a detector is still writing, are tried again when the run ends.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.documents.assets import (
+    Asset,
+    Frame,
+    asset_of_datum,
+    asset_of_stream_datum,
+    read_asset,
+)
+from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.records import FloatArray
+
+MAXIMUM_PIXELS = 1 << 26
+"""Larger images are no area detector's: 8192 x 8192."""
+LARGEST_COUNTS = 1e30
+"""No detector counts further, and sums of more would overflow."""
+MAXIMUM_ASSETS = 100_000
+"""Documents of external files that are remembered for one run."""
+MINIMUM_FOR_VARIANCE = 8
+"""Fewer frames do not say how much a pixel scatters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMean:
+    """The average of the frames of one data key in one stream."""
+
+    mean: FloatArray
+    """Counts per frame [detector units], (rows, columns)."""
+    n_frames: int
+    n_points: int = 1
+    """Points of the run, events or indices of a file, that the frames are of."""
+    variance: FloatArray | None = None
+    """Variance of a single frame [detector units squared], where it was asked for and there are frames enough."""
+    bad: NDArray[np.bool_] | None = None
+    """True where a pixel of any frame was full, negative as the gaps between modules are, or not finite."""
+
+
+class ImageSum:
+    """Adds frames up, in floating point.
+
+    Parameters
+    ----------
+    with_variance
+        Whether the spread between frames is wanted too.
+
+    Examples
+    --------
+    >>> total = ImageSum()
+    >>> total.add(np.full((2, 2), 65534, dtype=np.uint16))
+    >>> total.add(np.full((2, 2), 2, dtype=np.uint16))
+    >>> total.mean().mean[0, 0], total.n_frames
+    (np.float64(32768.0), 2)
+    """
+
+    def __init__(self, *, with_variance: bool = False) -> None:
+        self.n_frames = 0
+        self.n_points = 0
+        self._with_variance = with_variance
+        self._sum: FloatArray | None = None
+        self._squares: FloatArray | None = None
+        self._bad: NDArray[np.bool_] | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Add one frame, (rows, columns).
+
+        Parameters
+        ----------
+        frame
+            Counts [detector units].
+
+        Raises
+        ------
+        DocumentError
+            If it is no image of real numbers, or of another shape than those before.
+        """
+        _require_image(frame, None if self._sum is None else self._sum.shape)
+        if self._sum is None:
+            self._sum = np.zeros(frame.shape)
+            self._squares = np.zeros(frame.shape) if self._with_variance else None
+        bad = _bad_pixels(frame)
+        if bad is not None:
+            self._bad = bad if self._bad is None else self._bad | bad
+            frame = np.where(bad, 0, frame)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add(self._sum, frame, out=self._sum)
+            if self._squares is not None:
+                self._squares += np.square(frame, dtype=np.float64)
+        self.n_frames += 1
+
+    def mean(self) -> ImageMean:
+        """Return the average up to now.
+
+        Raises
+        ------
+        DocumentError
+            If there was no frame.
+        """
+        if self._sum is None:
+            raise DocumentError("expected at least one frame, found none")
+        mean = self._sum / self.n_frames
+        variance = None
+        if self._squares is not None and self.n_frames >= MINIMUM_FOR_VARIANCE:
+            spread = self._squares / self.n_frames - mean**2
+            variance = np.maximum(spread, 0.0) * self.n_frames / (self.n_frames - 1)
+        return ImageMean(
+            mean=mean,
+            n_frames=self.n_frames,
+            n_points=self.n_points,
+            variance=variance,
+            bad=None if self._bad is None else self._bad.copy(),
+        )
+
+
+class ImageCollector:
+    """Follows the documents of one run and adds up its images, from events and from files.
+
+    Parameters
+    ----------
+    root_map
+        Folder here by folder there, for file systems that are mounted under another name.
+    with_variance
+        Whether the spread between frames is wanted in every stream, as for dark runs.
+    """
+
+    def __init__(self, root_map: Mapping[str, str] | None = None, *, with_variance: bool = False) -> None:
+        self._root_map = root_map or {}
+        self._with_variance = with_variance
+        self._sums: dict[tuple[str, str], ImageSum] = {}
+        self._resources: dict[str, Mapping[str, Any]] = {}
+        self._data: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._pending: list[_Pending] = []
+        self._seen: set[tuple[str, str, int, int]] = set()
+        self.faults: Counter[str] = Counter()
+
+    def take(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take a document of external files other than a stream's datum.
+
+        Parameters
+        ----------
+        name
+            `resource`, `datum`, `datum_page` or `stream_resource`.
+        doc
+            The document.
+        """
+        if len(self._resources) + len(self._data) >= MAXIMUM_ASSETS:
+            self.faults[f"documents of files beyond {MAXIMUM_ASSETS} were left out"] += 1
+        elif name in {"resource", "stream_resource"} and isinstance(doc.get("uid"), str):
+            self._resources[doc["uid"]] = doc
+        elif name == "datum" and isinstance(doc.get("datum_id"), str) and isinstance(doc.get("resource"), str):
+            self._data[doc["datum_id"]] = (doc["resource"], doc)
+        elif name == "datum_page":
+            self._take_datum_page(doc)
+        else:
+            self.faults[f"malformed {name} documents were left out"] += 1
+
+    def take_event(self, stream: str, keys: Iterable[str], data: Mapping[str, Any]) -> None:
+        """Add the images of one event, or those that it names in files.
+
+        Parameters
+        ----------
+        stream
+            Name of the stream.
+        keys
+            Data keys that are images.
+        data
+            The data of the event.
+        """
+        for key in keys:
+            value = data.get(key)
+            if isinstance(value, str):
+                self._take_named((stream, key), value)
+            elif value is not None:
+                self._add_array((stream, key), value)
+
+    def take_stream_datum(
+        self, stream: str, shapes: Mapping[str, tuple[int, ...]], doc: Mapping[str, Any]
+    ) -> None:
+        """Add the images that a StreamDatum points at.
+
+        Parameters
+        ----------
+        stream
+            Name of the stream.
+        shapes
+            Shape of one point by data key, of the keys that are images.
+        doc
+            The document.
+        """
+        resource = self._resources.get(_text(doc.get("stream_resource")))
+        if resource is None:
+            self.faults["stream data without their resource were left out"] += 1
+            return
+        key = _text(resource.get("data_key"))
+        if key not in shapes:
+            return
+        try:
+            asset = asset_of_stream_datum(resource, doc, shapes[key], self._root_map)
+        except DocumentError as error:
+            self.faults[str(error)] += 1
+            return
+        seen = (_text(doc.get("descriptor")), _text(doc.get("stream_resource")), asset.first, asset.last)
+        if seen in self._seen:
+            self.faults["stream data came twice"] += 1
+            return
+        self._seen.add(seen)
+        for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_ASSETS)):
+            self._read_or_wait((stream, key), replace(asset, first=point, last=point + 1))
+
+    def n_frames(self) -> int:
+        """Return the number of frames that were added up to now."""
+        return sum(each.n_frames for each in self._sums.values())
+
+    def retry(self) -> None:
+        """Try once more to read what could not be read before; what cannot be read now is a fault."""
+        pending, self._pending = self._pending, []
+        for each in pending:
+            try:
+                self._add_all(each)
+            except DocumentError as error:
+                self.faults[str(error)] += 1
+
+    def images(self) -> dict[str, dict[str, ImageMean]]:
+        """Return the averages by stream and data key."""
+        found: dict[str, dict[str, ImageMean]] = {}
+        for (stream, key), total in self._sums.items():
+            if total.n_frames:
+                found.setdefault(stream, {})[key] = total.mean()
+        return found
+
+    def _take_datum_page(self, page: Mapping[str, Any]) -> None:
+        resource, names, columns = page.get("resource"), page.get("datum_id"), page.get("datum_kwargs") or {}
+        if not isinstance(resource, str) or not isinstance(names, list) or not isinstance(columns, Mapping):
+            self.faults["malformed datum_page documents were left out"] += 1
+            return
+        for i, name in enumerate(names):
+            kwargs = {
+                key: values[i] for key, values in columns.items() if isinstance(values, list) and i < len(values)
+            }
+            self.take("datum", {"datum_id": name, "resource": resource, "datum_kwargs": kwargs})
+
+    def _take_named(self, where: tuple[str, str], datum_id: str) -> None:
+        resource_uid, datum = self._data.get(datum_id, ("", {}))
+        resource = self._resources.get(resource_uid)
+        if resource is None:
+            self.faults["events name images whose resource or datum did not come"] += 1
+            return
+        try:
+            self._read_or_wait(where, asset_of_datum(resource, datum, self._root_map))
+        except DocumentError as error:
+            self.faults[str(error)] += 1
+
+    def _read_or_wait(self, where: tuple[str, str], asset: Asset) -> None:
+        pending = _Pending(where, asset)
+        try:
+            self._add_all(pending)
+        except DocumentError:
+            # A detector may write its file later than it says so; the end of the run is the next occasion.
+            self._pending.append(pending)
+
+    def _add_all(self, pending: "_Pending") -> None:
+        for frame in islice(read_asset(pending.asset), pending.n_done, None):
+            self._sum(pending.where).add(frame)
+            pending.n_done += 1
+        self._sum(pending.where).n_points += 1
+
+    def _add_array(self, where: tuple[str, str], value: object) -> None:
+        try:
+            array = np.asarray(value)
+            if array.ndim < 2 or array.dtype.kind not in "biuf":
+                raise DocumentError(f"expected an image of numbers in {where[1]}, found {str(value)[:40]!r}")
+            for frame in array.reshape(-1, *array.shape[-2:]):
+                self._sum(where).add(frame)
+            self._sum(where).n_points += 1
+        except (DocumentError, ValueError, TypeError, OverflowError) as error:
+            self.faults[f"images were left out: {error}"] += 1
+
+    def _sum(self, where: tuple[str, str]) -> ImageSum:
+        return self._sums.setdefault(where, ImageSum(with_variance=self._with_variance or where[0] == "dark"))
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Frames in a file that are still to be added."""
+
+    where: tuple[str, str]
+    asset: Asset
+    n_done: int = 0
+    """Frames of it that were added before the file ended."""
+
+
+def _require_image(frame: Frame, shape: tuple[int, ...] | None) -> None:
+    if frame.ndim != 2 or frame.dtype.kind not in "biuf" or not 0 < frame.size <= MAXIMUM_PIXELS:
+        raise DocumentError(
+            f"expected an image of rows and columns, found the shape {frame.shape} of {frame.dtype}"
+        )
+    if shape is not None and frame.shape != shape:
+        raise DocumentError(f"expected images of {shape} pixels as before, found {frame.shape}")
+
+
+def _bad_pixels(frame: Frame) -> NDArray[np.bool_] | None:
+    """Return which pixels of a frame do not count; None where all do."""
+    bad: NDArray[np.bool_] | None = None
+    if frame.dtype.kind == "u" and frame.max() == np.iinfo(frame.dtype).max:
+        bad = np.asarray(frame == np.iinfo(frame.dtype).max)
+    elif frame.dtype.kind == "i" and frame.min() < 0:
+        bad = np.asarray(frame < 0)
+    elif frame.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            good = np.abs(frame) < LARGEST_COUNTS
+        bad = None if good.all() else ~good
+    return bad
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
