@@ -1,16 +1,21 @@
 """Where output goes: answers to stdout, everything about the way there to stderr."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-answer_console = Console()
+WIDTH_IN_FILES = 140
+"""Tables that do not go to a terminal are not cut to one's width."""
+
+answer_console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
 """Answers: tables for people."""
 progress_console = Console(stderr=True)
 """Progress, notes and errors."""
@@ -42,9 +47,11 @@ def print_table(
     to_stderr
         Keep stdout free, as `--json` demands.
     """
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
     (progress_console if to_stderr else answer_console).print(table)
@@ -56,14 +63,18 @@ def interval(descriptor: Mapping[str, Any] | None, digits: int = 2) -> str:
     Examples
     --------
     >>> interval({"value": 2.667, "low": 2.3, "high": 3.0})
-    '2.67 [2.30, 3.00]'
+    '2.67 (2.30-3.00)'
+    >>> interval({"value": 5.9, "low": 5.0, "high": 6.0}, 1)
+    '5.9 (5-6)'
     >>> interval(None)
     '-'
     """
     if descriptor is None:
         return "-"
-    value, low, high = (f"{descriptor[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    low, high = (f"{descriptor[key]:.{digits}f}" for key in ("low", "high"))
+    if digits == 1:
+        low, high = low.removesuffix(".0"), high.removesuffix(".0")
+    return f"{descriptor['value']:.{digits}f} ({low}-{high})"
 
 
 def verdict(quality: Mapping[str, Any]) -> str:

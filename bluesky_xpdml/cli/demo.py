@@ -67,17 +67,7 @@ def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, 
         print_json({"tiled_uri": session.server.uri, "samples": samples})
         progress_console.print(f"picture: {plot}")
         return
-    columns = (
-        "sample",
-        "oxidation state",
-        "true",
-        "coordination",
-        "true",
-        "bond length [Å]",
-        "true",
-        "verdict",
-        "stop to found",
-    )
+    columns = ("sample", "valence", "true", "coord.", "true", "bond [Å]", "true", "found in", "verdict")
     print_table(
         "Predictions found in Tiled, value and 90 % interval", columns, [_row(m) for m in measurements]
     )
@@ -101,7 +91,7 @@ def _sample(measurement: "Measurement") -> dict[str, Any]:
 def _row(measurement: "Measurement") -> list[str]:
     found, truth = measurement.start["descriptors"], measurement.sample.truth
     cells = [measurement.sample.name]
-    for name, digits in zip(DESCRIPTORS, (2, 1, 3), strict=True):
+    for name, digits in zip(DESCRIPTORS, (2, 1, 2), strict=True):
         cells += [interval(found.get(name), digits), f"{truth[name]:.{digits}f}"]
     return [
         *cells,

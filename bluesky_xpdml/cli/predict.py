@@ -20,7 +20,7 @@ from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
-COLUMNS = ("file", "edge", "oxidation state", "coordination", "bond length [Å]", "verdict")
+COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
 
 
 def predict(
@@ -111,7 +111,7 @@ def _row(path: Path, prediction: Prediction) -> list[str]:
         f"{answer['element']} {answer['edge']}".strip(),
         interval(found.get("oxidation_state")),
         interval(found.get("coordination_number"), 1),
-        interval(found.get("bond_length"), 3),
+        interval(found.get("bond_length")),
         verdict(answer["quality"]),
     ]
 
