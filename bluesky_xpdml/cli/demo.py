@@ -67,7 +67,7 @@ def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, 
         print_json({"tiled_uri": session.server.uri, "samples": samples})
         progress_console.print(f"picture: {plot}")
         return
-    columns = ("sample", "valence", "true", "coord.", "true", "bond [Å]", "true", "found in", "verdict")
+    columns = ("sample", "valence", "true", "coord.", "true", "bond [Å]", "true", "verdict", "found in")
     print_table(
         "Predictions found in Tiled, value and 90 % interval", columns, [_row(m) for m in measurements]
     )
