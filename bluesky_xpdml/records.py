@@ -8,7 +8,7 @@ says otherwise; energies are in eV, lengths in angstrom.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,3 +225,111 @@ class Prediction:
     def with_quality(self, quality: Quality) -> "Prediction":
         """Return the same prediction under another quality record."""
         return replace(self, quality=quality)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Where the area detector stood, in the convention of pyFAI."""
+
+    distance: float
+    """From the sample to the point of normal incidence [m]."""
+    poni1: float
+    """Point of normal incidence along the rows' axis [m]."""
+    poni2: float
+    """Point of normal incidence along the columns' axis [m]."""
+    rot1: float
+    """Rotations of the detector [rad]."""
+    rot2: float
+    rot3: float
+    wavelength: float
+    """Of the X-rays [m]."""
+    pixel1: float
+    """Height of a pixel [m]."""
+    pixel2: float
+    """Width of a pixel [m]."""
+    shape: tuple[int, int] | None = None
+    """Rows and columns of the detector; None where the source does not say, then any image fits."""
+    orientation: int = 3
+    """Which corner the first pixel is in, 1 to 4 as pyFAI counts them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteringFrame:
+    """One detector image, or the average of several, as counted."""
+
+    image: NDArray[Any]
+    """Counts per frame [detector units], any real dtype, (rows, columns)."""
+    n_frames: int = 1
+    """How many frames `image` is the average of."""
+    dark: FloatArray | None = None
+    """Average dark frame of the same exposure [detector units], (rows, columns); None: none was taken."""
+    dark_variance: FloatArray | None = None
+    """Variance of a single dark frame [detector units squared], (rows, columns); None: as many as counts."""
+    n_dark: int = 1
+    """How many frames `dark` is the average of."""
+    mask: NDArray[np.bool_] | None = None
+    """True where a pixel is bad, (rows, columns)."""
+    calibration: Calibration | None = None
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    quality: Quality = field(default_factory=Quality)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteringPattern:
+    """Scattered intensity over the momentum transfer. Arrays have the shape (n,)."""
+
+    q: FloatArray
+    """Momentum transfer [1/angstrom], strictly ascending, positive."""
+    intensity: FloatArray
+    """Corrected for what the settings say [any unit]."""
+    variance: FloatArray | None = None
+    """Of the intensity [its unit squared]; None where nothing is known of it."""
+    wavelength: float | None = None
+    """Of the X-rays [angstrom]; None where the raw data do not say."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """How it was integrated, as plain JSON values; empty for a pattern from a file."""
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    quality: Quality = field(default_factory=Quality)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairDistribution:
+    """A pair distribution function and the curves that it was computed from.
+
+    The curves over q have the shape (n,), those over r (m,). A PDF from a file has no curves over q.
+    """
+
+    r: FloatArray
+    """Distances [angstrom], strictly ascending."""
+    g: FloatArray
+    """Reduced pair distribution function G(r) [1/angstrom^2], not on an absolute scale."""
+    g_variance: FloatArray | None = None
+    """[1/angstrom^4]; neighbouring points are correlated."""
+    q: FloatArray | None = None
+    """Momentum transfer from q_min to q_max_inst [1/angstrom]."""
+    intensity: FloatArray | None = None
+    """Intensity without background [electron units per atom, up to the scale]."""
+    intensity_variance: FloatArray | None = None
+    s: FloatArray | None = None
+    """Structure function S(Q) = 1 + F(Q) / Q [1]."""
+    s_variance: FloatArray | None = None
+    f: FloatArray | None = None
+    """Reduced structure function F(Q) [1/angstrom]."""
+    f_variance: FloatArray | None = None
+    composition: Mapping[str, float] = field(default_factory=dict)
+    """Fraction of the atoms by element; empty where a file does not say."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The resolved settings, as plain JSON values: no `auto` is left in them."""
+    scale_uncertainty: float | None = None
+    """Relative standard uncertainty of the scale of G(r); None where it is not known."""
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    quality: Quality = field(default_factory=Quality)

@@ -1,0 +1,256 @@
+"""Patterns I(Q): merging of detector positions, subtraction of a background."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import FloatArray, Quality, ScatteringPattern
+
+FEWEST_POINTS = 50
+"""A pattern with fewer is no pattern."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtracted:
+    """A pattern without its background, and how much of that was taken."""
+
+    pattern: ScatteringPattern
+    scale: float
+    """Of the background; 0 where there is none."""
+    how: str
+    """Where the scale is from."""
+
+
+def clean_pattern(pattern: ScatteringPattern) -> ScatteringPattern:
+    """Return a pattern without the points that cannot be used, and say how many those were.
+
+    Raises
+    ------
+    ReductionError
+        If the arrays do not fit each other, q does not ascend, or fewer than 50 points are left.
+
+    Examples
+    --------
+    >>> q = np.linspace(0.0, 5.0, 101)
+    >>> clean_pattern(ScatteringPattern(q=q, intensity=np.ones(101))).q.size
+    100
+    """
+    q, intensity, variance = pattern.q, pattern.intensity, pattern.variance
+    if q.ndim != 1 or intensity.shape != q.shape or (variance is not None and variance.shape != q.shape):
+        raise ReductionError(f"expected arrays of one length, found {q.shape} and {intensity.shape}")
+    keep = np.isfinite(q) & np.isfinite(intensity)
+    if variance is not None:
+        keep &= np.isfinite(variance) & (variance >= 0.0)
+    unusable = int(np.count_nonzero(~keep))
+    keep &= q > 0.0
+    if np.count_nonzero(keep) < FEWEST_POINTS:
+        raise ReductionError(
+            f"expected at least {FEWEST_POINTS} points with numbers at positive Q, found "
+            f"{np.count_nonzero(keep)}"
+        )
+    if np.any(np.diff(q[keep]) <= 0.0):
+        raise ReductionError("expected Q in ascending order without repeated values")
+    if keep.all():
+        return pattern
+    remark = f"{unusable} of {q.size} points without a number left out"
+    return replace(
+        pattern,
+        q=q[keep],
+        intensity=intensity[keep],
+        variance=None if variance is None else variance[keep],
+        quality=pattern.quality.note(remark) if unusable else pattern.quality,
+    )
+
+
+def subtract_background(
+    pattern: ScatteringPattern,
+    background: ScatteringPattern | None,
+    scale: float | Literal["fit"] = "fit",
+    *,
+    q_min: float = 0.5,
+) -> Subtracted:
+    """Subtract a scaled background, I = I_sample - scale * I_background.
+
+    The background is interpolated where its points lie elsewhere; Q where it was not measured is left out.
+
+    Parameters
+    ----------
+    pattern
+        Of the sample with all around it.
+    background
+        Of what is around it; None where nothing was measured.
+    scale
+        Of the background, or `fit`: as much as leaves nowhere a negative intensity, an upper bound.
+    q_min
+        From where on a fit looks [1/angstrom].
+
+    Raises
+    ------
+    ReductionError
+        If the patterns do not overlap, the wavelengths differ, or the scale is no positive number.
+
+    Examples
+    --------
+    >>> q = np.linspace(0.1, 20.0, 200)
+    >>> sample = ScatteringPattern(q=q, intensity=np.full(200, 5.0))
+    >>> air = ScatteringPattern(q=q, intensity=np.full(200, 2.0))
+    >>> subtract_background(sample, air, 0.5).pattern.intensity[0]
+    np.float64(4.0)
+    """
+    pattern = clean_pattern(pattern)
+    if background is None:
+        return Subtracted(pattern=pattern, scale=0.0, how="no background was given")
+    background = clean_pattern(background)
+    pattern = _overlap(pattern, background)
+    level = np.interp(pattern.q, background.q, background.intensity)
+    how = "given"
+    if scale == "fit":
+        scale = _largest_scale(pattern, level, q_min)
+        how = "the largest that leaves no negative intensity, an upper bound"
+    if not 0.0 <= scale < np.inf:
+        raise ReductionError(f"expected a background scale that is not negative, found {scale:g}")
+    variance = pattern.variance
+    if variance is not None and background.variance is not None:
+        variance = variance + scale**2 * np.interp(pattern.q, background.q, background.variance)
+    result = replace(
+        pattern,
+        intensity=pattern.intensity - scale * level,
+        variance=variance,
+        raw_uids=tuple(dict.fromkeys((*pattern.raw_uids, *background.raw_uids))),
+        quality=pattern.quality.merge(background.quality),
+    )
+    return Subtracted(pattern=result, scale=float(scale), how=how)
+
+
+def merge_patterns(
+    patterns: Sequence[ScatteringPattern], scale: Literal["overlap", "none"] = "overlap"
+) -> ScatteringPattern:
+    """Merge patterns of one sample at several detector positions, or several exposures.
+
+    All are interpolated to the finest of their grids. Where they overlap they are averaged by their
+    variances, without variances equally.
+
+    Parameters
+    ----------
+    patterns
+        At least one, of one wavelength.
+    scale
+        `overlap`: each is scaled to what is merged already where they overlap; `none`: taken as they are.
+
+    Raises
+    ------
+    ReductionError
+        If there is none, their wavelengths differ, or one does not overlap the others.
+
+    Examples
+    --------
+    >>> near = ScatteringPattern(q=np.linspace(0.1, 12.0, 200), intensity=np.full(200, 2.0))
+    >>> far = ScatteringPattern(q=np.linspace(8.0, 25.0, 200), intensity=np.full(200, 4.0))
+    >>> merged = merge_patterns([near, far])
+    >>> round(float(merged.q[-1])), round(float(merged.intensity.max()), 6)
+    (25, 2.0)
+    """
+    if not patterns:
+        raise ReductionError("expected at least one pattern to merge")
+    ordered = sorted((clean_pattern(each) for each in patterns), key=lambda each: float(each.q[0]))
+    merged, scales = ordered[0], [1.0]
+    for each in ordered[1:]:
+        _require_same_wavelength(merged, each)
+        factor = _overlap_scale(merged, each) if scale == "overlap" else 1.0
+        scales.append(factor)
+        merged = _merged_pair(merged, each, factor)
+    quality = Quality()
+    for each in ordered:
+        quality = quality.merge(each.quality)
+    if max(scales) > 2.0 * min(scales):
+        span = f"{min(scales):.3g} to {max(scales):.3g}"
+        quality = quality.suspect(f"patterns were scaled by {span} to be merged")
+    return replace(
+        merged,
+        raw_uids=tuple(dict.fromkeys(uid for each in ordered for uid in each.raw_uids)),
+        completeness=min(each.completeness for each in ordered),
+        settings=dict(merged.settings) | {"merged": len(ordered), "merge_scales": scales},
+        quality=quality,
+    )
+
+
+def _overlap(pattern: ScatteringPattern, background: ScatteringPattern) -> ScatteringPattern:
+    """Return the part of a pattern where the background was measured as well."""
+    _require_same_wavelength(pattern, background)
+    # Half a step more is no extrapolation that matters, and keeps grids whole that differ by rounding.
+    margin = 0.5 * float(np.median(np.diff(background.q)))
+    inside = (pattern.q >= background.q[0] - margin) & (pattern.q <= background.q[-1] + margin)
+    if np.count_nonzero(inside) < FEWEST_POINTS:
+        raise ReductionError(
+            f"the background covers {background.q[0]:.3g} to {background.q[-1]:.3g} 1/angstrom, the pattern "
+            f"{pattern.q[0]:.3g} to {pattern.q[-1]:.3g}: check the units of both axes"
+        )
+    return replace(
+        pattern,
+        q=pattern.q[inside],
+        intensity=pattern.intensity[inside],
+        variance=None if pattern.variance is None else pattern.variance[inside],
+    )
+
+
+def _largest_scale(pattern: ScatteringPattern, level: FloatArray, q_min: float) -> float:
+    """Return the smallest ratio of pattern and background, both smoothed over five points."""
+    kernel = np.ones(5) / 5.0
+    over = np.convolve(pattern.intensity, kernel, mode="valid")
+    under = np.convolve(level, kernel, mode="valid")
+    # Where the background is next to nothing the ratio is noise.
+    usable = (pattern.q[2:-2] >= q_min) & (under > 1e-3 * under.max())
+    if not usable.any():
+        raise ReductionError("the background holds no intensity to fit a scale to; give the scale")
+    return float(max(np.min(over[usable] / under[usable]), 0.0))
+
+
+def _require_same_wavelength(one: ScatteringPattern, other: ScatteringPattern) -> None:
+    if one.wavelength is None or other.wavelength is None:
+        return
+    if not np.isclose(one.wavelength, other.wavelength, rtol=0.01):
+        raise ReductionError(
+            f"patterns were measured at {one.wavelength:.5g} and {other.wavelength:.5g} angstrom: they "
+            "cannot be combined"
+        )
+
+
+def _overlap_scale(merged: ScatteringPattern, new: ScatteringPattern) -> float:
+    inside = (merged.q >= new.q[0]) & (merged.q <= new.q[-1])
+    if np.count_nonzero(inside) < 5:
+        raise ReductionError(
+            f"a pattern from {new.q[0]:.3g} 1/angstrom on does not overlap the others, which end at "
+            f"{merged.q[-1]:.3g}: without an overlap the scale is unknown"
+        )
+    here = np.interp(merged.q[inside], new.q, new.intensity)
+    power = float(np.sum(here**2))
+    factor = float(np.sum(merged.intensity[inside] * here)) / power if power > 0.0 else 0.0
+    if factor <= 0.0:
+        raise ReductionError("patterns do not agree where they overlap: no positive scale joins them")
+    return factor
+
+
+def _merged_pair(one: ScatteringPattern, other: ScatteringPattern, factor: float) -> ScatteringPattern:
+    step = min(float(np.median(np.diff(each.q))) for each in (one, other))
+    low, high = min(one.q[0], other.q[0]), max(one.q[-1], other.q[-1])
+    q = low + step * np.arange(int((high - low) / step + 1.0 + 1e-9))
+    total, weights = np.zeros_like(q), np.zeros_like(q)
+    known = one.variance is not None and other.variance is not None
+    for each, scale in ((one, 1.0), (other, factor)):
+        inside = (q >= each.q[0]) & (q <= each.q[-1])
+        weight = np.ones(np.count_nonzero(inside))
+        if known and each.variance is not None:
+            spread = scale**2 * np.interp(q[inside], each.q, each.variance)
+            weight = 1.0 / np.maximum(spread, 1e-12 * max(float(spread.max()), 1e-300))
+        total[inside] += weight * scale * np.interp(q[inside], each.q, each.intensity)
+        weights[inside] += weight
+    filled = weights > 0.0
+    return replace(
+        one,
+        q=q[filled],
+        intensity=total[filled] / weights[filled],
+        variance=1.0 / weights[filled] if known else None,
+    )

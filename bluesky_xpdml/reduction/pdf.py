@@ -1,0 +1,251 @@
+"""I(Q) to G(r): one function, explicit settings, and a verdict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import FloatArray, PairDistribution, Quality, ScatteringPattern
+from bluesky_xpdml.reduction.composition import HOW_TO_GIVE, atom_fractions, formula, parse_composition
+from bluesky_xpdml.reduction.pattern import FEWEST_POINTS, Subtracted, subtract_background
+from bluesky_xpdml.reduction.pdf_ranges import (
+    FIRST_Q,
+    USUAL_R_POLY,
+    choose_q_max,
+    choose_r_poly,
+    first_q,
+    last_q,
+)
+from bluesky_xpdml.reduction.scattering_factors import MeanFactors, mean_factors
+from bluesky_xpdml.reduction.structure_function import (
+    StructureFunction,
+    remove_polynomial,
+    structure_function,
+)
+from bluesky_xpdml.reduction.transform import sine_transform
+
+MOST_POINTS = 50_000
+"""Of G(r)."""
+SHORT_RANGE = 10.0
+"""A q_max below blurs the first shell [1/angstrom]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdfSettings:
+    """How a pattern becomes G(r). `auto` is resolved from the pattern; what it became is recorded, and why.
+
+    Examples
+    --------
+    >>> PdfSettings(composition="TiO2", q_max=22.0).q_max
+    22.0
+    """
+
+    composition: str | Mapping[str, float] | None = None
+    """Formula or amounts by element; None: what the pattern says of its sample."""
+    background_scale: float | Literal["fit"] = "fit"
+    """Of the background; `fit`: the largest that leaves no negative intensity."""
+    q_min: float | Literal["auto"] = "auto"
+    """Where F(Q) begins [1/angstrom]."""
+    q_max: float | Literal["auto"] = "auto"
+    """Where the transform ends [1/angstrom]."""
+    q_max_inst: float | Literal["auto"] = "auto"
+    """How far the pattern is used for scale and correction [1/angstrom]."""
+    r_poly: float | Literal["auto"] = "auto"
+    """Below, features of G(r) are taken for errors [angstrom]."""
+    r_min: float = 0.0
+    """First distance [angstrom]."""
+    r_max: float = 30.0
+    """Last distance [angstrom]."""
+    r_step: float = 0.01
+    """[angstrom]"""
+    lorch: bool = False
+    """Whether to damp F(Q) towards q_max, which trades resolution for ripples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Corrected:
+    """F(Q) ready to be transformed, on the points from q_min to q_max_inst."""
+
+    pattern: ScatteringPattern
+    factors: MeanFactors
+    raw: StructureFunction
+    f: FloatArray
+    resolved: dict[str, object]
+
+
+def reduce_pdf(
+    pattern: ScatteringPattern,
+    settings: PdfSettings | None = None,
+    *,
+    background: ScatteringPattern | None = None,
+) -> PairDistribution:
+    """Reduce a scattering pattern to S(Q), F(Q) and G(r).
+
+    Parameters
+    ----------
+    pattern
+        I(Q) of the sample with all around it.
+    settings
+        How to reduce it; everything `auto` if None.
+    background
+        I(Q) of what is around the sample.
+
+    Raises
+    ------
+    ReductionError
+        If there is no composition, ranges make no sense, or no intensity is left. The message is the reason
+        that is published.
+
+    Examples
+    --------
+    >>> q = np.arange(0.5, 25.0, 0.02)
+    >>> f2 = mean_factors("Ni", q).squared_mean
+    >>> intensity = f2 * (1.0 + 6.0 * np.exp(-0.003 * q**2) * np.sin(2.5 * q) / (2.5 * q))
+    >>> pattern = ScatteringPattern(q=q, intensity=intensity)
+    >>> pdf = reduce_pdf(pattern, PdfSettings(composition="Ni", r_poly=0.9))
+    >>> round(float(pdf.r[np.argmax(pdf.g)]), 1), round(pdf.settings["q_max"], 2)
+    (2.5, 24.98)
+    """
+    settings = settings or PdfSettings()
+    r = _distances(settings)
+    composition = _composition(pattern, settings)
+    q_from = FIRST_Q if settings.q_min == "auto" else settings.q_min
+    subtracted = subtract_background(pattern, background, settings.background_scale, q_min=q_from)
+    corrected = _corrected(subtracted.pattern, composition, settings)
+    q, q_max, reason = corrected.pattern.q, *_q_max(corrected, settings)
+    variance = corrected.raw.variance
+    g, g_variance = sine_transform(q, corrected.f, r, q_max=q_max, lorch=settings.lorch, variance=variance)
+    name = "none" if background is None else background.source or "unnamed"
+    resolved = _resolved(composition, subtracted, name) | corrected.resolved
+    resolved |= {"q_max": q_max, "q_max_from": reason, "r_min": settings.r_min, "r_max": settings.r_max}
+    resolved |= {"r_step": settings.r_step, "lorch": settings.lorch, "scale": corrected.raw.scale}
+    scaled, of_scaled = corrected.pattern.intensity * corrected.raw.scale, corrected.pattern.variance
+    return PairDistribution(
+        r=r,
+        g=g,
+        g_variance=g_variance,
+        q=q,
+        intensity=scaled,
+        intensity_variance=None if of_scaled is None else of_scaled * corrected.raw.scale**2,
+        s=1.0 + corrected.f / q,
+        s_variance=None if variance is None else variance / q**2,
+        f=corrected.f,
+        f_variance=variance,
+        composition=atom_fractions(composition),
+        settings=resolved,
+        scale_uncertainty=corrected.raw.uncertainty,
+        sample=pattern.sample,
+        raw_uids=subtracted.pattern.raw_uids,
+        source=pattern.source,
+        completeness=pattern.completeness,
+        quality=_quality(subtracted, q_max, variance is None),
+    )
+
+
+def _distances(settings: PdfSettings) -> FloatArray:
+    low, high, step = settings.r_min, settings.r_max, settings.r_step
+    if not (0.0 <= low < high < np.inf and 0.0 < step < high - low):
+        raise ReductionError(
+            f"expected 0 <= r_min < r_max and a smaller positive r_step [angstrom], found {low:g}, {high:g}, "
+            f"{step:g}"
+        )
+    n_points = int((high - low) / step + 1.0 + 1e-6)
+    if n_points > MOST_POINTS:
+        raise ReductionError(f"expected at most {MOST_POINTS} distances, found {n_points}: enlarge r_step")
+    return np.asarray(low + step * np.arange(n_points))
+
+
+def _composition(pattern: ScatteringPattern, settings: PdfSettings) -> dict[str, float]:
+    said = settings.composition or pattern.sample.composition
+    if not said:
+        raise ReductionError(f"the composition of the sample is not known; {HOW_TO_GIVE}")
+    return parse_composition(said)
+
+
+def _corrected(
+    pattern: ScatteringPattern, composition: Mapping[str, float], settings: PdfSettings
+) -> _Corrected:
+    q_min, why_min = first_q(pattern) if settings.q_min == "auto" else (settings.q_min, "given")
+    q_inst, why_inst = (
+        last_q(pattern, q_min) if settings.q_max_inst == "auto" else (settings.q_max_inst, "given")
+    )
+    used = _between(pattern, q_min, q_inst)
+    factors = mean_factors(composition, used.q)
+    raw = structure_function(used.q, used.intensity, used.variance, factors)
+    r_poly, why_poly = _r_poly(used.q, raw.f, settings)
+    resolved: dict[str, object] = {
+        "q_min": q_min,
+        "q_min_from": why_min,
+        "q_max_inst": q_inst,
+        "q_max_inst_from": why_inst,
+        "r_poly": r_poly,
+        "r_poly_from": why_poly,
+    }
+    f = remove_polynomial(used.q, raw.f, r_poly)
+    return _Corrected(pattern=used, factors=factors, raw=raw, f=f, resolved=resolved)
+
+
+def _between(pattern: ScatteringPattern, q_min: float, q_max_inst: float) -> ScatteringPattern:
+    """Return the points from q_min to q_max_inst."""
+    if not 0.0 <= q_min < q_max_inst < np.inf:
+        raise ReductionError(
+            f"expected 0 <= q_min < q_max_inst, found {q_min:g} and {q_max_inst:g} 1/angstrom"
+        )
+    # Limits that were rounded when they were written down must not cost a point.
+    inside = (pattern.q >= q_min - 1e-9) & (pattern.q <= q_max_inst + 1e-9)
+    if np.count_nonzero(inside) < FEWEST_POINTS:
+        raise ReductionError(
+            f"only {np.count_nonzero(inside)} points lie between q_min = {q_min:.4g} and q_max_inst = "
+            f"{q_max_inst:.4g} 1/angstrom; the pattern runs from {pattern.q[0]:.4g} to {pattern.q[-1]:.4g}: "
+            "check the unit of its axis"
+        )
+    return replace(
+        pattern,
+        q=np.ascontiguousarray(pattern.q[inside]),
+        intensity=pattern.intensity[inside],
+        variance=None if pattern.variance is None else pattern.variance[inside],
+    )
+
+
+def _r_poly(q: FloatArray, f: FloatArray, settings: PdfSettings) -> tuple[float, str]:
+    if settings.r_poly != "auto":
+        return float(settings.r_poly), "given"
+    return choose_r_poly(q, remove_polynomial(q, f, USUAL_R_POLY))
+
+
+def _q_max(corrected: _Corrected, settings: PdfSettings) -> tuple[float, str]:
+    q = corrected.pattern.q
+    if settings.q_max == "auto":
+        return choose_q_max(q, corrected.f, corrected.raw.variance)
+    if not q[0] < settings.q_max <= q[-1] * 1.001 + float(np.diff(q[-2:])[0]):
+        raise ReductionError(
+            f"q_max = {settings.q_max:g} 1/angstrom lies outside what is used of the pattern, {q[0]:.4g} to "
+            f"{q[-1]:.4g}: lower q_max, or raise q_max_inst"
+        )
+    return float(settings.q_max), "given"
+
+
+def _resolved(composition: Mapping[str, float], subtracted: Subtracted, name: str) -> dict[str, object]:
+    return {
+        "composition": formula(composition),
+        "background": name,
+        "background_scale": subtracted.scale,
+        "background_scale_from": subtracted.how,
+    }
+
+
+def _quality(subtracted: Subtracted, q_max: float, no_variance: bool) -> Quality:
+    quality = subtracted.pattern.quality
+    if subtracted.how != "given":
+        remark = f"background scale {subtracted.scale:.4g}: {subtracted.how}"
+        quality = quality.note(remark if subtracted.scale else "no background was subtracted")
+    if q_max < SHORT_RANGE:
+        quality = quality.suspect(f"q_max is only {q_max:.3g} 1/angstrom: distances below 0.5 angstrom merge")
+    if no_variance:
+        quality = quality.note("the pattern has no variances: G(r) has none")
+    if subtracted.pattern.completeness < 1.0:
+        share = f"{100.0 * subtracted.pattern.completeness:.0f} %"
+        quality = quality.suspect(f"only {share} of the planned frames were measured")
+    return quality

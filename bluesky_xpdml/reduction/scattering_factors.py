@@ -1,0 +1,142 @@
+"""How strongly atoms scatter X-rays: form factors and Compton scattering, averaged over a composition.
+
+================  =============================================================================
+`<f>^2`           square of the mean form factor, (sum_i c_i f_i(Q))^2
+`<f^2>`           mean of the squared form factors, sum_i c_i f_i(Q)^2
+Compton           incoherent scattering function, sum_i c_i S_i(Q)
+================  =============================================================================
+
+c_i are fractions of the atoms. Form factors are those of D. Waasmaier and A. Kirfel, Acta Cryst. A 51 (1995)
+416, for neutral atoms far from an edge; Compton scattering is that of J. H. Hubbell et al., J. Phys. Chem.
+Ref. Data 4 (1975) 471.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.reduction.composition import ELEMENTS, atom_fractions
+
+LARGEST_Q = 75.0
+"""The form factors were fitted up to sin(theta) / wavelength = 6 / angstrom [1/angstrom]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanFactors:
+    """Averages over a composition [electron units per atom]; both have the shape of q."""
+
+    squared_mean: FloatArray
+    """<f>^2"""
+    mean_square: FloatArray
+    """<f^2>"""
+
+
+def form_factor(element: str, q: FloatArray) -> FloatArray:
+    """Return the atomic form factor f(Q) of a neutral atom [electrons], the shape of `q`.
+
+    Parameters
+    ----------
+    element
+        Chemical symbol.
+    q
+        Momentum transfer [1/angstrom], 0 to 75.
+
+    Raises
+    ------
+    ReductionError
+        If the element is unknown, or q is negative or beyond what was tabulated.
+
+    Examples
+    --------
+    >>> form_factor("Ni", np.array([0.0, 25.0])).round(2)
+    array([27.99,  3.68])
+    """
+    _require(element, q)
+    return _form_factor(element, np.ascontiguousarray(q, dtype=float).tobytes()).reshape(np.shape(q))
+
+
+def mean_factors(composition: str | Mapping[str, float], q: FloatArray) -> MeanFactors:
+    """Return <f>^2 and <f^2> of a composition.
+
+    Parameters
+    ----------
+    composition
+        Formula, or amounts by element.
+    q
+        Momentum transfer [1/angstrom], (n,).
+
+    Raises
+    ------
+    ReductionError
+        If the composition cannot be read or q is out of range.
+
+    Examples
+    --------
+    >>> factors = mean_factors("NiO", np.array([0.0]))
+    >>> factors.squared_mean.round(), factors.mean_square.round()
+    (array([324.]), array([424.]))
+    """
+    mean, square = np.zeros_like(q, dtype=float), np.zeros_like(q, dtype=float)
+    for element, fraction in atom_fractions(composition).items():
+        factor = form_factor(element, q)
+        mean += fraction * factor
+        square += fraction * factor**2
+    return MeanFactors(squared_mean=mean**2, mean_square=square)
+
+
+def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray:
+    """Return the incoherent scattering function of a composition [electron units per atom], (n,).
+
+    The recoil that lowers the counted intensity at high energies is left to the caller.
+
+    Parameters
+    ----------
+    composition
+        Formula, or amounts by element.
+    q
+        Momentum transfer [1/angstrom], (n,).
+
+    Raises
+    ------
+    ReductionError
+        If the composition cannot be read or q is out of range.
+
+    Examples
+    --------
+    >>> compton("O", np.array([0.0, 25.0])).round(1)
+    array([0. , 7.8])
+    """
+    import xraylib
+
+    total = np.zeros_like(q, dtype=float)
+    for element, fraction in atom_fractions(composition).items():
+        _require(element, q)
+        number = ELEMENTS.index(element) + 1
+        # The tables begin above 0, where nothing is scattered incoherently.
+        values = [xraylib.SF_Compt(number, each / (4.0 * np.pi)) if each > 0.0 else 0.0 for each in q]
+        total += fraction * np.array(values)
+    return total
+
+
+def _require(element: str, q: FloatArray) -> None:
+    if element not in ELEMENTS:
+        raise ReductionError(f"expected the symbol of an element, found {element!r}")
+    if np.size(q) and not (np.min(q) >= 0.0 and np.max(q) <= LARGEST_Q):
+        raise ReductionError(
+            f"form factors are known for Q from 0 to {LARGEST_Q:.0f} 1/angstrom, found {np.min(q):.4g} to "
+            f"{np.max(q):.4g}: check the unit of the axis"
+        )
+
+
+@lru_cache(maxsize=64)
+def _form_factor(element: str, grid: bytes) -> FloatArray:
+    """Return the form factor on a grid that may be asked for again; the table lies in a data base."""
+    import xraydb
+
+    values = np.asarray(xraydb.f0(element, np.frombuffer(grid) / (4.0 * np.pi)), dtype=float)
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,147 @@
+"""From I(Q) to S(Q) and F(Q).
+
+=========  =========================================================================================
+a          scale, sum(I <f^2>) / sum(I^2) over the upper 40 % of the range: a I -> <f^2>
+F(Q)       Q (a I - <f^2>) / <f>^2, less a polynomial Q P(Q) that holds what is no structure
+S(Q)       1 + F(Q) / Q
+=========  =========================================================================================
+
+The polynomial has the degree n = r_poly * q_max_inst / pi, so that only features of G(r) below r_poly go with
+it; between two whole degrees the two are blended (P. Juhas, T. Davis, C. L. Farrow, S. J. L. Billinge,
+J. Appl. Cryst. 46 (2013) 560). Without Compton scattering and multiple scattering in the model the scale is
+not an absolute one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.reduction.scattering_factors import MeanFactors
+
+SCALED_FROM = 0.6
+"""Part of q_max_inst from which the intensity is scaled to the form factors."""
+COMPTON_UNCERTAINTY = 0.12
+"""Standard uncertainty of the scale that Compton scattering and background leave open.
+
+The first shell of nickel moves between 10 and 13 neighbours over background scales that users choose.
+"""
+DEGREES = (1.0, 30.0)
+"""Of the correction polynomial; below it corrects nothing, above it is the structure itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructureFunction:
+    """F(Q) before its correction. Arrays have the shape (n,)."""
+
+    f: FloatArray
+    """[1/angstrom]"""
+    variance: FloatArray | None
+    """[1/angstrom^2]"""
+    scale: float
+    """What the intensity was multiplied by [electron units per unit of the intensity]."""
+    uncertainty: float
+    """Relative standard uncertainty of the scale."""
+
+
+def structure_function(
+    q: FloatArray, intensity: FloatArray, variance: FloatArray | None, factors: MeanFactors
+) -> StructureFunction:
+    """Scale an intensity to the form factors and return F(Q), uncorrected.
+
+    Parameters
+    ----------
+    q
+        Momentum transfers [1/angstrom], ascending, (n,).
+    intensity
+        Without background [any unit], (n,).
+    variance
+        Of the intensity [its unit squared], (n,), or None.
+    factors
+        Averages over the composition at q.
+
+    Raises
+    ------
+    ReductionError
+        If no intensity is left at high Q.
+
+    Examples
+    --------
+    >>> q = np.linspace(1.0, 20.0, 200)
+    >>> factors = MeanFactors(squared_mean=np.full(200, 4.0), mean_square=np.full(200, 4.0))
+    >>> result = structure_function(q, np.full(200, 8.0), None, factors)
+    >>> result.scale, float(np.abs(result.f).max())
+    (0.5, 0.0)
+    """
+    scale = _scale(q, intensity, factors.mean_square, SCALED_FROM, 1.0)
+    gain = q / factors.squared_mean
+    return StructureFunction(
+        f=gain * (scale * intensity - factors.mean_square),
+        variance=None if variance is None else (gain * scale) ** 2 * variance,
+        scale=scale,
+        uncertainty=_uncertainty(q, intensity, factors.mean_square, scale),
+    )
+
+
+def remove_polynomial(q: FloatArray, f: FloatArray, r_poly: float) -> FloatArray:
+    """Return F(Q) less the polynomial without constant term that fits it best, (n,).
+
+    Parameters
+    ----------
+    q
+        Momentum transfers from q_min to q_max_inst [1/angstrom], ascending, (n,).
+    f
+        F(Q), (n,).
+    r_poly
+        Distance below which features of G(r) are taken for errors [angstrom].
+
+    Raises
+    ------
+    ReductionError
+        If the degree is out of every reason for the range.
+
+    Examples
+    --------
+    >>> q = np.linspace(0.5, 25.0, 500)
+    >>> float(np.abs(remove_polynomial(q, 3.0 * q - 0.1 * q**2, 0.9)).max()) < 1e-9
+    True
+    """
+    degree = r_poly * float(q[-1]) / np.pi
+    if not DEGREES[0] <= degree <= min(DEGREES[1], 0.5 * q.size):
+        low, high = (limit * np.pi / q[-1] for limit in DEGREES)
+        raise ReductionError(
+            f"r_poly = {r_poly:g} angstrom asks for a polynomial of degree {degree:.3g} over {q.size} "
+            f"points; expected r_poly between {low:.2g} and {high:.2g} for q_max_inst = {q[-1]:.4g}"
+        )
+    whole = int(degree)
+    powers = (q / q[-1])[:, None] ** np.arange(1, whole + 2)
+    # The bases of the two degrees are nested, and one orthogonal basis serves both.
+    basis = np.linalg.qr(powers)[0]
+    parts = basis.T @ f
+    parts[whole] *= degree - whole
+    return np.asarray(f - basis @ parts)
+
+
+def _scale(q: FloatArray, intensity: FloatArray, target: FloatArray, low: float, high: float) -> float:
+    chosen = (q >= low * q[-1]) & (q <= high * q[-1])
+    upper, counted = target[chosen], intensity[chosen]
+    power = float(np.sum(counted**2))
+    product = float(np.sum(counted * upper))
+    if not (product > 0.0 and power > 0.0):
+        raise ReductionError(
+            f"no intensity is left above Q = {low * q[-1]:.3g} 1/angstrom (mean {np.mean(counted):.3g}): the "
+            "background scale is too large, or q_max_inst lies beyond the data"
+        )
+    return product / power
+
+
+def _uncertainty(q: FloatArray, intensity: FloatArray, target: FloatArray, scale: float) -> float:
+    """Return how far the scale moves with the range that it is read from, and with Compton scattering."""
+    deviations = []
+    for low in (0.4, 0.6, 0.8):
+        try:
+            deviations.append(abs(_scale(q, intensity, target, low, low + 0.2) / scale - 1.0))
+        except ReductionError:
+            deviations.append(1.0)
+    return float(np.hypot(max(deviations), COMPTON_UNCERTAINTY))
