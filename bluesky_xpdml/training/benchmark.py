@@ -66,7 +66,7 @@ def score_split(spectra: SiteSpectra, recipe: XanesRecipe, split: Split, seed: i
         model = _forest(target, recipe, seed).fit(rows, np.tile(labels[train], COPIES))
         # One thread adds up the trees in one order: a tie is decided alike in every run.
         predicted = model.set_params(n_jobs=1).predict(unseen)
-        for metric, value, majority in _metrics(target, labels[train], labels[test], predicted):
+        for metric, value, majority in target_metrics(target, labels[train], labels[test], predicted):
             scores.append(
                 Score(
                     target=target,
@@ -146,10 +146,25 @@ def _forest(target: str, recipe: XanesRecipe, seed: int) -> Any:
     )
 
 
-def _metrics(
+def target_metrics(
     target: str, train: FloatArray, truth: FloatArray, predicted: FloatArray
 ) -> Iterator[tuple[str, float, float]]:
-    """Yield name, value, and value of the trivial answer."""
+    """Score the answers to one target.
+
+    Parameters
+    ----------
+    target
+        Name of the target; `bond_length` is a regression, the others are classes.
+    train
+        Labels of the training rows: their commonest class, or mean, is the trivial answer, (k,).
+    truth, predicted
+        Labels and answers of the test rows, (n,).
+
+    Yields
+    ------
+    name, value, trivial
+        Metric, its value, and that of the trivial answer.
+    """
     from sklearn.metrics import accuracy_score, f1_score, r2_score, root_mean_squared_error
 
     if target == "bond_length":

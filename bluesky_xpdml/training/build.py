@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bluesky_xpdml.models.bundle import write_bundle
+from bluesky_xpdml.models.bundle import Bundle, write_bundle
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
 from bluesky_xpdml.training.benchmark import Score, score_split
@@ -152,17 +153,45 @@ def _build(
         "modality": "xanes",
         "training": _provenance(element, data),
         "metrics": {
-            "simulated": [_score(score) for score in scores],
+            "simulated": [score_row(score) for score in scores],
             "measured": [_answer(answer) for answer in answers if answer.element == element],
         },
-        "packages": {package: version(package) for package in ("numpy", "scikit-learn", "scipy")},
+        "packages": package_versions(),
         "licence": {"bundle": "BSD-3-Clause", "data": DATA_LICENCE},
     }
-    arrays = {
+    write_bundle(folder, manifest, stored_forests(bundle), model_card(manifest))
+
+
+def stored_forests(bundle: Bundle) -> dict[str, dict[str, NDArray[np.generic]]]:
+    """Return the arrays of a bundle's forests as they are stored, by target.
+
+    Parameters
+    ----------
+    bundle
+        In memory.
+    """
+    return {
         target: forest.quantised(levels=LENGTH_LEVELS if target == "bond_length" else CLASS_LEVELS)
         for target, forest in bundle.forests.items()
     }
-    write_bundle(folder, manifest, arrays, model_card(manifest))
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a training depends on."""
+    return {package: version(package) for package in ("numpy", "scikit-learn", "scipy")}
+
+
+def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of files by name.
+
+    Parameters
+    ----------
+    folder
+        Holds the files.
+    names
+        Of the files.
+    """
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
 def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
@@ -170,7 +199,7 @@ def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
     files = (spectra_file(element), SITES_TABLE)
     sources, counts = np.unique(sites.source, return_counts=True)
     return {
-        "files": {name: hashlib.sha256((data.folder / name).read_bytes()).hexdigest() for name in files},
+        "files": file_hashes(data.folder, files),
         "n_sites": len(sites),
         "n_formulas": int(np.unique(sites.formula).size),
         "sources": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
@@ -180,7 +209,14 @@ def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def _score(score: Score) -> dict[str, Any]:
+def score_row(score: Score) -> dict[str, Any]:
+    """Return one score as a manifest holds it.
+
+    Parameters
+    ----------
+    score
+        One metric of one target.
+    """
     return {
         "target": score.target,
         "metric": score.metric,

@@ -1,6 +1,6 @@
 """The card of a bundle: what people should know before they trust it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LIMITS = """\
@@ -42,13 +42,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "## Simulated spectra, 20 % of the formulas held out, unaligned",
         "",
-        "| target | metric | value | trivial answer | train / test sites |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {row['target']} | {row['metric']} | {row['value']:.3f} | {row['majority']:.3f} "
-            f"| {row['n_train']} / {row['n_test']} |"
-            for row in manifest["metrics"]["simulated"]
-        ),
+        *score_table(manifest["metrics"]["simulated"], "sites"),
         "",
         "## Measured compounds, each left out of everything that standards enter",
         "",
@@ -64,6 +58,25 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def score_table(rows: Sequence[Mapping[str, Any]], what: str) -> Iterator[str]:
+    """Yield the lines of a table of scores.
+
+    Parameters
+    ----------
+    rows
+        Scores as the manifest holds them.
+    what
+        What was trained and tested on, a plural.
+    """
+    yield f"| target | metric | value | trivial answer | train / test {what} |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        yield (
+            f"| {row['target']} | {row['metric']} | {row['value']:.3f} | {row['majority']:.3f} "
+            f"| {row['n_train']} / {row['n_test']} |"
+        )
 
 
 def _measured(rows: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,0 +1,159 @@
+"""From crystal structures to PDF bundles on disk."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.features.pdf import PdfModality
+from bluesky_xpdml.models.bundle import write_bundle
+from bluesky_xpdml.simulation.library import SITES_TABLE
+from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
+from bluesky_xpdml.training.build import (
+    Progress,
+    file_hashes,
+    package_versions,
+    score_row,
+    silent,
+    stored_forests,
+)
+from bluesky_xpdml.training.pdf import PdfRecipe, judge, train_pdf_bundle, usable_materials
+from bluesky_xpdml.training.pdf_card import pdf_model_card
+from bluesky_xpdml.training.pdf_data import Materials, load_materials, simulated_features
+
+DATA_LICENCE = "structures and their labels: Materials Project (CC BY 4.0)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdfTrainingData:
+    """What PDF bundles are trained from."""
+
+    folder: Path
+    """Structures and their table of sites."""
+    materials: dict[str, Materials]
+    """Usable materials by element."""
+    held_out: tuple[str, ...]
+    """Reduced formulas kept out of training."""
+
+
+def load_pdf_training_data(
+    folder: Path, *, elements: Iterable[str], held_out: Iterable[str], recipe: PdfRecipe
+) -> PdfTrainingData:
+    """Read the labelled materials of some elements.
+
+    Parameters
+    ----------
+    folder
+        Holds `structures.jsonl.gz` and `sites.csv.gz`.
+    elements
+        Chemical symbols.
+    held_out
+        Reduced formulas to keep out.
+    recipe
+        Settings.
+
+    Raises
+    ------
+    TrainingError
+        If files are missing or too few materials can be used.
+    """
+    formulas = tuple(sorted(held_out))
+    materials = {}
+    for element in elements:
+        found = load_materials(folder, element)
+        materials[element] = usable_materials(found.select(~np.isin(found.formula, formulas)), recipe)
+    return PdfTrainingData(folder=folder, materials=materials, held_out=formulas)
+
+
+def build_pdf_bundles(
+    data: PdfTrainingData,
+    output: Path,
+    *,
+    modalities: Sequence[PdfModality],
+    recipe: PdfRecipe,
+    bundle_version: int,
+    cache: Path,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Simulate curves, judge the recipe on unseen formulas, then train and write one bundle a modality.
+
+    Parameters
+    ----------
+    data
+        Labelled materials by element.
+    output
+        Folder of the bundles.
+    modalities
+        Kinds of curves.
+    recipe
+        Settings.
+    bundle_version
+        Last part of the bundles' names.
+    cache
+        Folder in which simulated features are kept between calls.
+    progress
+        Called with what is done, how many of it, and of how many.
+
+    Returns
+    -------
+    list of Path
+        Folders written.
+    """
+    folders: list[Path] = []
+    wanted = [(materials, modality) for materials in data.materials.values() for modality in modalities]
+    for materials, modality in wanted:
+        folder = output / f"{materials.element}-{modality}-{bundle_version}"
+        _build(folder, data, materials, modality, recipe=recipe, cache=cache, progress=progress)
+        folders.append(folder)
+        progress("bundles", len(folders), len(wanted))
+    return folders
+
+
+def _build(
+    folder: Path,
+    data: PdfTrainingData,
+    materials: Materials,
+    modality: PdfModality,
+    *,
+    recipe: PdfRecipe,
+    cache: Path,
+    progress: Progress,
+) -> None:
+    features = simulated_features(
+        data.folder,
+        materials,
+        modality,
+        recipe.augmentation,
+        seed=recipe.seed,
+        cache=cache,
+        progress=lambda done, total: progress(f"{materials.element} {modality} curves", done, total),
+    )
+    judgement = judge(materials, features, recipe)
+    bundle = train_pdf_bundle(materials, features, modality, recipe, judgement.interval_factor)
+    name, _, number = folder.name.rpartition("-")
+    manifest: dict[str, Any] = {
+        **bundle.manifest,
+        "name": name,
+        "version": int(number),
+        "training": _provenance(data, materials, recipe),
+        "metrics": {
+            "simulated": [score_row(score) for score in judgement.scores],
+            "interval_coverage": dict(judgement.coverage),
+        },
+        "packages": package_versions(),
+        "licence": {"bundle": "BSD-3-Clause", "data": DATA_LICENCE},
+    }
+    write_bundle(folder, manifest, stored_forests(bundle), pdf_model_card(manifest))
+
+
+def _provenance(data: PdfTrainingData, materials: Materials, recipe: PdfRecipe) -> dict[str, Any]:
+    return {
+        "files": file_hashes(data.folder, (STRUCTURES_FILE, SITES_TABLE)),
+        "n_materials": len(materials),
+        "n_formulas": int(np.unique(materials.formula).size),
+        "copies": recipe.augmentation.copies,
+        "held_out_formulas": list(data.held_out),
+        "split": f"{recipe.folds} folds by formula",
+    }
