@@ -67,7 +67,9 @@ def powder_pattern(structure: Structure, q: FloatArray, *, u_iso: float, q_damp:
     whole = np.floor(place).astype(np.int64)
     part = place - whole
     weighted = amounts * lengths / step
-    peaks = np.bincount(whole, weighted * (1.0 - part), q.size) + np.bincount(whole + 1, weighted * part, q.size)
+    peaks = np.bincount(whole, weighted * (1.0 - part), q.size) + np.bincount(
+        whole + 1, weighted * part, q.size
+    )
     reach = int(np.ceil(TAIL * q_damp / step))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / q_damp) ** 2)
     bragg = np.convolve(peaks, kernel / kernel.sum(), mode="same") / q
@@ -111,6 +113,8 @@ def _require_grid(q: FloatArray, q_damp: float) -> float:
     if not (step > 0.0 and q[0] > 0.0 and np.allclose(steps, step, rtol=1e-6)):
         raise SimulationError("expected an evenly spaced, ascending grid of Q above 0")
     if q_damp < POINTS_PER_WIDTH * step:
-        msg = f"q_damp {q_damp} on a grid of {step:.4g} 1/angstrom: expected at least {POINTS_PER_WIDTH:.0f} steps"
+        msg = (
+            f"q_damp {q_damp} on a grid of {step:.4g} 1/angstrom: expected at least {POINTS_PER_WIDTH} steps"
+        )
         raise SimulationError(msg)
     return step

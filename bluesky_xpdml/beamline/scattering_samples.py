@@ -1,4 +1,4 @@
-"""Samples of the simulated total-scattering beamline: crystal structures that no committed model was trained on."""
+"""Samples of the simulated total-scattering beamline: structures that no committed model was trained on."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ U_ISO = 0.006
 """Displacement of the atoms of samples that come with the package [angstrom^2]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScatteringSample:
     """A powder in a capillary, and the truth about it."""
 
