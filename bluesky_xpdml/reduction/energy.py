@@ -26,12 +26,14 @@ FOIL_ENERGIES = {
 }
 """First derivative maximum of each metal's K edge [eV]: Kraft et al., Rev. Sci. Instrum. 67 (1996) 681."""
 
+METAL_EDGE = 1.5
+"""A spectrum whose first inflection is nearer to the foil's than this is the metal's [eV]."""
 LARGEST_OFFSET = 6.0
 """Larger apparent offsets are an oxide's edge, not a foil's [eV]; monochromators were seen 5 eV off."""
 FOIL_UNCERTAINTY = 0.3
 """Standard uncertainty of an axis that was put on a foil, or on a stated offset [eV]."""
-UNKNOWN_UNCERTAINTY = 1.0
-"""Standard uncertainty of an axis as the monochromator gave it [eV]."""
+UNKNOWN_UNCERTAINTY = 2.0
+"""Standard uncertainty of an axis as the monochromator gave it [eV]: what measured ones are off by."""
 LARGEST_WHITE_LINE = 1.4
 """Foils of 3d metals reach 1.1 edge steps, 1.2 behind a thick sample; oxides reach 1.45 and more."""
 
@@ -126,6 +128,33 @@ def reference_offset(scan: AbsorptionScan) -> float:
     inflection = _first_inflection(x, mu)
     _require_metal(x, mu, inflection, scan.element)
     return -inflection
+
+
+def shows_metal(x: FloatArray, mu: FloatArray, element: str) -> bool:
+    """Return whether a spectrum on the foil's scale is that of the metal itself.
+
+    Parameters
+    ----------
+    x
+        Energy above the metal foil [eV], ascending, (n,).
+    mu
+        Absorption [any unit], (n,).
+    element
+        Chemical symbol.
+
+    Examples
+    --------
+    >>> x = np.arange(-50.0, 80.0, 0.5)
+    >>> [shows_metal(x, np.arctan((x - edge) / 2.0), "Fe") for edge in (0.5, 12.0)]
+    [True, False]
+    """
+    inside = (x > -200.0) & (x < 100.0)
+    try:
+        inflection = _first_inflection(x[inside], mu[inside])
+        _require_metal(x[inside], mu[inside], inflection, element)
+    except ReductionError:
+        return False
+    return abs(inflection) < METAL_EDGE
 
 
 def _first_inflection(x: FloatArray, mu: FloatArray) -> float:

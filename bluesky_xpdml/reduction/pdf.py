@@ -106,7 +106,7 @@ def reduce_pdf(
     >>> pattern = ScatteringPattern(q=q, intensity=intensity)
     >>> pdf = reduce_pdf(pattern, PdfSettings(composition="Ni", r_poly=0.9))
     >>> round(float(pdf.r[np.argmax(pdf.g)]), 1), round(pdf.settings["q_max"], 2)
-    (2.5, 24.98)
+    (2.5, 23.98)
     """
     settings = settings or PdfSettings()
     r = _distances(settings)

@@ -13,12 +13,16 @@ WINDOW = 2.0
 """Over which the strength of the oscillations is judged [1/angstrom]."""
 LEAST_SIGNAL = 0.3
 """Variance of the oscillations of F(Q) over that of its noise, below which Q only adds noise."""
+GROWTH = 1.5
+"""Thermal motion lets F(Q) fade; where its amplitude grows again by this factor, errors have taken over."""
 USUAL_R_POLY = 0.9
 """No bonds but those of hydrogen are shorter [angstrom]."""
 LARGEST_R_POLY = 1.4
 """[angstrom]"""
 R_POLY_PART = 0.6
 """Of the shortest distance in the sample, where r_poly is safe."""
+USED_PART = 0.96
+"""Of a pattern: bins at its end hold the few pixels in the detector's corners, and its edges."""
 SIGNIFICANT = 3.0
 """A bin counts while its intensity exceeds its standard uncertainty by this factor."""
 
@@ -41,8 +45,8 @@ def last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
 
     Examples
     --------
-    >>> last_q(ScatteringPattern(q=np.array([0.2, 0.6, 1.0]), intensity=np.array([1.0, 1.0, -1.0])), 0.2)[0]
-    0.6
+    >>> last_q(ScatteringPattern(q=np.array([0.2, 0.6, 1.0]), intensity=np.array([1.0, 1.0, -1.0])), 0.2)
+    (0.6, 'beyond, no intensity stands above its noise')
     """
     noise = 0.0 if pattern.variance is None else SIGNIFICANT * np.sqrt(pattern.variance)
     good = np.flatnonzero((pattern.intensity > noise) & (pattern.q >= q_min))
@@ -51,16 +55,17 @@ def last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
             f"no intensity above its noise from {q_min:.3g} 1/angstrom on: the background scale is too "
             "large, or there is no sample"
         )
-    if good[-1] == pattern.q.size - 1:
-        return float(pattern.q[-1]), "end of the pattern"
-    return float(pattern.q[good[-1]]), "beyond, no intensity stands above its noise"
+    end = float(pattern.q[good[-1]])
+    if end > USED_PART * pattern.q[-1]:
+        return USED_PART * float(pattern.q[-1]), f"{USED_PART} of the pattern, without its few outermost pixels"
+    return end, "beyond, no intensity stands above its noise"
 
 
 def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> tuple[float, str]:
     """Return where to end the transform [1/angstrom], and why.
 
     Q is worth taking while F(Q) oscillates by more than its noise, which comes from the variances, or else
-    from how points differ from their neighbours.
+    from how points differ from their neighbours; and while it fades, as thermal motion makes it.
 
     Parameters
     ----------
@@ -84,22 +89,41 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
     >>> 10.0 < q_max < 16.0, reason.startswith("beyond")
     (True, True)
     """
-    for high in np.arange(q[-1], q[0] + WINDOW, -0.25 * WINDOW):
-        inside = (q > high - WINDOW) & (q <= high)
-        if np.count_nonzero(inside) < 10:
-            continue
-        noise = (
-            noise_level(q[inside], f[inside]) ** 2 if variance is None else float(np.mean(variance[inside]))
+    ends, power, noise = _windows(q, f, variance)
+    strong = np.flatnonzero(power > noise)
+    if strong.size == 0:
+        raise ReductionError(
+            "F(Q) oscillates nowhere by more than its noise: count longer, or check the background"
         )
+    last = int(strong[-1])
+    fade = int(np.argmin(power[: last + 1]))
+    if power[fade : last + 1].max() > GROWTH**2 * power[fade]:
+        reason = f"beyond {ends[fade]:.1f} 1/angstrom F(Q) grows again: errors outweigh the structure"
+        return float(ends[fade]), reason
+    if last == ends.size - 1:
+        return float(q[-1]), "F(Q) oscillates by more than its noise up to q_max_inst"
+    return float(ends[last]), f"beyond {ends[last]:.1f} 1/angstrom F(Q) oscillates by no more than its noise"
+
+
+def _windows(
+    q: FloatArray, f: FloatArray, variance: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return ends of windows over q, the variance of F(Q) in them, and what noise alone may make of it."""
+    ends, powers, noises = [], [], []
+    for end in np.arange(q[-1], q[0] + WINDOW, -0.25 * WINDOW)[::-1]:
+        inside = (q > end - WINDOW) & (q <= end)
+        n_points = np.count_nonzero(inside)
+        if n_points < 10:
+            continue
+        noise = noise_level(q[inside], f[inside]) ** 2
+        if variance is not None:
+            noise = float(np.mean(variance[inside]))
         # The variance of noise is itself uncertain; four times that much is no chance.
-        least = max(LEAST_SIGNAL, 4.0 * np.sqrt(2.0 / np.count_nonzero(inside)))
-        if float(np.var(f[inside])) - noise > least * noise:
-            if high == q[-1]:
-                return float(q[-1]), "F(Q) oscillates by more than its noise up to q_max_inst"
-            return float(high), f"beyond {high:.1f} 1/angstrom F(Q) oscillates by no more than its noise"
-    raise ReductionError(
-        "F(Q) oscillates nowhere by more than its noise: count longer, or check the background"
-    )
+        least = max(LEAST_SIGNAL, 4.0 * np.sqrt(2.0 / n_points))
+        ends.append(end)
+        powers.append(np.var(f[inside]))
+        noises.append((1.0 + least) * noise)
+    return np.array(ends), np.array(powers), np.array(noises)
 
 
 def choose_r_poly(q: FloatArray, f: FloatArray) -> tuple[float, str]:

@@ -1,0 +1,204 @@
+"""Detector images and calibrations from files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import FileFormatError, MissingDataError, ReductionError
+from bluesky_xpdml.records import Calibration, Sample, ScatteringFrame
+from bluesky_xpdml.reduction.calibration import calibration_from_poni
+from bluesky_xpdml.reduction.frames import average_frames
+from bluesky_xpdml.reduction.masks import BoolArray, as_mask
+from bluesky_xpdml.sources.table import read_text
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".edf", ".cbf", ".npy")
+"""What `read_image` reads; other formats that fabio knows are tried as well."""
+
+
+def read_image(path: Path | str) -> NDArray[Any]:
+    """Read an image, or a stack of them, as it is stored.
+
+    Parameters
+    ----------
+    path
+        TIFF, EDF, CBF, NPY, or what else fabio reads.
+
+    Returns
+    -------
+    image
+        (rows, columns), or (n, rows, columns) where the file holds several frames.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such file or it cannot be opened.
+    FileFormatError
+        If it cannot be read as an image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.npy"
+    ...     np.save(path, np.zeros((4, 5), dtype=np.uint16))
+    ...     read_image(path).shape
+    (4, 5)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"{path}: there is no such file")
+    try:
+        image = _load(path)
+    except OSError as error:
+        raise FileFormatError(f"{path.name}: expected an image, cannot be read ({error})") from error
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, RuntimeError) as error:
+        raise FileFormatError(f"{path.name}: expected an image, the file is damaged ({error})") from error
+    if image.ndim not in {2, 3} or image.size == 0 or image.dtype.kind not in "uifb":
+        raise FileFormatError(
+            f"{path.name}: expected an image of numbers, found the shape {image.shape} of {image.dtype}"
+        )
+    return image
+
+
+def read_mask(path: Path | str, shape: tuple[int, int], *, bad: bool = True) -> BoolArray:
+    """Read a mask, True where a pixel is bad.
+
+    Parameters
+    ----------
+    path
+        Image file of zeros and one other number.
+    shape
+        Of the images that it belongs to.
+    bad
+        Which value marks a bad pixel: True (pyFAI, Fit2D), or False where 1 stands for good.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such file.
+    FileFormatError
+        If it cannot be read as an image.
+    ReductionError
+        If it is no mask of that shape.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mask.npy"
+    ...     np.save(path, np.eye(2, dtype=np.uint8))
+    ...     read_mask(path, (2, 2)).sum()
+    np.int64(2)
+    """
+    return as_mask(read_image(path), shape, bad=bad)
+
+
+def read_calibration(path: Path | str, *, shape: tuple[int, int] | None = None) -> Calibration:
+    """Read a `.poni` file.
+
+    Parameters
+    ----------
+    path
+        As pyFAI writes it, any version.
+    shape
+        Rows and columns of the detector, where the file does not say.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such file.
+    ReductionError
+        If anything that a calibration needs is missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.poni"
+    ...     _ = path.write_text("Distance: 0.2")
+    ...     read_calibration(path)
+    Traceback (most recent call last):
+    ...
+    bluesky_xpdml.errors.ReductionError: a.poni: the calibration lacks poni1, poni2, rot1, ...
+    """
+    path = Path(path)
+    try:
+        return calibration_from_poni(read_text(path), shape=shape)
+    except ReductionError as error:
+        raise ReductionError(f"{path.name}: {error}") from error
+
+
+def read_frame(
+    path: Path | str,
+    *,
+    calibration: Calibration | None = None,
+    dark: Path | str | None = None,
+    mask: BoolArray | None = None,
+    composition: str = "",
+) -> ScatteringFrame:
+    """Read an image file, and its dark file, as a frame ready to be reduced; stacks are averaged.
+
+    Parameters
+    ----------
+    path
+        Image, or stack of them.
+    calibration
+        Where the detector stood.
+    dark
+        Dark image, or stack of them.
+    mask
+        True where a pixel is bad, (rows, columns).
+    composition
+        Of the sample, a formula.
+
+    Raises
+    ------
+    MissingDataError
+        If a file is not there.
+    FileFormatError
+        If one cannot be read as an image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.npy"
+    ...     np.save(path, np.ones((3, 4, 5)))
+    ...     frame = read_frame(path)
+    >>> frame.image.shape, frame.n_frames
+    ((4, 5), 3)
+    """
+    path = Path(path)
+    image = read_image(path)
+    mean, n_frames = image, 1
+    if image.ndim == 3:
+        mean, _, n_frames = average_frames(image)
+    dark_mean, dark_variance, n_dark = (None, None, 1) if dark is None else average_frames(read_image(dark))
+    return ScatteringFrame(
+        image=mean,
+        n_frames=n_frames,
+        dark=dark_mean,
+        dark_variance=dark_variance,
+        n_dark=n_dark,
+        mask=mask,
+        calibration=calibration,
+        sample=Sample(composition=composition),
+        source=path.name,
+    )
+
+
+def _load(path: Path) -> NDArray[Any]:
+    if path.suffix.lower() == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if path.suffix.lower() in {".tif", ".tiff"}:
+        import tifffile
+
+        return np.asarray(tifffile.imread(path))
+    import fabio
+
+    with fabio.open(path) as file:
+        if file.nframes > 1:
+            return np.stack([file.get_frame(number).data for number in range(file.nframes)])
+        return np.asarray(file.data)
