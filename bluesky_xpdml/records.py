@@ -136,7 +136,7 @@ class EnergyAxis:
     source: AxisSource = AxisSource.NONE
     offset: float = 0.0
     """Added to the raw energies [eV]."""
-    uncertainty: float = 1.0
+    uncertainty: float = 2.0
     """Standard uncertainty of the axis after the shift [eV]."""
 
 
@@ -221,6 +221,8 @@ class Prediction:
     """Numbers that explain the answer (edge position, edge-model answer, sensitivity to the axis)."""
     xanes: Xanes | None = None
     """The spectrum that the answer was read from."""
+    pdf: "PairDistribution | None" = None
+    """The pair distribution function that the answer was read from."""
 
     def with_quality(self, quality: Quality) -> "Prediction":
         """Return the same prediction under another quality record."""

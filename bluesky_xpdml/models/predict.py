@@ -6,7 +6,7 @@ The bond length is mostly bond-valence arithmetic, d = R0 - 0.37 ln(v / CN) (Bre
 Cryst. B47 (1991) 192), corrected by a forest; it holds for the coordination number published with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from bluesky_xpdml.models.edge_model import class_probabilities
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AxisSource, Descriptor, FloatArray, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.edge_position import edge_position
-from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, UNKNOWN_UNCERTAINTY, shows_metal
 
 CALIBRATED_SHIFTS = np.arange(-2.0, 2.25, 0.5)
 """Shifts of a calibrated axis over which answers are averaged [eV]."""
@@ -34,8 +34,6 @@ UNCALIBRATED_SHIFTS = np.arange(-4.0, 4.5, 1.0)
 """The same for an axis of unknown error [eV]."""
 CALIBRATED_SIGMA = 0.5
 """Weight of the shifts of a calibrated axis: standard deviation of a Gaussian [eV]."""
-UNCALIBRATED_SIGMA = 2.0
-"""The same for an unknown axis: what uncalibrated axes of measured files are off by [eV]."""
 DISAGREEMENT = 1.0
 """Edge position and shape may differ by this much before the verdict says so [e]."""
 
@@ -95,7 +93,7 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
         technique="xanes",
         element=xanes.element,
         edge=xanes.edge,
-        quality=_judge(xanes.quality, bundle, answer, diagnostics),
+        quality=_judge(xanes.quality.suspect(*_foreign(xanes)), bundle, answer, diagnostics),
         descriptors=answer,
         models=(bundle.reference,),
         sample=xanes.sample,
@@ -164,7 +162,7 @@ def observe(xanes: Xanes) -> Witness:
         edge=edge,
         features=features_of_shifts(fine_signal(x, signal), shifts),
         shifts=shifts,
-        sigma=CALIBRATED_SIGMA if calibrated else UNCALIBRATED_SIGMA,
+        sigma=CALIBRATED_SIGMA if calibrated else UNKNOWN_UNCERTAINTY,
         calibrated=calibrated,
     )
 
@@ -308,6 +306,12 @@ def _diagnostics(bundle: Bundle, witness: Witness, expected: FloatArray, state: 
         "oxidation_state_axis_plus_1_ev": moved[1],
         "largest_move_over_1_ev": max(abs(value - state) for value in moved),
     }
+
+
+def _foreign(xanes: Xanes) -> Iterator[str]:
+    """Say why a spectrum is not one of those that the models know."""
+    if shows_metal(xanes.energy - FOIL_ENERGIES[xanes.element], xanes.mu, xanes.element):
+        yield f"the spectrum is that of {xanes.element} metal or an alloy of it: the models know oxides only"
 
 
 def _judge(

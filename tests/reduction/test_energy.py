@@ -1,13 +1,15 @@
 """Energy calibration by the foil in the reference channel."""
 
 import csv
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, AxisSource
-from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, calibrate, reference_offset
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, calibrate, reference_offset, shows_metal
+from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 
 
@@ -72,7 +74,7 @@ def test_what_is_no_foil_is_refused_with_the_reason(scan, reason):
     axis, said = calibrate(scan)
     assert axis.source is AxisSource.NONE
     assert axis.offset == 0.0
-    assert axis.uncertainty == 1.0
+    assert axis.uncertainty == 2.0
     assert said.startswith("energy axis not calibrated: ")
 
 
@@ -122,3 +124,22 @@ def test_measured_reference_channels_without_a_foil_are_refused(shared_data, pat
         axis, reason = calibrate(read_scan(file))
         assert axis.source is AxisSource.NONE, file.name
         assert "no edge" in reason or "metal" in reason
+
+
+def test_measured_metals_are_told_from_measured_oxides(shared_data):
+    folder = shared_data / "experiment" / "xanes"
+    counts = Counter()
+    with (folder / "labels.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["element"] in FOIL_ENERGIES and row["energy_offset"]]
+    for row in rows:
+        scan = read_scan(folder / row["file"], element=row["element"], edge="K")
+        try:
+            xanes = reduce_xanes(scan, XanesSettings(energy_offset=float(row["energy_offset"])))
+        except ReductionError:
+            continue
+        kind = "metal" if row["is_metal"] == "1" else "oxide" if row["is_oxide"] == "1" else "other"
+        x = xanes.energy - FOIL_ENERGIES[xanes.element]
+        counts[kind, shows_metal(x, xanes.mu, xanes.element)] += 1
+    assert counts["oxide", True] == counts["metal", False] == 0
+    assert counts["oxide", False] > 80
+    assert counts["metal", True] >= 10
