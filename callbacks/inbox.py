@@ -6,6 +6,19 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TypeAlias
 
+import numpy as np
+
+MAXIMUM_BYTES = 1 << 30
+"""Arrays in documents that wait may take this much memory."""
+
+_RUN_KEYS = {
+    "start": "uid",
+    "descriptor": "run_start",
+    "stop": "run_start",
+    "resource": "run_start",
+    "stream_resource": "run_start",
+}
+
 QUEUE_FULL = "queue full: the analysis could not keep up with the documents"
 
 
@@ -57,6 +70,9 @@ class Inbox:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._queue: SimpleQueue[Item] = SimpleQueue()
+        # Each is written by one thread only, so that no lock is needed.
+        self._bytes_in = 0
+        self._bytes_out = 0
         self._run_of_descriptor: dict[str, str] = {}
         self._given_up: dict[str, None] = {}
         self.n_orphans = 0
@@ -71,19 +87,26 @@ class Inbox:
         doc
             The document; only a reference to it is kept.
         """
-        if name == "event" and not self._given_up and self._queue.qsize() < self._capacity:
-            self._queue.put((name, doc))
+        if name == "event" and not self._given_up and self._has_room():
+            self._put(name, doc)
             return
         uid = self._run_of(name, doc)
         if uid in self._given_up:
             if name == "stop":
                 del self._given_up[uid]
-        elif self._queue.qsize() < self._capacity:
-            self._queue.put((name, doc))
+        elif self._has_room():
+            self._put(name, doc)
         elif uid:
             self._give_up(uid, name, doc)
         else:
             self.n_orphans += 1
+
+    def _has_room(self) -> bool:
+        return self._queue.qsize() < self._capacity and self._bytes_in - self._bytes_out < MAXIMUM_BYTES
+
+    def _put(self, name: str, doc: object) -> None:
+        self._bytes_in += _weight(doc)
+        self._queue.put((name, doc))
 
     def _give_up(self, uid: str, name: str, doc: object) -> None:
         """Leave word that a run was lost: one marker a run goes in above the capacity."""
@@ -104,13 +127,20 @@ class Inbox:
 
     def take(self) -> Item:
         """Wait for what is next and return it."""
-        return self._queue.get()
+        item = self._queue.get()
+        if isinstance(item, tuple):
+            self._bytes_out += _weight(item[1])
+        return item
+
+    def is_idle(self) -> bool:
+        """Return whether nothing waits."""
+        return self._queue.empty()
 
     def _run_of(self, name: str, doc: object) -> str:
         """Return the uid of the run that a document belongs to; empty where it does not say."""
         if not isinstance(doc, Mapping):
             return ""
-        key = {"start": "uid", "descriptor": "run_start", "stop": "run_start"}.get(name, "")
+        key = _RUN_KEYS.get(name, "")
         run = doc.get(key) if key else self._run_of_descriptor.get(_text(doc.get("descriptor")), "")
         uid = _text(run)
         if name == "descriptor" and uid:
@@ -122,3 +152,11 @@ class Inbox:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _weight(doc: object) -> int:
+    """Return how much memory the arrays of an event take [bytes]."""
+    data = doc.get("data") if isinstance(doc, dict) else None
+    if not isinstance(data, dict):
+        return 0
+    return sum(value.nbytes for value in data.values() if isinstance(value, np.ndarray))

@@ -1,7 +1,7 @@
 """Documents of many runs, interleaved and out of order, sorted into one collector a run."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bluesky_xpdml.documents import CollectedRun, RunCollector
 
@@ -24,6 +24,8 @@ class Router:
     ----------
     max_open_runs
         Runs that may be open at once; beyond it the oldest is given up.
+    collect
+        Makes the collector of a run from its start document.
 
     Examples
     --------
@@ -36,8 +38,15 @@ class Router:
     ([], 1)
     """
 
-    def __init__(self, max_open_runs: int = MAXIMUM_OPEN_RUNS) -> None:
+    def __init__(
+        self,
+        max_open_runs: int = MAXIMUM_OPEN_RUNS,
+        *,
+        collect: Callable[[Mapping[str, object]], RunCollector] = RunCollector,
+    ) -> None:
         self._max_open_runs = max_open_runs
+        self._collect = collect
+        self._run_of_resource: dict[str, str] = {}
         self._open: OrderedDict[str, RunCollector] = OrderedDict()
         self._run_of_descriptor: dict[str, str] = {}
         self._waiting: OrderedDict[str, list[tuple[str, object]]] = OrderedDict()
@@ -74,9 +83,33 @@ class Router:
             case "stop":
                 return self._stop(doc)
             case _:
-                # Documents of external files say nothing that a scan of single numbers needs.
-                pass
+                self._files(name, doc)
         return []
+
+    def run_of(self, name: str, doc: object) -> str:
+        """Return the uid of the open run that an event or stream datum belongs to; empty where there is none.
+
+        Parameters
+        ----------
+        name
+            Name of the document.
+        doc
+            The document.
+        """
+        if name not in {"event", "event_page", "stream_datum"} or not isinstance(doc, Mapping):
+            return ""
+        return self._run_of_descriptor.get(_text(doc.get("descriptor")), "")
+
+    def snapshot(self, uid: str) -> CollectedRun | None:
+        """Return what was collected up to now of an open run; None where no such run is open.
+
+        Parameters
+        ----------
+        uid
+            Uid of the run's start document.
+        """
+        collector = self._open.get(uid)
+        return None if collector is None else collector.snapshot()
 
     def give_up(self, uid: str, reason: str) -> list[CollectedRun]:
         """Close an open run before its stop and return it, or nothing where no such run is open.
@@ -113,7 +146,7 @@ class Router:
         if uid in self._open:
             self._open[uid].feed("start", doc)
             return []
-        self._open[uid] = RunCollector(doc)
+        self._open[uid] = self._collect(doc)
         if len(self._open) <= self._max_open_runs:
             return []
         oldest = next(iter(self._open))
@@ -131,6 +164,27 @@ class Router:
         for name, event in self._waiting.pop(uid, ()):
             self._n_waiting -= 1
             self._open[run].feed(name, event)
+
+    def _files(self, name: str, doc: Mapping[str, object]) -> None:
+        """Sort a document of external files; any other is passed over."""
+        if name in {"resource", "stream_resource"}:
+            self._resource(name, doc)
+        elif name in {"datum", "datum_page"}:
+            self._give_to(self._run_of_resource.get(_text(doc.get("resource")), ""), name, doc)
+        elif name == "stream_datum":
+            self._give_to(self._run_of_descriptor.get(_text(doc.get("descriptor")), ""), name, doc)
+
+    def _resource(self, name: str, doc: Mapping[str, object]) -> None:
+        """Remember whose resource it is; one that does not say belongs to the only run there is."""
+        run = _text(doc.get("run_start")) or (next(iter(self._open)) if len(self._open) == 1 else "")
+        if run in self._open:
+            self._run_of_resource[_text(doc.get("uid"))] = run
+        self._give_to(run, name, doc)
+
+    def _give_to(self, run: str, name: str, doc: Mapping[str, object]) -> None:
+        """Give a document of external files to its run; without one it says nothing to anybody."""
+        if run in self._open:
+            self._open[run].feed(name, doc)
 
     def _event(self, name: str, doc: Mapping[str, object]) -> None:
         descriptor = doc.get("descriptor")
@@ -167,6 +221,7 @@ class Router:
         collector = self._open.pop(uid, None)
         if collector is not None:
             self._run_of_descriptor = {d: run for d, run in self._run_of_descriptor.items() if run != uid}
+            self._run_of_resource = {r: run for r, run in self._run_of_resource.items() if run != uid}
         if not self._open:
             self._orphans["event"] += self._n_waiting
             self._waiting.clear()
@@ -177,3 +232,7 @@ class Router:
         self._ended[uid] = None
         while len(self._ended) > _MAXIMUM_REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

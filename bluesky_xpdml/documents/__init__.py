@@ -1,9 +1,23 @@
 """From Bluesky documents to records: the only room that knows data keys, streams and start-document keys."""
 
 from bluesky_xpdml.documents.collector import RunCollector
+from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan
+from bluesky_xpdml.documents.scattering import (
+    Position,
+    ScatteringRun,
+    dark_of,
+    scattering_from_run,
+    scattering_sample,
+)
+from bluesky_xpdml.documents.scattering_claims import (
+    claims_scattering,
+    collector_for,
+    is_dark,
+    is_scattering,
+)
 from bluesky_xpdml.documents.xas import (
     claims_absorption,
     declared_mode,
@@ -14,16 +28,26 @@ from bluesky_xpdml.documents.xas import (
 
 __all__ = [
     "CollectedRun",
+    "ImageMean",
+    "Position",
     "Profile",
     "RunCollector",
+    "ScatteringRun",
     "Stream",
     "absorption_scan",
     "claims_absorption",
+    "claims_scattering",
+    "collector_for",
+    "dark_of",
     "declared_mode",
     "detect_profile",
     "is_absorption",
+    "is_dark",
+    "is_scattering",
     "load_profile",
     "profile_names",
     "sample_of",
     "scan_from_run",
+    "scattering_from_run",
+    "scattering_sample",
 ]

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -175,7 +175,9 @@ def asset_of_stream_datum(
         raise DocumentError("expected indices in a stream datum, found none")
     first, last = indices.get("start"), indices.get("stop")
     if not _is_count(first) or not _is_count(last) or last < first:
-        raise DocumentError(f"expected indices from start to stop in a stream datum, found {first!r}, {last!r}")
+        raise DocumentError(
+            f"expected indices from start to stop in a stream datum, found {first!r}, {last!r}"
+        )
     return Asset(
         kind=mimetype,
         path=_mapped(_file_path(uri), root_map),
@@ -186,7 +188,7 @@ def asset_of_stream_datum(
     )
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
@@ -243,7 +245,7 @@ def _frames_of(array: Any) -> Iterator[Frame]:
 
 
 def _tiff_of_points(asset: Asset) -> Iterator[Frame]:
-    """The TIFF files of areaDetector: a folder, a template of three parts, and one file a frame."""
+    """Read TIFF files of areaDetector: a folder, a template of three parts, and one file a frame."""
     template, name = asset.parameters.get("template", "%s%s_%6.6d.tiff"), asset.parameters.get("filename", "")
     if not isinstance(template, str) or not isinstance(name, str):
         raise FileFormatError(f"expected a template and a filename for {asset.path}, found {template!r}")
@@ -280,7 +282,7 @@ def _tiff(path: Path) -> Iterator[Frame]:
 
 
 def _npy_of_points(asset: Asset) -> Iterator[Frame]:
-    """The files of simulated detectors: one array a point."""
+    """Read the files of simulated detectors: one array a point."""
     for number in range(asset.first, asset.last):
         yield from _frames_of(np.load(f"{asset.path}_{number}.npy", allow_pickle=False))
 

@@ -93,12 +93,8 @@ class RunCollector:
                 self._take_stop(doc)
             case "start":
                 self._anomalies["start documents came twice"] += 1
-            case "resource" | "datum" | "datum_page" | "stream_resource" if self._image_patterns:
-                self._images.take(name, doc)
-            case "stream_datum":
-                self._take_stream_datum(doc)
             case _:
-                pass
+                self._take_files(name, doc)
 
     def finish(self, given_up: str = "") -> CollectedRun:
         """Return what was collected; the collector can go on and be asked again.
@@ -109,6 +105,13 @@ class RunCollector:
             Why the run is given up before its stop; empty where it came to its end.
         """
         self._images.retry()
+        return self._collected(given_up)
+
+    def snapshot(self) -> CollectedRun:
+        """Return what was collected up to now of a run that goes on."""
+        return self._collected("the run goes on")
+
+    def _collected(self, given_up: str) -> CollectedRun:
         anomalies = self._anomalies + self._images.faults
         by_stream: dict[str, list[str]] = {}
         for uid, rows in self._rows.items():
@@ -140,10 +143,9 @@ class RunCollector:
             self._anomalies["descriptors came twice"] += 1
         else:
             self._descriptors[uid] = {**doc, "name": name}
-            keys = [key for key in data_keys if isinstance(key, str)]
-            self._image_keys[uid] = tuple(
-                dict.fromkeys(key for each in self._image_patterns for key in matching((each,), keys, ""))
-            )
+            keys = [key for key in doc["data_keys"] if isinstance(key, str)]
+            fitting = (key for pattern in self._image_patterns for key in matching((pattern,), keys, ""))
+            self._image_keys[uid] = tuple(dict.fromkeys(fitting))
 
     def _take_stop(self, doc: Mapping[str, Any]) -> None:
         if self._stop is not None:
@@ -170,6 +172,13 @@ class RunCollector:
             known = self._descriptors.get(descriptor)
             if self._keep(descriptor, seq_num, row) and known is not None:
                 self._images.take_event(known["name"], self._image_keys[descriptor], data)
+
+    def _take_files(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take a document of external files; any other is passed over."""
+        if name == "stream_datum":
+            self._take_stream_datum(doc)
+        elif name in {"resource", "datum", "datum_page", "stream_resource"} and self._image_patterns:
+            self._images.take(name, doc)
 
     def _take_stream_datum(self, doc: Mapping[str, Any]) -> None:
         uid = doc.get("descriptor")

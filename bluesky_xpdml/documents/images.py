@@ -43,7 +43,7 @@ class ImageMean:
     n_points: int = 1
     """Points of the run, events or indices of a file, that the frames are of."""
     variance: FloatArray | None = None
-    """Variance of a single frame [detector units squared], where it was asked for and there are frames enough."""
+    """Variance of a single frame [detector units squared]; None where frames are few, or nobody asked."""
     bad: NDArray[np.bool_] | None = None
     """True where a pixel of any frame was full, negative as the gaps between modules are, or not finite."""
 
@@ -159,7 +159,9 @@ class ImageCollector:
             self.faults[f"documents of files beyond {MAXIMUM_ASSETS} were left out"] += 1
         elif name in {"resource", "stream_resource"} and isinstance(doc.get("uid"), str):
             self._resources[doc["uid"]] = doc
-        elif name == "datum" and isinstance(doc.get("datum_id"), str) and isinstance(doc.get("resource"), str):
+        elif (
+            name == "datum" and isinstance(doc.get("datum_id"), str) and isinstance(doc.get("resource"), str)
+        ):
             self._data[doc["datum_id"]] = (doc["resource"], doc)
         elif name == "datum_page":
             self._take_datum_page(doc)
@@ -245,10 +247,9 @@ class ImageCollector:
         if not isinstance(resource, str) or not isinstance(names, list) or not isinstance(columns, Mapping):
             self.faults["malformed datum_page documents were left out"] += 1
             return
+        lists = {key: values for key, values in columns.items() if isinstance(values, list)}
         for i, name in enumerate(names):
-            kwargs = {
-                key: values[i] for key, values in columns.items() if isinstance(values, list) and i < len(values)
-            }
+            kwargs = {key: values[i] for key, values in lists.items() if i < len(values)}
             self.take("datum", {"datum_id": name, "resource": resource, "datum_kwargs": kwargs})
 
     def _take_named(self, where: tuple[str, str], datum_id: str) -> None:
@@ -278,10 +279,7 @@ class ImageCollector:
 
     def _add_array(self, where: tuple[str, str], value: object) -> None:
         try:
-            array = np.asarray(value)
-            if array.ndim < 2 or array.dtype.kind not in "biuf":
-                raise DocumentError(f"expected an image of numbers in {where[1]}, found {str(value)[:40]!r}")
-            for frame in array.reshape(-1, *array.shape[-2:]):
+            for frame in _frames(value, where[1]):
                 self._sum(where).add(frame)
             self._sum(where).n_points += 1
         except (DocumentError, ValueError, TypeError, OverflowError) as error:
@@ -301,6 +299,14 @@ class _Pending:
     """Frames of it that were added before the file ended."""
 
 
+def _frames(value: object, key: str) -> Frame:
+    """Return an image, or several, as an array of three dimensions."""
+    array = np.asarray(value)
+    if array.ndim < 2 or array.dtype.kind not in "biuf":
+        raise DocumentError(f"expected an image of numbers in {key}, found {str(value)[:40]!r}")
+    return array.reshape(-1, *array.shape[-2:])
+
+
 def _require_image(frame: Frame, shape: tuple[int, ...] | None) -> None:
     if frame.ndim != 2 or frame.dtype.kind not in "biuf" or not 0 < frame.size <= MAXIMUM_PIXELS:
         raise DocumentError(
@@ -313,13 +319,14 @@ def _require_image(frame: Frame, shape: tuple[int, ...] | None) -> None:
 def _bad_pixels(frame: Frame) -> NDArray[np.bool_] | None:
     """Return which pixels of a frame do not count; None where all do."""
     bad: NDArray[np.bool_] | None = None
-    if frame.dtype.kind == "u" and frame.max() == np.iinfo(frame.dtype).max:
-        bad = np.asarray(frame == np.iinfo(frame.dtype).max)
-    elif frame.dtype.kind == "i" and frame.min() < 0:
-        bad = np.asarray(frame < 0)
-    elif frame.dtype.kind == "f":
+    if np.issubdtype(frame.dtype, np.unsignedinteger):
+        full = np.iinfo(frame.dtype.name).max
+        bad = np.asarray(frame == full) if frame.max() == full else None
+    elif np.issubdtype(frame.dtype, np.signedinteger):
+        bad = np.asarray(np.less(frame, 0)) if frame.min() < 0 else None
+    elif np.issubdtype(frame.dtype, np.floating):
         with np.errstate(invalid="ignore"):
-            good = np.abs(frame) < LARGEST_COUNTS
+            good = np.less(np.abs(frame), LARGEST_COUNTS)
         bad = None if good.all() else ~good
     return bad
 

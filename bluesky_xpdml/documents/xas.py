@@ -119,7 +119,7 @@ def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
     energy = channels.stream.column(channels.energy)
     unit, unit_remarks = _energy_unit(channels.stream, channels.energy, energy)
     completeness, complete_quality = _completeness(run, profile, channels.stream, channels.energy)
-    quality = Quality().suspect(*_exit_remarks(run)).merge(complete_quality)
+    quality = Quality().suspect(*exit_remarks(run)).merge(complete_quality)
     single = {name: channels.stream.column(key) for name, key in channels.single.items()}
     return absorption_scan(
         energy=energy,
@@ -135,7 +135,7 @@ def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
         raw_uids=(run.uid,),
         source=look_up_text(run.start, profile.start.source),
         completeness=completeness,
-        quality=quality.note(*_said_before(run, profile), *unit_remarks, *channels.remarks, *run.remarks()),
+        quality=quality.note(*said_before(run, profile), *unit_remarks, *channels.remarks, *run.remarks()),
     )
 
 
@@ -305,15 +305,30 @@ def _covered_range(run: CollectedRun, energy: FloatArray) -> dict[str, float]:
     return {f"{float(known.min()):g} to {float(known.max()):g} of {low:g} to {high:g} was scanned": covered}
 
 
-def _said_before(run: CollectedRun, profile: Profile) -> tuple[str, ...]:
+def said_before(run: CollectedRun, profile: Profile) -> tuple[str, ...]:
+    """Return the remarks that the start document brings along.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+    """
     remarks = look_up(run.start, profile.start.remarks)
     return (
         tuple(text for text in remarks if isinstance(text, str)) if isinstance(remarks, list | tuple) else ()
     )
 
 
-def _exit_remarks(run: CollectedRun) -> tuple[str, ...]:
-    """Return what the stop document says against the run."""
+def exit_remarks(run: CollectedRun) -> tuple[str, ...]:
+    """Return what the stop document says against the run.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    """
     if run.stop is None:
         return ("the run has no stop document",)
     status, reason = run.stop.get("exit_status"), run.stop.get("reason")

@@ -2,11 +2,15 @@
 
 from bluesky_xpdml.publish.catalog import find_by_descriptor, find_predictions
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
-from bluesky_xpdml.publish.publisher import CallbackPublisher, Publisher
+from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
+from bluesky_xpdml.publish.publisher import CallbackPublisher, LivePublisher, Publisher
 from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container
 
 __all__ = [
+    "LIVE_PURPOSE",
     "CallbackPublisher",
+    "LivePublisher",
+    "LiveRun",
     "Publisher",
     "TiledPublisher",
     "connect",

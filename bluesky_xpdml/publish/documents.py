@@ -10,7 +10,15 @@ from uuid import UUID, uuid5
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish.plain import plain_mapping
-from bluesky_xpdml.records import Descriptor, Prediction, Quality, Verdict, Xanes
+from bluesky_xpdml.records import (
+    Descriptor,
+    FloatArray,
+    PairDistribution,
+    Prediction,
+    Quality,
+    Verdict,
+    Xanes,
+)
 
 Document: TypeAlias = dict[str, Any]
 NamedDocument: TypeAlias = tuple[str, Document]
@@ -25,8 +33,9 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
     """Return the documents of the run that says what was predicted: start, streams, stop.
 
     The streams are `xanes` (one event: `energy` [eV], `mu_norm`, `mu_flat`, (n,) each), where there is a
-    spectrum, and `predictions` (one event of single numbers), where there is an answer. Everything but the
-    time is determined by the prediction, the uids too.
+    spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom], `g_r`, (m,) each),
+    where there is a pair distribution function; and `predictions` (one event of single numbers), where there
+    is an answer. Everything but the time is determined by the prediction, the uids too.
 
     Parameters
     ----------
@@ -46,7 +55,9 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
     start: Document = {"uid": run_uid(prediction), "time": now, **summary(prediction)}
     streams = []
     if prediction.xanes is not None:
-        streams.append(("xanes", *_spectrum(prediction.xanes)))
+        streams.append(("xanes", *_arrays(_xanes_columns(prediction.xanes))))
+    if prediction.pdf is not None:
+        streams.append(("pdf", *_arrays(_pdf_columns(prediction.pdf))))
     if prediction.descriptors:
         streams.append(("predictions", *_numbers(prediction)))
     documents: list[NamedDocument] = [("start", start)]
@@ -102,26 +113,35 @@ def summary(prediction: Prediction) -> Document:
 def run_uid(prediction: Prediction) -> str:
     """Return the uid of the derived run: the same question to the same models has the same one.
 
-    It is a UUIDv5 of the raw uids, the hashes of the bundles and the settings. Where there is no raw run, the
-    source and the spectrum take its place. Failures also count their reasons, so that a run that could not
-    be analysed for want of time does not hide the analysis that is made up for later.
+    It is a UUIDv5 of the raw uids, the element, the hashes of the bundles and the settings. Where there is no
+    raw run, the source and the spectrum take its place. Failures also count their reasons, so that a run that
+    could not be analysed for want of time does not hide the analysis that is made up for later.
 
     Parameters
     ----------
     prediction
         The prediction, also one that failed.
     """
-    xanes = prediction.xanes
-    spectrum = hashlib.sha256(xanes.energy.tobytes() + xanes.mu.tobytes()).hexdigest() if xanes else ""
     identity: dict[str, object] = {
         "technique": prediction.technique,
-        "raw": prediction.raw_uids or (prediction.source, spectrum),
+        "element": prediction.element,
+        "raw": prediction.raw_uids or (prediction.source, _digest(prediction)),
         "models": [model.sha256 for model in prediction.models],
         "settings": _sha256(plain_mapping(prediction.settings)),
     }
     if prediction.quality.verdict is Verdict.FAILED:
         identity["failed"] = prediction.quality.reasons
     return str(uuid5(_NAMESPACE, _canonical(identity)))
+
+
+def _digest(prediction: Prediction) -> str:
+    """Return a hash of what was measured; empty where nothing could be reduced."""
+    columns: list[FloatArray] = []
+    if prediction.xanes is not None:
+        columns += [prediction.xanes.energy, prediction.xanes.mu]
+    if prediction.pdf is not None:
+        columns += [prediction.pdf.r, prediction.pdf.g]
+    return hashlib.sha256(b"".join(values.tobytes() for values in columns)).hexdigest() if columns else ""
 
 
 def _analysis(prediction: Prediction) -> Document:
@@ -158,20 +178,35 @@ def _interval(descriptor: Descriptor) -> Document:
     }
 
 
-def _spectrum(xanes: Xanes) -> tuple[Document, Document]:
-    columns = {"energy": xanes.energy, "mu_norm": xanes.norm, "mu_flat": xanes.flat}
-    units = {"energy": "eV", "mu_norm": "", "mu_flat": ""}
+def _xanes_columns(xanes: Xanes) -> dict[str, tuple[FloatArray, str]]:
+    return {"energy": (xanes.energy, "eV"), "mu_norm": (xanes.norm, ""), "mu_flat": (xanes.flat, "")}
+
+
+def _pdf_columns(pdf: PairDistribution) -> dict[str, tuple[FloatArray, str]]:
+    """Return the curves that there are: a pair distribution function from a file has none over q."""
+    columns = {
+        "q": (pdf.q, "1/angstrom"),
+        "i_q": (pdf.intensity, ""),
+        "f_q": (pdf.f, "1/angstrom"),
+        "r": (pdf.r, "angstrom"),
+        "g_r": (pdf.g, "1/angstrom^2"),
+    }
+    return {name: (values, unit) for name, (values, unit) in columns.items() if values is not None}
+
+
+def _arrays(columns: Mapping[str, tuple[FloatArray, str]]) -> tuple[Document, Document]:
+    """Return data keys and data of one event that holds arrays."""
     keys = {
         name: {
             "dtype": "array",
             "dtype_numpy": "<f8",
             "shape": [len(values)],
             "source": "bluesky_xpdml",
-            "units": units[name],
+            "units": unit,
         }
-        for name, values in columns.items()
+        for name, (values, unit) in columns.items()
     }
-    return keys, {name: [float(value) for value in values] for name, values in columns.items()}
+    return keys, {name: values.tolist() for name, (values, _) in columns.items()}
 
 
 def _numbers(prediction: Prediction) -> tuple[Document, Document]:

@@ -23,6 +23,20 @@ class Publisher(Protocol):
         """Let go of connections; further runs are refused."""
 
 
+@runtime_checkable
+class LivePublisher(Publisher, Protocol):
+    """Takes runs that are still going on, too."""
+
+    def extend(self, documents: Sequence[NamedDocument]) -> None:
+        """Hand on the next documents of a run, from its start to its stop in as many calls as it takes.
+
+        Raises
+        ------
+        PublishError
+            If they could not be handed over.
+        """
+
+
 class CallbackPublisher:
     """Hands derived runs to any Bluesky callback.
 
@@ -45,6 +59,10 @@ class CallbackPublisher:
         """Call the callback with each document in turn."""
         for name, document in documents:
             self._callback(name, document)
+
+    def extend(self, documents: Sequence[NamedDocument]) -> None:
+        """Call the callback with each document in turn."""
+        self.publish(documents)
 
     def close(self) -> None:
         """Do nothing: the callback belongs to someone else."""

@@ -38,6 +38,7 @@ class TiledPublisher:
         self.n_written = 0
         self.n_already_there = 0
         self._closed = False
+        self._live: dict[str, Any] = {}
 
     @classmethod
     def from_uri(cls, uri: str, *, api_key: str | None = None, path: str = "xpdml") -> "TiledPublisher":
@@ -81,6 +82,50 @@ class TiledPublisher:
         except (httpx.HTTPError, ClientError, OSError) as error:
             raise PublishError(f"expected to write run {uid} to {self.container.uri}: {error}") from error
         self.n_written += 1
+
+    def extend(self, documents: Sequence[NamedDocument]) -> None:
+        """Write the next documents of a run that goes on; rows can be read as soon as they are written.
+
+        Raises
+        ------
+        PublishError
+            If the server is away or refuses, or the publisher was closed.
+        """
+        import httpx
+        from tiled.client.utils import ClientError
+
+        try:
+            if self._closed:
+                raise PublishError("expected an open publisher for live updates, found a closed one")
+            self._require_health()
+            for name, document in documents:
+                self._extend(name, document)
+        except (httpx.HTTPError, ClientError, OSError, ValueError) as error:
+            raise PublishError(f"expected to write updates to {self.container.uri}: {error}") from error
+
+    def _require_health(self) -> None:
+        """Ask quickly whether the server is there, before a writer tries for more than a minute."""
+        client: Any = self.container.context.http_client
+        request = client.build_request("GET", self.container.uri, timeout=HEALTH_TIMEOUT)
+        client.send(request).raise_for_status()
+
+    def _extend(self, name: str, document: dict[str, Any]) -> None:
+        from bluesky_tiled_plugins import TiledWriter
+
+        uid = document["uid"] if name == "start" else self._live_run(document)
+        if name == "start":
+            self._live[uid] = TiledWriter(self.container, max_array_size=0, batch_size=1)
+        if name == "descriptor":
+            self._live[document["uid"]] = uid
+        self._live[uid](name, document)
+        if name == "stop":
+            self._live = {key: each for key, each in self._live.items() if uid not in (key, each)}
+
+    def _live_run(self, document: dict[str, Any]) -> str:
+        uid = document.get("run_start") or self._live.get(document.get("descriptor", ""))
+        if not isinstance(uid, str) or uid not in self._live:
+            raise PublishError("expected updates of a run whose start was written, found none")
+        return uid
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,310 @@
+"""From a collected run to what a total-scattering measurement needs: images, dark, mask, calibration, sample.
+
+Nothing is made up here: what a run does not say is empty, and what it says in two ways that disagree is a
+remark. Masks leave this module in one sense, True = bad, whatever the run's own is.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.documents.images import ImageMean
+from bluesky_xpdml.documents.named_files import read_mask_file, read_text_file
+from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text, matching
+from bluesky_xpdml.documents.run import CollectedRun
+from bluesky_xpdml.documents.scattering_claims import image_keys
+from bluesky_xpdml.documents.xas import exit_remarks, said_before
+from bluesky_xpdml.errors import MissingDataError
+from bluesky_xpdml.records import Quality, Sample
+
+Composition: TypeAlias = str | Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where the detector stood during one stream, and what it saw."""
+
+    name: str
+    """Name of the stream."""
+    key: str
+    """Data key of the images."""
+    image: ImageMean
+    calibration: Mapping[str, Any] | None = None
+    """As the run says it, in whatever spelling; None where it says none."""
+    poni: str | None = None
+    """Text of the `.poni` file that the run names; None where it names none."""
+    mask: NDArray[np.bool_] | None = None
+    """True where a pixel is bad, (rows, columns)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteringRun:
+    """What a run holds of a total-scattering measurement."""
+
+    positions: tuple[Position, ...]
+    """One for each position of the detector, in the order of their names."""
+    dark: ImageMean | None = None
+    """Average dark frame of the run's own dark stream."""
+    dark_uid: str = ""
+    """Uid of the run of the dark frames; empty where none is named."""
+    counting: bool = False
+    """Whether the detector counts photons, and needs no dark."""
+    composition: Composition = ""
+    """Formula or mapping; empty where the run does not say."""
+    wavelength: float | None = None
+    """[angstrom]; None where the run does not say."""
+    background_name: str = ""
+    """Sample name of the background run; empty where none is named."""
+    background_uid: str = ""
+    sample: Sample = field(default_factory=Sample)
+    raw_uids: tuple[str, ...] = ()
+    source: str = ""
+    completeness: float = 1.0
+    quality: Quality = field(default_factory=Quality)
+
+
+def dark_of(run: CollectedRun, profile: Profile) -> ImageMean:
+    """Return the average frame of a run of dark frames.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+
+    Raises
+    ------
+    MissingDataError
+        If it holds no image that could be read.
+    """
+    for name, key in image_keys(run, profile).items():
+        image = run.streams[name].images.get(key)
+        if image is not None:
+            return image
+    raise _no_image(run)
+
+
+def scattering_from_run(run: CollectedRun, profile: Profile) -> ScatteringRun:
+    """Return what a run holds of a total-scattering measurement.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+
+    Raises
+    ------
+    MissingDataError
+        If it holds no image that could be read; the message says which file is missing.
+    DocumentError
+        If a file with mask or calibration that it names cannot be read.
+    """
+    keys = profile.scattering
+    found = {name: key for name, key in image_keys(run, profile).items() if key in run.streams[name].images}
+    if not found:
+        raise _no_image(run)
+    positions, remarks = _positions(run, profile, found)
+    counting = all(re.fullmatch(keys.counting, key, re.IGNORECASE) for key in found.values())
+    composition, wavelength = _composition(run.start, profile), _wavelength(run, profile)
+    completeness, complete_quality = _completeness(run, profile, found)
+    quality = Quality().suspect(*exit_remarks(run), *remarks).merge(complete_quality)
+    return ScatteringRun(
+        positions=positions,
+        dark=_stream_image(run, keys.dark_stream, tuple(found.values())),
+        dark_uid=look_up_text(run.start, keys.dark_uid),
+        counting=counting,
+        composition=composition,
+        wavelength=wavelength,
+        background_name=look_up_text(run.start, keys.background_name),
+        background_uid=look_up_text(run.start, keys.background_uid),
+        sample=scattering_sample(run.start, profile),
+        raw_uids=(run.uid,),
+        source=look_up_text(run.start, profile.start.source),
+        completeness=completeness,
+        quality=quality.note(*said_before(run, profile), *run.remarks()),
+    )
+
+
+def scattering_sample(start: Mapping[str, object], profile: Profile) -> Sample:
+    """Return what a start document says of the sample, its composition as a formula.
+
+    Parameters
+    ----------
+    start
+        The start document.
+    profile
+        Which key means what.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> scattering_sample({"sample_composition": {"Ti": 1, "O": 2}}, load_profile("xpd")).composition
+    'Ti O2'
+    """
+    said = _composition(start, profile)
+    if isinstance(said, Mapping):
+        said = " ".join(f"{symbol}{amount:g}" if amount != 1 else symbol for symbol, amount in said.items())
+    return Sample(
+        name=look_up_text(start, profile.start.sample_name),
+        uid=look_up_text(start, profile.start.sample_uid),
+        composition=said,
+    )
+
+
+def planned_points(run: CollectedRun, profile: Profile) -> int | None:
+    """Return how many points a run planned; None where it does not say.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+    """
+    planned = look_up(run.start, profile.start.planned_points)
+    return planned if isinstance(planned, int) and not isinstance(planned, bool) and planned > 0 else None
+
+
+def _positions(
+    run: CollectedRun, profile: Profile, found: Mapping[str, str]
+) -> tuple[tuple[Position, ...], list[str]]:
+    keys = profile.scattering
+    calibration = _calibration_stream(run, profile) or look_up(run.start, keys.calibration)
+    poni, mask = look_up(run.start, keys.poni), look_up(run.start, keys.mask)
+    shared = _mask_stream(run, profile)
+    positions = [
+        Position(
+            name=name,
+            key=key,
+            image=run.streams[name].images[key],
+            calibration=_said_of(calibration, name, found),
+            poni=_text_of(_said_of(poni, name, found)),
+            mask=shared if shared is not None else _mask_of(_said_of(mask, name, found), keys.mask_good),
+        )
+        for name, key in found.items()
+    ]
+    calibrated = [each for each in positions if each.calibration is not None or each.poni is not None]
+    if calibrated and len(calibrated) < len(positions):
+        names = ", ".join(each.name for each in positions)
+        left_out = ", ".join(each.name for each in positions if each not in calibrated)
+        remark = (
+            f"{left_out} left out: one calibration is not that of {len(positions)} positions ({names}); "
+            "give calibration_md or poni_file as a mapping from stream to calibration"
+        )
+        return tuple(calibrated), [remark]
+    return tuple(positions), []
+
+
+def _said_of(said: Any, name: str, positions: Mapping[str, str]) -> Any:
+    """Return what is said of one position: under its name, or the only thing that is said of the first."""
+    if isinstance(said, Mapping) and any(other in said for other in positions):
+        return said.get(name)
+    return said if name == next(iter(positions)) else None
+
+
+def _text_of(path: Any) -> str | None:
+    if not isinstance(path, str) or not path.strip():
+        return None
+    # Some runs hold the file's text instead of its name.
+    return path if "\n" in path else read_text_file(path.strip())
+
+
+def _mask_of(path: Any, good: int) -> NDArray[np.bool_] | None:
+    if not isinstance(path, str) or not path.strip():
+        return None
+    return _bad(read_mask_file(path.strip()), None, good)
+
+
+def _bad(mask: NDArray[Any], odd: NDArray[np.bool_] | None, good: int) -> NDArray[np.bool_]:
+    """Return a mask in the one sense of this package: True is bad."""
+    if mask.ndim > 2:
+        mask = mask.reshape(-1, *mask.shape[-2:])[0]
+    bad = np.asarray(mask != 0) if good == 0 else np.asarray(mask == 0)
+    return bad if odd is None or good != 0 else bad | odd
+
+
+def _mask_stream(run: CollectedRun, profile: Profile) -> NDArray[np.bool_] | None:
+    keys = profile.scattering
+    image = _stream_image(run, keys.mask_stream, (keys.mask_key, *keys.image))
+    # A mask is not counted: its largest number is no saturation.
+    return None if image is None else _bad(image.mean, image.bad, keys.mask_good)
+
+
+def _stream_image(run: CollectedRun, stream: str, keys: tuple[str, ...]) -> ImageMean | None:
+    """Return the first image under one of the keys in the streams of a name."""
+    for name in sorted(run.streams):
+        if re.fullmatch(stream, name, re.IGNORECASE):
+            for key in matching(keys, list(run.streams[name].images), ""):
+                return run.streams[name].images[key]
+    return None
+
+
+def _calibration_stream(run: CollectedRun, profile: Profile) -> dict[str, Any] | None:
+    """Return the numbers of the calibration stream without the detector's name before them."""
+    for name in sorted(run.streams):
+        if re.fullmatch(profile.scattering.calibration_stream, name, re.IGNORECASE):
+            columns = run.streams[name].columns
+            return {_bare(key): values[-1] for key, values in columns.items() if values} or None
+    return None
+
+
+def _bare(key: str) -> str:
+    return re.sub(r"^[a-z]+[0-9]*[a-z]?_(?=[a-z])", "", key, flags=re.IGNORECASE)
+
+
+def _composition(start: Mapping[str, object], profile: Profile) -> Composition:
+    for path in profile.scattering.composition:
+        said = look_up(start, (path,))
+        if isinstance(said, str) and said.strip():
+            return said.strip()
+        if isinstance(said, Mapping) and said and all(map(_is_amount, said.values())):
+            return {str(symbol): float(amount) for symbol, amount in said.items()}
+    return ""
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _wavelength(run: CollectedRun, profile: Profile) -> float | None:
+    for path in profile.scattering.wavelength:
+        said = look_up(run.start, (path,))
+        try:
+            value = float(said) if isinstance(said, int | float | str) and not isinstance(said, bool) else 0.0
+        except (ValueError, OverflowError):
+            continue
+        if math.isfinite(value) and value > 0.0:
+            return value
+    return None
+
+
+def _completeness(run: CollectedRun, profile: Profile, found: Mapping[str, str]) -> tuple[float, Quality]:
+    """Return the measured fraction of the plan, by the position that has fewest."""
+    have = min(run.streams[name].images[key].n_points for name, key in found.items())
+    events = max(run.streams[name].n_events for name in found)
+    planned = planned_points(run, profile)
+    if events > have:
+        said = f"the images of {events - have} of {events} events could not be read"
+        return have / max(events, planned or 0), Quality().suspect(said)
+    if planned is None:
+        return 1.0, Quality().note("the run does not say how many points it planned")
+    if have < planned:
+        return have / planned, Quality().suspect(f"{have} of {planned} planned points were measured")
+    return 1.0, Quality()
+
+
+def _no_image(run: CollectedRun) -> MissingDataError:
+    reasons = "; ".join(run.remarks())
+    held = ", ".join(f"{name} ({stream.n_events} events)" for name, stream in run.streams.items())
+    return MissingDataError(
+        f"expected an image, found none that could be read in {held or 'a run without streams'}"
+        + (f": {reasons}" if reasons else "")
+    )
