@@ -130,7 +130,8 @@ def test_measured_metals_are_told_from_measured_oxides(shared_data):
     folder = shared_data / "experiment" / "xanes"
     counts = Counter()
     with (folder / "labels.csv").open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["element"] in FOIL_ENERGIES and row["energy_offset"]]
+        labelled = [row for row in csv.DictReader(lines) if row["element"] in FOIL_ENERGIES]
+    rows = [row for row in labelled if row["energy_offset"]]
     for row in rows:
         scan = read_scan(folder / row["file"], element=row["element"], edge="K")
         try:
