@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from bluesky_xpdml.errors import SimulationError
+from bluesky_xpdml.errors import ReductionError, SimulationError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.reduction.scattering_factors import form_factor
 
 
 def forward_factors(species: Iterable[str]) -> FloatArray:
@@ -37,10 +38,8 @@ def forward_factors(species: Iterable[str]) -> FloatArray:
 
 @cache
 def _forward_factor(symbol: str) -> float:
-    import xraydb
-
     try:
-        return float(xraydb.f0(symbol, 0.0)[0])
-    except ValueError as error:
+        return float(form_factor(symbol, np.zeros(1))[0])
+    except ReductionError as error:
         msg = f"no scattering factor for {symbol!r}: expected the symbol of an element up to Cf"
         raise SimulationError(msg) from error
