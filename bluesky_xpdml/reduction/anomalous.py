@@ -12,7 +12,7 @@ the two patterns. Both are propagated, and a difference that they drown is refus
 those of C. T. Chantler, J. Phys. Chem. Ref. Data 29 (2000) 597.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def anomalous_difference(
             f"{settings.least_signal_to_noise:g}: f' amplifies noise {amplification:.0f} times; count "
             "longer, or measure nearer to the edge and farther from it"
         )
-    return PairDistribution(
+    reduced = PairDistribution(
         r=r,
         g=g,
         g_variance=np.asarray(variance),
@@ -156,14 +156,26 @@ def anomalous_difference(
             "amplification": amplification,
             "signal_to_noise": ratio,
         },
+    )
+    return _with_origin(reduced, far, near)
+
+
+def _with_origin(
+    reduced: PairDistribution, far: ScatteringPattern, near: ScatteringPattern
+) -> PairDistribution:
+    """Return the curve with what is known of both patterns."""
+    known = reduced.settings
+    remark = (
+        f"anomalous difference at {known['element']}: noise amplified {known['amplification']:.1f} times, "
+        f"signal to noise {known['signal_to_noise']:.1f}"
+    )
+    return replace(
+        reduced,
         sample=near.sample,
         raw_uids=(*far.raw_uids, *near.raw_uids),
         source=f"{far.source} - {near.source}".strip(" -"),
         completeness=min(far.completeness, near.completeness),
-        quality=far.quality.merge(near.quality).note(
-            f"anomalous difference at {element}: noise amplified {amplification:.0f} times, signal to noise "
-            f"{ratio:.1f}"
-        ),
+        quality=far.quality.merge(near.quality).note(remark),
     )
 
 

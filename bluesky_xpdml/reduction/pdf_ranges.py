@@ -57,7 +57,8 @@ def last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
         )
     end = float(pattern.q[good[-1]])
     if end > USED_PART * pattern.q[-1]:
-        return USED_PART * float(pattern.q[-1]), f"{USED_PART} of the pattern, without its few outermost pixels"
+        reason = f"{USED_PART} of the pattern, without its few outermost pixels"
+        return USED_PART * float(pattern.q[-1]), reason
     return end, "beyond, no intensity stands above its noise"
 
 
@@ -96,7 +97,9 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
             "F(Q) oscillates nowhere by more than its noise: count longer, or check the background"
         )
     last = int(strong[-1])
-    fade = int(np.argmin(power[: last + 1]))
+    # Before the first peak there is little as well; fading begins where F(Q) is strongest.
+    strongest = int(np.argmax(power[: last // 2 + 1]))
+    fade = strongest + int(np.argmin(power[strongest : last + 1]))
     if power[fade : last + 1].max() > GROWTH**2 * power[fade]:
         reason = f"beyond {ends[fade]:.1f} 1/angstrom F(Q) grows again: errors outweigh the structure"
         return float(ends[fade]), reason

@@ -23,6 +23,8 @@ from bluesky_xpdml.reduction.composition import ELEMENTS, atom_fractions
 
 LARGEST_Q = 75.0
 """The form factors were fitted up to sin(theta) / wavelength = 6 / angstrom [1/angstrom]."""
+FIRST_COMPTON = 0.07
+"""Below, Compton scattering is extrapolated [1/angstrom]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +118,10 @@ def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray
     for element, fraction in atom_fractions(composition).items():
         _require(element, q)
         number = ELEMENTS.index(element) + 1
-        # The tables begin above 0, where nothing is scattered incoherently.
-        values = [xraylib.SF_Compt(number, each / (4.0 * np.pi)) if each > 0.0 else 0.0 for each in q]
-        total += fraction * np.array(values)
+        # The tables begin above 0; towards it incoherent scattering vanishes with the square of Q.
+        tabulated = np.maximum(q, FIRST_COMPTON)
+        values = [xraylib.SF_Compt(number, each / (4.0 * np.pi)) for each in tabulated]
+        total += fraction * np.array(values) * (q / tabulated) ** 2
     return total
 
 

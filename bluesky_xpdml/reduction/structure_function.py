@@ -144,4 +144,4 @@ def _uncertainty(q: FloatArray, intensity: FloatArray, target: FloatArray, scale
             deviations.append(abs(_scale(q, intensity, target, low, low + 0.2) / scale - 1.0))
         except ReductionError:
             deviations.append(1.0)
-    return float(np.hypot(max(deviations), COMPTON_UNCERTAINTY))
+    return min(float(np.hypot(max(deviations), COMPTON_UNCERTAINTY)), 1.0)
