@@ -2,16 +2,24 @@
 
 import atexit
 import logging
+from functools import partial
 from threading import Event
 from types import TracebackType
 from typing import Self
 
+from bluesky_xpdml.callbacks.analysis import RunAnalysis
+from bluesky_xpdml.callbacks.dark_runs import FetchRun
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
+from bluesky_xpdml.callbacks.live import LiveUpdates
+from bluesky_xpdml.callbacks.router import Router
+from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, ScatteringSettings
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis
-from bluesky_xpdml.documents import load_profile
+from bluesky_xpdml.documents import collector_for, load_profile
+from bluesky_xpdml.documents.stored import fetch_from
+from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.publish import Publisher, TiledPublisher
+from bluesky_xpdml.publish import LivePublisher, Publisher, TiledPublisher, open_existing
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 logger = logging.getLogger(__name__)
@@ -24,11 +32,12 @@ _PATIENCE_AT_EXIT = 10.0
 
 
 class XpdmlCallback:
-    """Turns the absorption runs of a document stream into published predictions.
+    """Turns the absorption and total-scattering runs of a document stream into published predictions.
 
     Calling it keeps a reference to the document and returns; a thread of its own does the rest. It never
-    raises into, nor waits for, the RunEngine. Every absorption run ends in one derived run, a failure with
-    its reason too; `statistics` counts what has become of all of them.
+    raises into, nor waits for, the RunEngine. Every absorption run ends in one derived run, every run of
+    total scattering in one for each metal that is asked, a failure with its reason too; `statistics` counts
+    what has become of all of them.
 
     Parameters
     ----------
@@ -42,11 +51,17 @@ class XpdmlCallback:
         Which convention the runs follow; `auto` reads it from each start document.
     capacity
         Documents that may wait; beyond it whole runs are given up and published as failed.
+    scattering
+        How total-scattering runs are reduced, and whether partial results are published.
+    fetch
+        Gives the documents of dark runs by uid, where these were not seen.
 
     Raises
     ------
     MissingDataError
         If there is no such profile.
+    PublishError
+        If live results are asked for and the publisher takes whole runs only.
 
     Examples
     --------
@@ -67,14 +82,23 @@ class XpdmlCallback:
         settings: XanesSettings | None = None,
         profile: str = _AUTO,
         capacity: int = DEFAULT_CAPACITY,
+        scattering: ScatteringSettings | None = None,
+        fetch: FetchRun | None = None,
     ) -> None:
         if profile != _AUTO:
             load_profile(profile)
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False
-        analysis = XanesAnalysis(store=store, settings=settings or XanesSettings(), profile=profile)
-        self._worker = Worker(self._inbox, analysis, publisher)
+        scattering = scattering or ScatteringSettings()
+        analysis = RunAnalysis(
+            xanes=XanesAnalysis(store=store, settings=settings or XanesSettings(), profile=profile),
+            scattering=ScatteringAnalysis(store=store, settings=scattering, fetch=fetch),
+            profile=profile,
+        )
+        collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
+        live = _live_updates(analysis, publisher, scattering) if scattering.live else None
+        self._worker = Worker(self._inbox, analysis, publisher, router=Router(collect=collect), live=live)
         atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
 
     @classmethod
@@ -86,6 +110,8 @@ class XpdmlCallback:
         path: str = "xpdml",
         profile: str = _AUTO,
         settings: XanesSettings | None = None,
+        scattering: ScatteringSettings | None = None,
+        raw_path: str | None = None,
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -101,6 +127,10 @@ class XpdmlCallback:
             Which convention the runs follow; `auto` reads it from each start document.
         settings
             How scans are reduced; None for the defaults.
+        scattering
+            How total-scattering runs are reduced; None for the defaults.
+        raw_path
+            Container of the raw runs, from which dark runs are fetched that were not seen; None fetches none.
 
         Raises
         ------
@@ -110,7 +140,15 @@ class XpdmlCallback:
             If there is no such profile.
         """
         publisher = TiledPublisher.from_uri(uri, api_key=api_key, path=path)
-        return cls(publisher, store=BundleStore.default(), settings=settings, profile=profile)
+        fetch = None if raw_path is None else fetch_from(open_existing(uri, api_key=api_key, path=raw_path))
+        return cls(
+            publisher,
+            store=BundleStore.default(),
+            settings=settings,
+            profile=profile,
+            scattering=scattering,
+            fetch=fetch,
+        )
 
     def __call__(self, name: str, doc: object) -> None:
         """Keep a reference to a document for the worker; returns at once and never raises.
@@ -169,3 +207,12 @@ class XpdmlCallback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _live_updates(analysis: RunAnalysis, publisher: Publisher, settings: ScatteringSettings) -> LiveUpdates:
+    if not isinstance(publisher, LivePublisher):
+        raise PublishError(
+            f"expected a publisher that takes runs that go on, found {type(publisher).__name__}: "
+            "switch live results off, or give it a method extend"
+        )
+    return LiveUpdates(analysis.update, publisher, settings.live_interval)

@@ -2,13 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import Protocol, TypeVar
 
 from bluesky_xpdml.callbacks.inbox import QUEUE_FULL, Close, Flush, GiveUp, Inbox, Item
+from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.documents import CollectedRun
 from bluesky_xpdml.errors import PublishError
@@ -23,8 +24,8 @@ Result = TypeVar("Result")
 class Analysis(Protocol):
     """What is done with a run once it has ended."""
 
-    def predict(self, run: CollectedRun) -> Prediction | None:
-        """Return the prediction for a run; None where the run is of another technique."""
+    def predict(self, run: CollectedRun) -> Sequence[Prediction]:
+        """Return the predictions for a run; none where the run is of another technique."""
 
     def failure(self, run: CollectedRun, reason: str) -> Prediction:
         """Return the failed prediction for a run."""
@@ -42,15 +43,15 @@ class Statistics:
     runs: int = 0
     """Runs that ended or were given up."""
     predicted: int = 0
-    """Runs whose prediction was published as good or suspect."""
+    """Runs of which a prediction was published as good or suspect."""
     failed: int = 0
-    """Runs whose failure was published with its reason."""
+    """Runs of which only failures were published, with their reasons."""
     ignored: int = 0
-    """Runs of other techniques."""
+    """Runs of other techniques, and of dark frames."""
     given_up: int = 0
     """Runs that were given up before their stop, whether published as failed or of another technique."""
     unpublished: int = 0
-    """Runs whose prediction could not be handed over; the log has the reason."""
+    """Runs of which a prediction could not be handed over; the log has the reason."""
     orphans: int = 0
     """Documents of runs whose start was not seen, or that said nothing of where they belong."""
     errors: int = 0
@@ -71,13 +72,26 @@ class Worker:
         What is done with a run.
     publisher
         Where predictions go.
+    router
+        Sorts documents into runs.
+    live
+        What is published of runs that go on; None for nothing.
     """
 
-    def __init__(self, inbox: Inbox, analysis: Analysis, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        analysis: Analysis,
+        publisher: Publisher,
+        *,
+        router: Router,
+        live: LiveUpdates | None = None,
+    ) -> None:
         self._inbox = inbox
         self._analysis = analysis
         self._publisher = publisher
-        self._router = Router()
+        self._router = router
+        self._live = live
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
@@ -115,6 +129,7 @@ class Worker:
             runs = self._guarded(partial(self._sort, item))
             for run in runs if isinstance(runs, list) else ():
                 self._finish(run)
+            self._update(item)
             if isinstance(item, Close):
                 self._guarded(self._publisher.close)
                 return
@@ -129,19 +144,40 @@ class Worker:
             return self._router.feed(*item)
         return []
 
+    def _update(self, item: Item) -> None:
+        """Publish what can be said of a run that goes on, unless documents wait."""
+        live = self._live
+        if live is None or not isinstance(item, tuple) or not self._inbox.is_idle():
+            return
+        uid = self._router.run_of(*item)
+        if uid and live.is_due(uid):
+            self._guarded(lambda: live.update(uid, self._router.snapshot(uid)))
+
     def _finish(self, run: CollectedRun) -> None:
         """Analyse a run and publish what came of it, whatever happens on the way."""
         self._counts["runs"] += 1
         self._counts["given_up"] += bool(run.given_up)
-        prediction = self._guarded(lambda: self._analysis.predict(run))
-        if isinstance(prediction, Exception):
-            prediction = self._internal_failure(run, prediction)
-        if prediction is None:
+        live = self._live
+        if live is not None:
+            self._guarded(lambda: live.finish(run.uid))
+        predictions = self._guarded(lambda: self._analysis.predict(run))
+        if isinstance(predictions, Exception):
+            failure = self._internal_failure(run, predictions)
+            predictions = failure if isinstance(failure, Exception) else [failure]
+        if not isinstance(predictions, Exception) and not predictions:
             self._counts["ignored"] += 1
             logger.debug("run %s is no measurement of ours", run.uid)
             return
-        outcome = prediction if isinstance(prediction, Exception) else self._publish(run, prediction)
-        self._counts[outcome if isinstance(outcome, str) else "unpublished"] += 1
+        self._counts[self._outcome(run, predictions)] += 1
+
+    def _outcome(self, run: CollectedRun, predictions: Sequence[Prediction] | Exception) -> str:
+        """Publish the predictions of a run and return what has become of it."""
+        if isinstance(predictions, Exception):
+            return "unpublished"
+        outcomes = [self._publish(run, prediction) for prediction in predictions]
+        if any(isinstance(outcome, Exception) for outcome in outcomes):
+            return "unpublished"
+        return "predicted" if "predicted" in outcomes else "failed"
 
     def _publish(self, run: CollectedRun, prediction: Prediction) -> str | Exception:
         """Publish a prediction, or failing that the failure, and return which was done."""

@@ -21,6 +21,7 @@ from bluesky_xpdml.documents.scattering_claims import (
 from bluesky_xpdml.documents.xas import (
     claims_absorption,
     declared_mode,
+    holds_energy_scan,
     is_absorption,
     sample_of,
     scan_from_run,
@@ -41,6 +42,7 @@ __all__ = [
     "dark_of",
     "declared_mode",
     "detect_profile",
+    "holds_energy_scan",
     "is_absorption",
     "is_dark",
     "is_scattering",

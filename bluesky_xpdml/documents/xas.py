@@ -71,8 +71,19 @@ def is_absorption(run: CollectedRun, profile: Profile) -> bool:
     >>> is_absorption(CollectedRun(uid="a", start={"plan_name": "count"}), load_profile("generic"))
     False
     """
-    if claims_absorption(run.start, profile):
-        return True
+    return claims_absorption(run.start, profile) or holds_energy_scan(run, profile)
+
+
+def holds_energy_scan(run: CollectedRun, profile: Profile) -> bool:
+    """Return whether a run holds an energy axis that was scanned and a channel that absorption is read from.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+    """
     try:
         channels = _channels(run, profile, _element(run, profile))
         energy = channels.stream.column(channels.energy)

@@ -4,7 +4,7 @@ from bluesky_xpdml.publish.catalog import find_by_descriptor, find_predictions
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
 from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
 from bluesky_xpdml.publish.publisher import CallbackPublisher, LivePublisher, Publisher
-from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container
+from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container, open_existing
 
 __all__ = [
     "LIVE_PURPOSE",
@@ -18,6 +18,7 @@ __all__ = [
     "find_by_descriptor",
     "find_predictions",
     "open_container",
+    "open_existing",
     "run_uid",
     "summary",
 ]

@@ -221,3 +221,29 @@ def open_container(client: "Container", path: str) -> "Container":
     except (httpx.HTTPError, ClientError, OSError) as error:
         raise PublishError(f"expected to open or make {path} at {client.uri}: {error}") from error
     return node
+
+
+def open_existing(uri: str, *, api_key: str | None = None, path: str = "") -> "Container":
+    """Return a container of a Tiled server that is there already.
+
+    Parameters
+    ----------
+    uri
+        Address of the server, such as `http://localhost:8000`.
+    api_key
+        Key; None where the server or the address needs none.
+    path
+        Of the container, `/` between its parts; the root if empty.
+
+    Raises
+    ------
+    PublishError
+        If the server does not answer, refuses, or has no such container.
+    """
+    root: Any = connect(uri, api_key=api_key)
+    parts = [part for part in path.split("/") if part]
+    try:
+        return root["/".join(parts)] if parts else root
+    except KeyError as error:
+        root.context.http_client.close()
+        raise PublishError(f"expected a container {path!r} at {uri}, found none; check the path") from error

@@ -1,10 +1,11 @@
 """Runs stored in Tiled, told again as the documents they were made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bluesky_xpdml.errors import DocumentError, MissingDataError
+from bluesky_xpdml.documents.stored import find_run, run_documents
+from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.publish.tiled import connect
 
 
@@ -62,7 +63,7 @@ def stored_documents(runs: Any, uids: Sequence[str]) -> Iterator[tuple[str, dict
         If the server cannot give its documents.
     """
     for uid in uids:
-        yield from _run_documents(_find(runs, uid), uid)
+        yield from run_documents(find_run(runs, uid), uid)
 
 
 def _container(root: Any, path: str) -> Any:
@@ -71,79 +72,3 @@ def _container(root: Any, path: str) -> Any:
         return root["/".join(parts)] if parts else root
     except KeyError as error:
         raise MissingDataError(f"expected a container {path!r}, found none; check the path") from error
-
-
-def _find(runs: Any, uid: str) -> Any:
-    try:
-        return runs[uid]
-    except KeyError as error:
-        raise MissingDataError(f"no run {uid} in the container; check the uid and the path") from error
-
-
-def _run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not hasattr(run, "documents"):
-        raise DocumentError(f"{uid} is no Bluesky run but {type(run).__name__}; check the path")
-    streams = {name: run[name] for name in run}
-    if all(_is_table(stream) for stream in streams.values()):
-        # Few servers are configured to export documents, but every one gives its tables.
-        return _rebuilt(run, streams)
-    return _exported(run, uid)
-
-
-def _is_table(stream: Any) -> bool:
-    return hasattr(stream, "base") and set(stream.base) == {"internal"}
-
-
-def _rebuilt(run: Any, streams: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Make the documents anew from the metadata and the tables of a run."""
-    metadata = _plain(run.metadata)
-    yield "start", metadata["start"]
-    for stream in streams.values():
-        descriptors = [_plain(descriptor) for descriptor in stream.descriptors]
-        for descriptor in descriptors:
-            yield "descriptor", descriptor
-        yield "event_page", _page(stream.base["internal"].read(), descriptors[-1]["uid"])
-    if metadata.get("stop"):
-        yield "stop", metadata["stop"]
-
-
-def _page(table: Any, descriptor: str) -> dict[str, Any]:
-    keys = [key for key in table.columns if key not in {"seq_num", "time"} and not key.startswith("ts_")]
-    times = table["time"].tolist()
-    return {
-        "uid": [f"{descriptor}-{number}" for number in table["seq_num"].tolist()],
-        "descriptor": descriptor,
-        "seq_num": table["seq_num"].tolist(),
-        "time": times,
-        "data": {key: table[key].tolist() for key in keys},
-        "timestamps": {
-            key: table[f"ts_{key}"].tolist() if f"ts_{key}" in table.columns else times for key in keys
-        },
-        "filled": {},
-    }
-
-
-def _exported(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Let the server tell the documents, which it can where it is configured to."""
-    from tiled.client.utils import ClientError
-
-    try:
-        documents = list(run.documents())
-    except (ClientError, ValueError) as error:
-        raise DocumentError(
-            f"the server cannot give the documents of run {uid} ({error}); its configuration needs the "
-            "exporter bluesky_tiled_plugins.exporters:json_seq_exporter (BlueskyRun, application/json-seq)"
-        ) from error
-    for name, document in documents:
-        # A run that has not stopped is exported with an empty stop document.
-        if document:
-            yield name, _plain(document)
-
-
-def _plain(document: Any) -> Any:
-    """Return a document as dictionaries and lists; the client gives views of them."""
-    if isinstance(document, Mapping):
-        return {key: _plain(value) for key, value in document.items()}
-    if isinstance(document, Sequence) and not isinstance(document, str | bytes):
-        return [_plain(value) for value in document]
-    return document

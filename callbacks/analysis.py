@@ -1,0 +1,86 @@
+"""Which analysis a run gets: by what it says of itself, and failing that by what it holds."""
+
+from dataclasses import dataclass
+
+from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, failed_scattering
+from bluesky_xpdml.callbacks.xanes import XanesAnalysis, failed_run, is_derived
+from bluesky_xpdml.documents import (
+    CollectedRun,
+    Profile,
+    claims_absorption,
+    claims_scattering,
+    detect_profile,
+    holds_energy_scan,
+    is_scattering,
+    load_profile,
+)
+from bluesky_xpdml.records import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnalysis:
+    """Both techniques behind one door, so that a beamline that has both needs one callback.
+
+    A run is total scattering where it says so, describes images, and is no scan of the energy; absorption
+    where it says so or is such a scan. Runs of the package itself, whose purpose begins with `xpdml`, are
+    never analysed.
+    """
+
+    xanes: XanesAnalysis
+    scattering: ScatteringAnalysis
+    profile: str = "auto"
+    """Which convention the runs follow; `auto` reads it from each start document."""
+
+    def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:
+        """Return the predictions for a run; none where it is of another technique, or of dark frames.
+
+        Parameters
+        ----------
+        run
+            The collected run.
+        """
+        profile = self._profile_of(run)
+        if is_derived(run.start):
+            return ()
+        if self._is_scattering(run, profile):
+            if run.given_up:
+                return (failed_scattering(run, run.given_up, profile=profile),)
+            return self.scattering.predict(run, profile)
+        prediction = self.xanes.predict(run)
+        return () if prediction is None else (prediction,)
+
+    def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
+        """Return what can be said of a run that goes on: something of total scattering, nothing of others.
+
+        Parameters
+        ----------
+        run
+            What was collected up to now.
+        """
+        profile = self._profile_of(run)
+        if is_derived(run.start) or not self._is_scattering(run, profile):
+            return ()
+        return self.scattering.update(run, profile)
+
+    def failure(self, run: CollectedRun, reason: str) -> Prediction:
+        """Return the failed prediction for a run.
+
+        Parameters
+        ----------
+        run
+            The collected run.
+        reason
+            Why, for people.
+        """
+        profile = self._profile_of(run)
+        failed = failed_scattering if self._is_scattering(run, profile) else failed_run
+        return failed(run, reason, profile=profile)
+
+    def _profile_of(self, run: CollectedRun) -> Profile:
+        return detect_profile(run.start) if self.profile == "auto" else load_profile(self.profile)
+
+    def _is_scattering(self, run: CollectedRun, profile: Profile) -> bool:
+        if not run.streams:
+            # A run that ended before it described anything is what it says of itself.
+            return claims_scattering(run.start, profile) and not claims_absorption(run.start, profile)
+        return is_scattering(run, profile) and not holds_energy_scan(run, profile)

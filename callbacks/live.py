@@ -1,0 +1,90 @@
+"""Partial results while a run goes on: as often as the worker has time for, never more often than asked."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from bluesky_xpdml.documents import CollectedRun
+from bluesky_xpdml.publish import LivePublisher, LiveRun
+from bluesky_xpdml.records import Prediction
+
+
+class LiveUpdates:
+    """Publishes what can be said of runs that go on, one live run for each of them and each element.
+
+    Parameters
+    ----------
+    predict
+        Returns the predictions for what was collected up to now.
+    publisher
+        Where the rows go.
+    interval
+        Least time between two rows of a run [s].
+    clock
+        Tells the time [s].
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[CollectedRun], Sequence[Prediction]],
+        publisher: LivePublisher,
+        interval: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._predict = predict
+        self._publisher = publisher
+        self._interval = interval
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._open: dict[str, dict[str, LiveRun]] = {}
+
+    def is_due(self, uid: str) -> bool:
+        """Return whether it is time for another row of a run.
+
+        Parameters
+        ----------
+        uid
+            Uid of the raw run.
+        """
+        return self._clock() - self._last.get(uid, float("-inf")) >= self._interval
+
+    def update(self, uid: str, run: CollectedRun | None) -> None:
+        """Publish a row for each element of a run that goes on.
+
+        Parameters
+        ----------
+        uid
+            Uid of the raw run.
+        run
+            What was collected up to now; None where the run is not open any more.
+
+        Raises
+        ------
+        PublishError
+            If a row could not be handed over.
+        """
+        if run is None:
+            return
+        self._last[uid] = self._clock()
+        for prediction in self._predict(run):
+            live = self._open.setdefault(uid, {}).setdefault(prediction.element, LiveRun())
+            self._publisher.extend(live.update(prediction))
+        # A prediction takes its time too: the interval is what lies between.
+        self._last[uid] = self._clock()
+
+    def finish(self, uid: str) -> None:
+        """End the live runs of a run.
+
+        Parameters
+        ----------
+        uid
+            Uid of the raw run.
+
+        Raises
+        ------
+        PublishError
+            If the end could not be handed over.
+        """
+        self._last.pop(uid, None)
+        for live in self._open.pop(uid, {}).values():
+            self._publisher.extend(live.finish())
