@@ -141,6 +141,7 @@ def _build(
         "metrics": {
             "simulated": [score_row(score) for score in judgement.scores],
             "interval_coverage": dict(judgement.coverage),
+            "measured": [],
         },
         "packages": package_versions(),
         "licence": {"bundle": "BSD-3-Clause", "data": DATA_LICENCE},
