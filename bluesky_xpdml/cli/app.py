@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bluesky_xpdml import __version__
-from bluesky_xpdml.cli import bench, demo, doctor, models, predict, replay, train
+from bluesky_xpdml.cli import bench, demo, doctor, models, predict, reduce, replay, simulate, train
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
 
@@ -16,7 +16,7 @@ DEBUG = "--debug"
 
 app = typer.Typer(
     name="xpdml",
-    help="Structure descriptors from X-ray absorption spectra, in real time.",
+    help="Structure descriptors from X-ray absorption and total scattering, in real time.",
     epilog=f"Every command takes {DEBUG}: errors then come with their traceback.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -27,10 +27,15 @@ app.command(name="demo", epilog="Example: xpdml demo")(demo.demo)
 app.command(name="predict", epilog="Example: xpdml predict spectrum.xdi --energy-offset -0.25")(
     predict.predict
 )
+app.command(
+    name="reduce",
+    epilog="Example: xpdml reduce nickel.chi --composition Ni --q-unit 1/nm --output reduced --plot",
+)(reduce.reduce)
 app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish http://localhost:8000")(
     replay.replay
 )
 app.add_typer(models.app, name="models")
+app.add_typer(simulate.app, name="simulate")
 app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
 app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)

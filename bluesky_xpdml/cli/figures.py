@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluesky_xpdml.records import FloatArray, Prediction
+from bluesky_xpdml.records import FloatArray, PairDistribution, Prediction, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 if TYPE_CHECKING:
@@ -126,6 +126,75 @@ def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title("measured oxides, each answered by models that never saw it (* energy axis unknown)")
         axes.legend(frameon=False, loc="upper left")
         figure.savefig(path)
+
+
+def draw_xanes(xanes: Xanes, path: Path) -> Path:
+    """Draw a reduced spectrum with its fits, and the normalised one beside it; return the path.
+
+    Parameters
+    ----------
+    xanes
+        Reduced spectrum.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 2.8), layout="constrained")
+        raw, flat = figure.subplots(1, 2)
+        raw.plot(xanes.energy, xanes.mu, color=INK, linewidth=1.0)
+        raw.plot(xanes.energy, xanes.pre_edge, color=MUTED, linewidth=0.8, label="pre-edge")
+        raw.plot(xanes.energy, xanes.post_edge, color=ACCENT, linewidth=0.8, label="post-edge")
+        raw.set_ylabel("µ(E) [as measured]")
+        raw.legend(frameon=False)
+        flat.plot(xanes.energy, xanes.flat, color=INK, linewidth=1.0)
+        flat.axvline(xanes.e0, color=ACCENT, linewidth=0.8)
+        flat.set_ylabel("flattened µ(E) [edge steps]")
+        flat.set_xlim(xanes.e0 - 50.0, min(xanes.e0 + 150.0, xanes.energy[-1]))
+        raw.set_title(f"{xanes.source} ({xanes.quality.verdict})")
+        for axes in (raw, flat):
+            axes.set_xlabel("energy [eV]")
+        figure.savefig(path)
+    return path
+
+
+def draw_pdf(pdf: PairDistribution, path: Path) -> Path:
+    """Draw I(Q), S(Q), F(Q) and G(r), those that are known; return the path.
+
+    Parameters
+    ----------
+    pdf
+        What was reduced.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    curves = [
+        (pdf.q, pdf.intensity, None, "Q [1/Å]", "I(Q) [electron units]"),
+        (pdf.q, pdf.s, pdf.s_variance, "Q [1/Å]", "S(Q)"),
+        (pdf.q, pdf.f, pdf.f_variance, "Q [1/Å]", "F(Q) [1/Å]"),
+        (pdf.r, pdf.g, pdf.g_variance, "r [Å]", "G(r) [1/Å²]"),
+    ]
+    known = [
+        (x, y, variance, *labels) for x, y, variance, *labels in curves if x is not None and y is not None
+    ]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * min(len(known), 2), 2.4 * -(-len(known) // 2)), layout="constrained")
+        places = figure.subplots(-(-len(known) // 2), min(len(known), 2), squeeze=False).ravel()
+        for axes, (x, y, variance, x_label, y_label) in zip(places, known, strict=False):
+            if variance is not None:
+                sigma = np.sqrt(variance)
+                axes.fill_between(x, y - sigma, y + sigma, color=ACCENT, alpha=0.3, linewidth=0.0)
+            axes.plot(x, y, color=INK, linewidth=0.8)
+            axes.set_xlabel(x_label)
+            axes.set_ylabel(y_label)
+        places[0].set_title(f"{pdf.source} ({pdf.quality.verdict})")
+        figure.savefig(path)
+    return path
 
 
 def _spectrum(axes: "Axes", x: FloatArray, flat: FloatArray, title: str) -> None:

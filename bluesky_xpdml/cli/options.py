@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bluesky_xpdml.records import AbsorptionScan
+from bluesky_xpdml.reduction.momentum import QUnit
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 DATA = Path("..") / "shared" / "data"
@@ -15,9 +16,12 @@ DATA = Path("..") / "shared" / "data"
 
 
 class Technique(StrEnum):
-    """What can be predicted from files."""
+    """What can be read from files."""
 
+    AUTO = "auto"
+    """By the suffix: images, `.chi`, `.xy`, `.iq` and `.gr` are total scattering, all else is absorption."""
     XANES = "xanes"
+    PDF = "pdf"
 
 
 class EnergyUnit(StrEnum):
@@ -36,6 +40,31 @@ Unit = Annotated[EnergyUnit | None, typer.Option(help="Unit of the energies, whe
 Offset = Annotated[
     float | None,
     typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
+]
+Kind = Annotated[
+    Technique, typer.Option("--technique", help="What was measured; by the file's suffix if auto.")
+]
+Composition = Annotated[str, typer.Option(help="Formula of the sample, where the file does not say.")]
+QUnitOption = Annotated[
+    QUnit | None, typer.Option("--q-unit", help="Unit of the axis of a pattern, where the file does not say.")
+]
+Wavelength = Annotated[
+    float | None, typer.Option(help="Of the X-rays [angstrom], for patterns over 2 theta.")
+]
+Poni = Annotated[Path | None, typer.Option(help="Calibration of the detector, for images.")]
+Dark = Annotated[Path | None, typer.Option(help="Dark image, for images.")]
+Mask = Annotated[Path | None, typer.Option(help="Mask, for images: bad pixels are not zero.")]
+Background = Annotated[Path | None, typer.Option(help="Pattern or image of what is around the sample.")]
+BackgroundScale = Annotated[float | None, typer.Option(help="Of the background; fitted if not given.")]
+QMin = Annotated[float | None, typer.Option(help="Where F(Q) begins [1/angstrom]; chosen if not given.")]
+QMax = Annotated[
+    float | None, typer.Option(help="Where the transform ends [1/angstrom]; chosen if not given.")
+]
+QMaxInst = Annotated[
+    float | None, typer.Option(help="How far the pattern is used [1/angstrom]; chosen if not given.")
+]
+RPoly = Annotated[
+    float | None, typer.Option(help="Length of the correction [angstrom]; chosen if not given.")
 ]
 ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
 Models = Annotated[

@@ -1,5 +1,6 @@
 """`xpdml predict`: from data files to descriptors."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.reduction.xanes import XanesSettings
@@ -24,36 +26,61 @@ COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Spectra: XDI or columns of numbers.")],
+    files: Annotated[list[Path], typer.Argument(help="Spectra, patterns, G(r) or detector images.")],
     *,
+    technique: options.Kind = options.Technique.AUTO,
     element: options.Element = "",
     edge: options.Edge = "",
-    technique: Annotated[
-        options.Technique, typer.Option(help="What was measured.")
-    ] = options.Technique.XANES,
     columns: options.Columns = "",
     energy_unit: options.Unit = None,
     energy_offset: options.Offset = None,
+    composition: options.Composition = "",
+    q_unit: options.QUnitOption = None,
+    wavelength: options.Wavelength = None,
+    poni: options.Poni = None,
+    dark: options.Dark = None,
+    mask: options.Mask = None,
+    background: options.Background = None,
+    background_scale: options.BackgroundScale = None,
+    q_min: options.QMin = None,
+    q_max: options.QMax = None,
+    q_max_inst: options.QMaxInst = None,
+    r_poly: options.RPoly = None,
     models: options.Models = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw spectra and answers into this PNG, SVG or PDF.")
+        Path | None, typer.Option(help="Draw curves and answers into this PNG, SVG or PDF.")
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Predict oxidation state, coordination number and bond length from spectra in files.
+    """Predict oxidation state, coordination number and bond length from measurements in files.
 
     A file that cannot be used is answered with the reason, and the exit status is 1; the rest are still
-    answered. With --json: one object a line and a file.
+    answered. With --json: one object a line and a file; a pattern of several metals gives one for each.
     """
-    store = open_store(models)
-    reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
-    settings = options.settings_with(energy_offset)
-    predictions = []
+    ranges = Ranges(
+        background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
+    )
+    reader = Reader(
+        spectra=options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit),
+        settings=options.settings_with(energy_offset),
+        scattering=ScatteringReading(
+            composition=composition,
+            q_unit=q_unit,
+            wavelength=wavelength,
+            poni=poni,
+            dark=dark,
+            mask=mask,
+            background=background,
+            ranges=ranges,
+        ),
+        store=open_store(models),
+    )
+    predictions: list[tuple[Path, Prediction]] = []
     for path in files:
-        prediction = predict_file(path, reading, settings, store, technique)
-        predictions.append((path, prediction))
-        if json:
-            print_json(file_answer(path, prediction))
+        for prediction in reader.predict(path, technique_of(path, technique)):
+            predictions.append((path, prediction))
+            if json:
+                print_json(file_answer(path, prediction))
     if not json:
         print_table("", COLUMNS, [_row(path, prediction) for path, prediction in predictions])
         _explain(predictions)
@@ -66,34 +93,51 @@ def predict(
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads files and asks the models."""
+
+    spectra: options.Reading
+    settings: XanesSettings
+    scattering: ScatteringReading
+    store: Any
+
+    def predict(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
+        """Answer one file; what cannot be read becomes a failed prediction with the reason."""
+        try:
+            if technique is options.Technique.PDF:
+                return self._scattering(path)
+            return (self._absorption(path),)
+        except (XpdmlError, OSError) as error:
+            absorbs = technique is options.Technique.XANES
+            return (
+                Prediction(
+                    technique=str(technique),
+                    element=self.spectra.element,
+                    edge=self.spectra.edge if absorbs else "",
+                    source=path.name,
+                    quality=Quality().failed(str(error)),
+                ),
+            )
+
+    def _absorption(self, path: Path) -> Prediction:
+        from bluesky_xpdml.callbacks.xanes import analyse_scan
+
+        return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings)
+
+    def _scattering(self, path: Path) -> tuple[Prediction, ...]:
+        from bluesky_xpdml.callbacks.total_scattering import ask_metals
+
+        answers = ask_metals(self.scattering.distribution(path), self.store)
+        wanted = self.spectra.element
+        return tuple(answer for answer in answers if not wanted or answer.element == wanted) or answers
+
+
 def open_store(folder: Path | None) -> Any:
     """Return the store of a folder, or of the bundles that come with the package."""
     from bluesky_xpdml.models.store import BundleStore
 
     return BundleStore.default() if folder is None else BundleStore(folder)
-
-
-def predict_file(
-    path: Path,
-    reading: options.Reading,
-    settings: XanesSettings,
-    store: Any,
-    technique: options.Technique,
-) -> Prediction:
-    """Answer one file; what cannot be read becomes a failed prediction with the reason."""
-    from bluesky_xpdml.callbacks.xanes import analyse_scan
-
-    try:
-        scan = reading.read(path)
-    except (XpdmlError, OSError) as error:
-        return Prediction(
-            technique=str(technique),
-            element=reading.element,
-            edge=reading.edge,
-            source=path.name,
-            quality=Quality().failed(str(error)),
-        )
-    return analyse_scan(scan, store=store, settings=settings)
 
 
 def file_answer(path: Path, prediction: Prediction) -> dict[str, Any]:

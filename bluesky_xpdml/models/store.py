@@ -76,10 +76,8 @@ class BundleStore:
         versions = sorted(self._versions(element, modality))
         if not versions or self.load(versions[-1][1]).manifest["edge"] != edge:
             known = sorted({name.split("-")[0] for name in self.names() if name.split("-")[1] == modality})
-            msg = (
-                f"no {modality} model for the {element or 'unnamed element'} {edge or '(no)'} edge: "
-                f"there are models for the K edges of {', '.join(known) or 'no element'}"
-            )
+            wanted = f"the {edge} edge of {element or 'an unnamed element'}" if edge else element
+            msg = f"no {modality} model for {wanted}: there are {modality} models for {', '.join(known) or 'nothing'}"
             raise ModelNotFoundError(msg)
         return self.load(versions[-1][1])
 

@@ -1,0 +1,151 @@
+"""`xpdml reduce`: from data files to reduced curves, without asking a model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console, verdict
+from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
+from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.records import PairDistribution, Xanes
+
+
+def reduce(
+    files: Annotated[list[Path], typer.Argument(help="Spectra, patterns, G(r) or detector images.")],
+    *,
+    technique: options.Kind = options.Technique.AUTO,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for NAME.gr, .fq, .sq, .iq, or NAME.xanes.")
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw NAME.png into that folder.")] = False,
+    element: options.Element = "",
+    edge: options.Edge = "",
+    columns: options.Columns = "",
+    energy_unit: options.Unit = None,
+    energy_offset: options.Offset = None,
+    composition: options.Composition = "",
+    q_unit: options.QUnitOption = None,
+    wavelength: options.Wavelength = None,
+    poni: options.Poni = None,
+    dark: options.Dark = None,
+    mask: options.Mask = None,
+    background: options.Background = None,
+    background_scale: options.BackgroundScale = None,
+    q_min: options.QMin = None,
+    q_max: options.QMax = None,
+    q_max_inst: options.QMaxInst = None,
+    r_poly: options.RPoly = None,
+    json: bool = JSON,
+) -> None:
+    """Reduce absorption spectra to normalised XANES, and total scattering to G(r).
+
+    A file that cannot be reduced is answered with the reason, and the exit status is 1; the rest are still
+    reduced. With --json: one object a line and a file.
+    """
+    if plot and output is None:
+        raise typer.BadParameter("--plot draws into the folder that --output names: give it")
+    spectra = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
+    ranges = Ranges(
+        background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
+    )
+    scattering = ScatteringReading(
+        composition=composition,
+        q_unit=q_unit,
+        wavelength=wavelength,
+        poni=poni,
+        dark=dark,
+        mask=mask,
+        background=background,
+        ranges=ranges,
+    )
+    answers = []
+    for path in files:
+        kind = technique_of(path, technique)
+        try:
+            if kind is options.Technique.PDF:
+                answer = _pdf_answer(scattering.distribution(path), output, plot=plot)
+            else:
+                answer = _xanes_answer(_reduced(spectra, path, energy_offset), output, plot=plot)
+        except (XpdmlError, OSError) as error:
+            answer = {"quality": {"verdict": "failed", "reasons": [str(error)]}}
+        answers.append({"file": str(path), "technique": str(kind), **answer})
+        if json:
+            print_json(answers[-1])
+    if not json:
+        _show(answers)
+    if any(answer["quality"]["verdict"] == "failed" for answer in answers):
+        raise typer.Exit(1)
+
+
+def _reduced(reading: options.Reading, path: Path, offset: float | None) -> Xanes:
+    from bluesky_xpdml.reduction.xanes import reduce_xanes
+
+    return reduce_xanes(reading.read(path), options.settings_with(offset))
+
+
+def _xanes_answer(xanes: Xanes, output: Path | None, *, plot: bool) -> dict[str, Any]:
+    from bluesky_xpdml.publish.plain import plain_mapping
+    from bluesky_xpdml.sources.pdf_files import write_xanes
+
+    written = []
+    if output is not None:
+        written.append(write_xanes(xanes, output))
+        if plot:
+            from bluesky_xpdml.cli.figures import draw_xanes
+
+            written.append(draw_xanes(xanes, written[0].with_suffix(".png")))
+    return plain_mapping(
+        {
+            "element": xanes.element,
+            "edge": xanes.edge,
+            "e0": xanes.e0,
+            "edge_step": xanes.edge_step,
+            "mode": xanes.mode,
+            "quality": {"verdict": xanes.quality.verdict, "reasons": xanes.quality.reasons},
+            "settings": xanes.settings,
+            "written": [str(path) for path in written],
+        }
+    )
+
+
+def _pdf_answer(pdf: PairDistribution, output: Path | None, *, plot: bool) -> dict[str, Any]:
+    from bluesky_xpdml.publish.plain import plain_mapping
+    from bluesky_xpdml.sources.pdf_files import write_pdf
+
+    written: list[Path] = []
+    if output is not None:
+        written += write_pdf(pdf, output)
+        if plot:
+            from bluesky_xpdml.cli.figures import draw_pdf
+
+            written.append(draw_pdf(pdf, written[0].with_suffix(".png")))
+    return plain_mapping(
+        {
+            "composition": pdf.composition,
+            "quality": {"verdict": pdf.quality.verdict, "reasons": pdf.quality.reasons},
+            "settings": pdf.settings,
+            "written": [str(path) for path in written],
+        }
+    )
+
+
+def _show(answers: list[dict[str, Any]]) -> None:
+    rows = [[Path(a["file"]).name, a["technique"], _summary(a), verdict(a["quality"])] for a in answers]
+    print_table("", ("file", "technique", "result", "verdict"), rows)
+    for answer in answers:
+        for reason in answer["quality"]["reasons"] if answer["quality"]["verdict"] != "good" else ():
+            progress_console.print(f"{Path(answer['file']).name}: {reason}", markup=False, soft_wrap=True)
+        for path in answer.get("written", ()):
+            progress_console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+def _summary(answer: dict[str, Any]) -> str:
+    if "e0" in answer:
+        return f"E0 {answer['e0']:.2f} eV, edge step {answer['edge_step']:.3f}"
+    chosen = answer.get("settings", {})
+    names = {"q_min": "Qmin", "q_max": "Qmax", "r_poly": "rpoly"}
+    return ", ".join(
+        f"{label} {chosen[key]:.2f}" for key, label in names.items() if isinstance(chosen.get(key), float)
+    )
