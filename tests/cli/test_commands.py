@@ -9,6 +9,8 @@ from bluesky_xpdml.publish import find_predictions
 COMMANDS = [
     ("demo",),
     ("predict",),
+    ("reduce",),
+    ("simulate", "pdf"),
     ("replay",),
     ("models", "list"),
     ("models", "show"),
