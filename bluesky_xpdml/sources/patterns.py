@@ -50,7 +50,6 @@ class _File:
 
     table: TextTable
     settings: dict[str, str]
-    remark: str
 
 
 def read_pattern(
@@ -108,7 +107,7 @@ def read_pattern(
             "reaches: state the unit with --q-unit"
         )
     columns = content.table.data[order]
-    quality = Quality().note(*filter(None, [content.remark, dropped]))
+    quality = Quality().note(*filter(None, [dropped]))
     return ScatteringPattern(
         q=q,
         intensity=np.ascontiguousarray(columns[:, 1]),
@@ -180,12 +179,16 @@ def _read(path: Path) -> _File:
         match = _SETTING.fullmatch(line.lstrip(COMMENT_CHARACTERS + " "))
         if match is not None:
             settings[match[1].lower()] = match[2].strip()
-    return _File(table=table, settings=settings, remark="")
+    return _File(table=table, settings=settings)
 
 
 def _without_count(text: str) -> str:
-    """Blank the line of Fit2D's header that holds the number of points, followed by the number of curves."""
-    return re.sub(r"\A((?:[^\n]*\n){3})\s*\d+(?:\s+\d+)?\s*\n(?=\s*[-+.\d])", r"\1\n", text)
+    """Blank the fourth line where it holds the number of points and of curves, as some integrators write."""
+    lines = text.splitlines()
+    count = re.fullmatch(r"\s*(\d+)\s+\d+\s*", lines[3]) if len(lines) > 4 else None
+    if count is None or int(count[1]) != sum(1 for line in lines[4:] if line.strip()):
+        return text
+    return "\n".join((*lines[:3], "", *lines[4:]))
 
 
 def _unit(path: Path, content: _File, given: QUnit | str | None) -> QUnit:
