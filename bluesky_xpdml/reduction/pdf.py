@@ -116,7 +116,7 @@ def reduce_pdf(
     corrected = _corrected(subtracted.pattern, composition, settings)
     q, q_max, reason = corrected.pattern.q, *_q_max(corrected, settings)
     variance = corrected.raw.variance
-    g, g_variance = sine_transform(q, corrected.f, r, q_max=q_max, lorch=settings.lorch, variance=variance)
+    g, g_variance = _transformed(corrected, subtracted.pattern.q, r, q_max, lorch=settings.lorch)
     name = "none" if background is None else background.source or "unnamed"
     resolved = _resolved(composition, subtracted, name) | corrected.resolved
     resolved |= {"q_max": q_max, "q_max_from": reason, "r_min": settings.r_min, "r_max": settings.r_max}
@@ -225,6 +225,20 @@ def _q_max(corrected: _Corrected, settings: PdfSettings) -> tuple[float, str]:
             f"{q[-1]:.4g}: lower q_max, or raise q_max_inst"
         )
     return float(settings.q_max), "given"
+
+
+def _transformed(
+    corrected: _Corrected, grid: FloatArray, r: FloatArray, q_max: float, *, lorch: bool
+) -> tuple[FloatArray, FloatArray | None]:
+    """Transform on the grid of the whole pattern, which stays the same when the limits move."""
+    q, variance = corrected.pattern.q, corrected.raw.variance
+    first = int(np.searchsorted(grid, q[0]))
+    used = slice(first, first + q.size)
+    f, of_f = np.zeros_like(grid), None if variance is None else np.zeros_like(grid)
+    f[used] = corrected.f
+    if of_f is not None:
+        of_f[used] = variance
+    return sine_transform(grid, f, r, q_min=float(q[0]), q_max=q_max, lorch=lorch, variance=of_f)
 
 
 def _resolved(composition: Mapping[str, float], subtracted: Subtracted, name: str) -> dict[str, object]:
