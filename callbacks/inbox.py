@@ -11,6 +11,9 @@ import numpy as np
 MAXIMUM_BYTES = 1 << 30
 """Arrays in documents that wait may take this much memory."""
 
+IDLE = 4
+"""Documents that may wait while live results are worked out."""
+
 _RUN_KEYS = {
     "start": "uid",
     "descriptor": "run_start",
@@ -133,8 +136,8 @@ class Inbox:
         return item
 
     def is_idle(self) -> bool:
-        """Return whether nothing waits."""
-        return self._queue.empty()
+        """Return whether next to nothing waits, so that there is time for more than what must be done."""
+        return self._queue.qsize() <= IDLE
 
     def _run_of(self, name: str, doc: object) -> str:
         """Return the uid of the run that a document belongs to; empty where it does not say."""

@@ -147,6 +147,171 @@ def iron_scan(
     return measure
 
 
+class Powder:
+    """Documents of total-scattering runs of nickel oxide, 128 x 128 pixels, as each beamline writes them."""
+
+    shape = (128, 128)
+    dark_level = 100
+
+    def __init__(self) -> None:
+        self.calibration = {
+            "dist": 0.2,
+            "poni1": 0.0,
+            "poni2": 0.0,
+            "rot1": 0.0,
+            "rot2": 0.0,
+            "rot3": 0.0,
+            "wavelength": 1.836e-11,
+            "pixel1": 1.3e-3,
+            "pixel2": 1.3e-3,
+        }
+        rows, columns = np.indices(self.shape)
+        radius = np.hypot(rows + 0.5, columns + 0.5) * 1.3e-3
+        angle = np.arctan(radius / 0.2)
+        self.q = 4.0 * np.pi / 0.1836 * np.sin(angle / 2.0)
+        shells = ((6, 2.08), (12, 2.95), (8, 3.61), (6, 4.17), (24, 4.66))
+        rings = sum(0.05 * n * np.exp(-0.004 * self.q**2) * np.sinc(self.q * d / np.pi) for n, d in shells)
+        polarised = 1.0 - np.sin(angle) ** 2 * 0.5
+        falling = 8e3 * np.exp(-0.35 * self.q) + 8000.0 / (1.0 + 0.02 * self.q**2)
+        self.light = falling * (1.0 + rings) * np.cos(angle) ** 3 * polarised
+        self.image = np.minimum(self.light + self.dark_level, 60_000).astype(np.uint16)
+        self.dark = np.full(self.shape, self.dark_level, dtype=np.uint16)
+
+    def run(
+        self,
+        streams: Mapping[str, list[dict[str, Any]]],
+        *,
+        uid: str = "raw",
+        shapes: Mapping[str, list[int]] | None = None,
+        files: Documents | None = None,
+        **start: Any,
+    ) -> Documents:
+        """Return the documents of a run whose streams hold the given events; files come before them."""
+        documents: Documents = [("start", {"uid": uid, "time": 0.0, **start})]
+        documents += [(name, document | {"run_start": uid}) for name, document in files or ()]
+        for stream, events in streams.items():
+            keys = {
+                key: {
+                    "source": "powder",
+                    "dtype": "array" if np.ndim(value) else "number",
+                    "shape": (shapes or {}).get(key, list(np.shape(value))),
+                }
+                for key, value in events[0].items()
+            }
+            descriptor = f"{uid}-{stream}"
+            documents.append(
+                (
+                    "descriptor",
+                    {
+                        "uid": descriptor,
+                        "run_start": uid,
+                        "time": 0.0,
+                        "name": stream,
+                        "data_keys": keys,
+                        "hints": {},
+                        "configuration": {},
+                        "object_keys": {},
+                    },
+                )
+            )
+            documents += [
+                (
+                    "event",
+                    {
+                        "uid": f"{descriptor}-{number}",
+                        "descriptor": descriptor,
+                        "seq_num": number,
+                        "time": float(number),
+                        "data": data,
+                        "timestamps": dict.fromkeys(data, 0.0),
+                        "filled": {},
+                    },
+                )
+                for number, data in enumerate(events, start=1)
+            ]
+        stop = {
+            "uid": f"{uid}-stop",
+            "run_start": uid,
+            "time": 9.0,
+            "exit_status": "success",
+            "reason": "",
+            "num_events": {stream: len(events) for stream, events in streams.items()},
+        }
+        return [*documents, ("stop", stop)]
+
+    def dark_run(self, uid: str = "dark", n_frames: int = 1) -> Documents:
+        """Return a dark run of the older beamtime and sample plans."""
+        frames = np.broadcast_to(self.dark, (n_frames, *self.shape))
+        return self.run({"primary": [{"pe1_image": frames}]}, uid=uid, dark_frame=True, sp_type="count")
+
+    def older(self, **start: Any) -> Documents:
+        """Return a run of the older beamtime and sample plans, which names its dark run."""
+        said = {
+            "analysis_stage": "raw",
+            "bt_wavelength": 0.1836,
+            "calibration_md": self.calibration,
+            "composition_string": "Ni1.0O1.0",
+            "num_points": 1,
+            "sample_composition": {"Ni": 1.0, "O": 1.0},
+            "sample_name": "NiO",
+            "sc_dk_field_uid": "dark",
+        }
+        return self.run({"primary": [{"pe1_image": self.image[None]}]}, **said | start)
+
+    def streams(self, mask: Any = None, **start: Any) -> Documents:
+        """Return a run of xpdAcq from 1.1 on: dark, calibration and mask are streams of it."""
+        bad = np.zeros(self.shape, dtype=np.uint8) if mask is None else mask
+        streams = {
+            "calib": [{f"pe1_{key}": value for key, value in self.calibration.items()}],
+            "mask": [{"pe1_mask": bad}],
+            "dark": [{"pe1_image": self.dark[None]}],
+            "primary": [{"pe1_image": self.image[None]}] * 2,
+        }
+        said = {"composition_str": "NiO", "sample_name": "NiO", "user_config": {}, "num_points": 2}
+        return self.run(streams, **said | start)
+
+    def positions(self, **start: Any) -> Documents:
+        """Return a run of a photon-counting detector at three positions, its gaps marked -1."""
+        calibrations, streams = {}, {}
+        for number, rows in enumerate((0, 10, 20)):
+            name = f"pilatus1_pos{number}"
+            image = np.full(self.shape, -1, dtype=np.int32)
+            image[: self.shape[0] - rows] = self.light[rows:]
+            image[60:64] = -1
+            calibrations[name] = self.calibration | {"poni1": -rows * 1.3e-3}
+            streams[name] = [{"pilatus1_image": image[None]}]
+        said = {
+            "sp_plan_name": "pila_3pos",
+            "composition": "NiO",
+            "sample_name": "NiO",
+            "num_points": 1,
+            "calibration_md": calibrations,
+        }
+        return self.run(streams, **said | start)
+
+    def mixed(self, **start: Any) -> Documents:
+        """Return a run whose images stand in the stream `scattering`, beside two others."""
+        spectrum = {"qepro_output": np.ones(50)}
+        streams = {
+            "fluorescence": [spectrum],
+            "absorbance": [spectrum],
+            "scattering": [{"pe1c_image": self.image[None]}],
+        }
+        said = {
+            "beamline_id": "xpd",
+            "calibration_md": self.calibration,
+            "sample_composition": {"Ni": 1, "O": 1},
+            "sample_name": "NiO",
+        }
+        return self.run(streams, **said | start)
+
+
+@pytest.fixture(scope="session")
+def powder() -> Powder:
+    """Return what makes documents of total-scattering runs."""
+    return Powder()
+
+
 @pytest.fixture(scope="session")
 def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return a real Tiled server on a free local port, with temporary storage."""

@@ -42,8 +42,8 @@ def collector_for(
 def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:
     """Return whether a start document says that the run is a total-scattering measurement.
 
-    It does where its technique or plan name says so, where it holds a calibration or names its dark run, or
-    where it bears the marks of a beamline that measures nothing else.
+    It does where its technique or plan name says so, where it holds a calibration, names its dark run or is one,
+    or where it bears the marks of a beamline that measures nothing else.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:
     if any(isinstance(text, str) and claim.search(text) for text in texts):
         return True
     said = (*keys.calibration, *keys.poni, *keys.dark_uid)
-    return look_up(start, said) is not None or profile.name in {"xpd", "xpdacq", "pdf"}
+    named = look_up(start, said) is not None or profile.name in {"xpd", "xpdacq", "pdf"}
+    return named or is_dark(start, profile)
 
 
 def is_dark(start: Mapping[str, object], profile: Profile) -> bool:
