@@ -13,6 +13,7 @@ not an absolute one.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -115,12 +116,17 @@ def remove_polynomial(q: FloatArray, f: FloatArray, r_poly: float) -> FloatArray
             f"points; expected r_poly between {low:.2g} and {high:.2g} for q_max_inst = {q[-1]:.4g}"
         )
     whole = int(degree)
-    powers = (q / q[-1])[:, None] ** np.arange(1, whole + 2)
-    # The bases of the two degrees are nested, and one orthogonal basis serves both.
-    basis = np.linalg.qr(powers)[0]
-    parts = basis.T @ f
+    basis = _basis(np.ascontiguousarray(q).tobytes(), whole + 1)
+    parts = np.einsum("ij,i->j", basis, f)
     parts[whole] *= degree - whole
-    return np.asarray(f - basis @ parts)
+    return np.asarray(f - np.einsum("ij,j->i", basis, parts))
+
+
+@lru_cache(maxsize=8)
+def _basis(grid: bytes, degree: int) -> FloatArray:
+    """Return an orthogonal basis of the powers 1 to degree; the first columns serve the lower degrees."""
+    q = np.frombuffer(grid)
+    return np.asarray(np.linalg.qr((q / q[-1])[:, None] ** np.arange(1, degree + 1))[0])
 
 
 def _scale(q: FloatArray, intensity: FloatArray, target: FloatArray, low: float, high: float) -> float:

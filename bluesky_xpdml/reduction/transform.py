@@ -61,11 +61,13 @@ def sine_transform(
     if lorch:
         weights = weights * np.sinc(q / end)
     sines, squares = _matrices(np.ascontiguousarray(q).tobytes(), np.ascontiguousarray(r).tobytes())
-    g = np.asarray(sines @ (weights * f))
+    # The threads of a matrix product wait for each other on busy machines, far longer than this takes.
+    g = np.asarray(np.einsum("ij,j->i", sines, weights * f))
     if variance is None:
         return g, None
     # Single precision is ample for a variance.
-    return g, np.asarray(squares @ (weights**2 * variance).astype(np.float32), dtype=float)
+    spread = (weights**2 * variance).astype(np.float32)
+    return g, np.asarray(np.einsum("ij,j->i", squares, spread), dtype=float)
 
 
 def _weights(q: FloatArray, q_min: float, q_max: float) -> FloatArray:
