@@ -42,8 +42,8 @@ def collector_for(
 def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:
     """Return whether a start document says that the run is a total-scattering measurement.
 
-    It does where its technique or plan name says so, where it holds a calibration, names its dark run or is one,
-    or where it bears the marks of a beamline that measures nothing else.
+    It does where its technique or plan name says so, where it holds a calibration, names its dark run or is
+    one, or where it bears the marks of a beamline that measures nothing else.
 
     Parameters
     ----------

@@ -9,12 +9,24 @@ from bluesky_xpdml.errors import DocumentError, MissingDataError
 def fetch_from(runs: Any) -> Callable[[str], Iterator[tuple[str, dict[str, Any]]]]:
     """Return a function that gives the documents of a stored run by its uid.
 
+    What it gives raises a DocumentError where the run is not there or the server is away.
+
     Parameters
     ----------
     runs
         Tiled container whose keys are uids of runs.
     """
-    return lambda uid: run_documents(find_run(runs, uid), uid)
+
+    def fetch(uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        import httpx
+        from tiled.client.utils import ClientError
+
+        try:
+            yield from run_documents(find_run(runs, uid), uid)
+        except (httpx.HTTPError, ClientError, RuntimeError) as error:
+            raise DocumentError(f"the server did not give run {uid}: {str(error)[:200]}") from error
+
+    return fetch
 
 
 def find_run(runs: Any, uid: str) -> Any:
@@ -34,7 +46,7 @@ def find_run(runs: Any, uid: str) -> Any:
     """
     try:
         return runs[uid]
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise MissingDataError(f"no run {uid} in the container; check the uid and the path") from error
 
 
