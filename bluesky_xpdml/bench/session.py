@@ -1,4 +1,4 @@
-"""A whole beamline in one process: Tiled server, RunEngine, simulated devices, and the callback."""
+"""Two whole beamlines in one process: Tiled server, RunEngine, simulated devices, and the callback."""
 
 import tempfile
 import time
@@ -10,7 +10,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from bluesky_xpdml.beamline import SimulatedSample, XasBeamline, scan_sample
+from bluesky_xpdml.beamline import (
+    EMPTY,
+    ScatteringBeamline,
+    ScatteringSample,
+    SimulatedSample,
+    XasBeamline,
+    background_scan,
+    scan_sample,
+    scattering_scan,
+)
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import find_predictions
@@ -18,30 +27,42 @@ from bluesky_xpdml.records import FloatArray
 
 PATIENCE = 60.0
 """A prediction that has not appeared after this long is given up [s]."""
+EXPOSURE = 10.0
+"""Of an image, in the simulation's time [s]."""
 POLL_INTERVAL = 0.005
 """Pause between two queries for a prediction [s]."""
 PREDICTIONS, RAW = "xpdml", "raw"
 """Containers of the derived and of the raw runs."""
 
 
+PIXELS = 1024
+"""Rows and columns of the simulated area detector."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One sample measured, predicted, and found again in Tiled."""
 
-    sample: SimulatedSample
+    technique: str
+    """`xanes` or `pdf`."""
+    sample: SimulatedSample | ScatteringSample
     raw_uid: str
     start: Mapping[str, Any]
     """Start document of the derived run, as Tiled gives it back."""
     seconds_stop_to_found: float
     """From the stop document of the raw run to the prediction being found in Tiled [s]."""
-    energy: FloatArray
-    """Energy of the spectrum as read back from Tiled [eV], (n,); empty where the prediction failed."""
-    mu_flat: FloatArray
-    """Flattened spectrum as read back from Tiled, (n,)."""
+    x: FloatArray
+    """Energy [eV] or distance [angstrom] as read back from Tiled, (n,); empty where the prediction failed."""
+    curve: FloatArray
+    """Flattened spectrum or G(r) as read back from Tiled, (n,)."""
+
+
+CURVES = {"xanes": ("energy", "mu_flat"), "pdf": ("r", "g_r")}
+"""Columns that are read back, by stream; a stream is called like its technique."""
 
 
 class Session:
-    """An embedded Tiled server, a RunEngine, the simulated beamline and the callback.
+    """An embedded Tiled server, a RunEngine, the simulated beamlines and the callback.
 
     Use it as a context manager; leaving it closes the callback and the server.
 
@@ -64,6 +85,8 @@ class Session:
         )
         self.client: Any = from_uri(self.server.uri)
         self.beamline = XasBeamline(seed=seed)
+        self.scattering = ScatteringBeamline(seed=seed, pixels=PIXELS)
+        self._background_taken = False
         self.engine: Any = RunEngine({})
         self.engine.subscribe(self.callback)
         self.engine.subscribe(self._keep)
@@ -79,7 +102,7 @@ class Session:
         self._resources.close()
 
     def measure(self, name: str) -> Measurement:
-        """Scan one sample and wait until its prediction is found in Tiled.
+        """Scan the absorption edge of one sample and wait until its prediction is found in Tiled.
 
         Parameters
         ----------
@@ -92,17 +115,26 @@ class Session:
             If the prediction does not appear within a minute.
         """
         (raw_uid,) = self.engine(scan_sample(self.beamline, name))
-        run, seconds = self._find(raw_uid)
-        self.callback.drain(PATIENCE)
-        energy, mu_flat = self._spectrum(run)
-        return Measurement(
-            sample=self.beamline.wheel.samples[name],
-            raw_uid=raw_uid,
-            start=run.metadata["start"],
-            seconds_stop_to_found=seconds,
-            energy=energy,
-            mu_flat=mu_flat,
-        )
+        return self._found("xanes", self.beamline.wheel.samples[name], raw_uid)
+
+    def measure_scattering(self, name: str) -> Measurement:
+        """Take images of one sample, after one of the empty container, and wait for its prediction.
+
+        Parameters
+        ----------
+        name
+            Name of a sample in the changer.
+
+        Raises
+        ------
+        PublishError
+            If the prediction does not appear within a minute.
+        """
+        if not self._background_taken:
+            self.engine(background_scan(self.scattering, exposure=EXPOSURE))
+            self._background_taken = True
+        (raw_uid,) = self.engine(scattering_scan(self.scattering, name, exposure=EXPOSURE, background=EMPTY))
+        return self._found("pdf", self.scattering.changer.samples[name], raw_uid)
 
     def publish_raw(self) -> None:
         """Write every raw run that was measured into the server, for replays."""
@@ -119,21 +151,32 @@ class Session:
         if name == "stop":
             self._stopped_at = time.perf_counter()
 
-    def _find(self, raw_uid: str) -> tuple[Any, float]:
+    def _found(self, technique: str, sample: SimulatedSample | ScatteringSample, raw_uid: str) -> Measurement:
+        run, seconds = self._find(raw_uid, sample.element)
+        self.callback.drain(PATIENCE)
+        # The run was found as soon as its start document was there: ask again for what came after.
+        run = self.client[PREDICTIONS, run.metadata["start"]["uid"]]
+        x, curve = np.empty(0), np.empty(0)
+        if technique in run:
+            x, curve = (np.ravel(run[technique][column].read()) for column in CURVES[technique])
+        return Measurement(
+            technique=technique,
+            sample=sample,
+            raw_uid=raw_uid,
+            start=run.metadata["start"],
+            seconds_stop_to_found=seconds,
+            x=x,
+            curve=curve,
+        )
+
+    def _find(self, raw_uid: str, element: str) -> tuple[Any, float]:
         while True:
             found = find_predictions(self.client[PREDICTIONS], raw_uid)
             seconds = time.perf_counter() - self._stopped_at
-            if found:
-                return found[0], seconds
+            for run in found:
+                if run.metadata["start"]["element"] in {element, ""}:
+                    return run, seconds
             if seconds > PATIENCE:
                 msg = f"no prediction for run {raw_uid} after {PATIENCE:.0f} s: {self.callback.statistics}"
                 raise PublishError(msg)
             time.sleep(POLL_INTERVAL)
-
-    def _spectrum(self, run: Any) -> tuple[FloatArray, FloatArray]:
-        # The run was found as soon as its start document was there: ask again for what came after.
-        run = self.client[PREDICTIONS, run.metadata["start"]["uid"]]
-        if "xanes" not in run:
-            return np.empty(0), np.empty(0)
-        stream = run["xanes"]
-        return np.ravel(stream["energy"].read()), np.ravel(stream["mu_flat"].read())

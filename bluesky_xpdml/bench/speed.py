@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 from bluesky_xpdml.beamline import XasBeamline, energy_grid
 from bluesky_xpdml.bench.conditions import machine
 from bluesky_xpdml.bench.report import Report
+from bluesky_xpdml.bench.speed_scattering import time_scattering
+from bluesky_xpdml.bench.timing import median_ms, timing_row
 from bluesky_xpdml.callbacks.xanes import analyse_scan
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AbsorptionScan
@@ -36,7 +37,9 @@ def measure_speed(*, repeats: int, progress: Callable[[str, int, int], None]) ->
     rows = []
     for done, step in enumerate(steps, start=1):
         rows.append(step(repeats))
-        progress("timed", done, len(steps))
+        progress("timed", done, len(steps) + 1)
+    rows += time_scattering(repeats)
+    progress("timed", len(steps) + 1, len(steps) + 1)
     return Report(
         what="speed beside peers, medians",
         conditions={"repeats": repeats, "spectrum": f"{SAMPLE}, {energy_grid(0.0).size} points", **machine()},
@@ -66,34 +69,10 @@ def simulated_scan(seed: int = 0) -> AbsorptionScan:
     return AbsorptionScan(energy=energy, i0=i0, it=it, ir=ir, element="Fe", edge="K")
 
 
-def median_ms(action: Callable[[], object], repeats: int) -> float:
-    """Return the median duration of an action [ms], after one run that does not count.
-
-    Parameters
-    ----------
-    action
-        What to time.
-    repeats
-        How often.
-    """
-    action()
-    durations = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        action()
-        durations.append(time.perf_counter() - begin)
-    return float(np.median(durations)) * 1e3
-
-
-def _row(what: str, ours_ms: float, peer: str | None, peer_ms: float | None) -> dict[str, Any]:
-    ratio = None if peer_ms is None else peer_ms / ours_ms
-    return {"what": what, "ours_ms": ours_ms, "peer": peer, "peer_ms": peer_ms, "ratio": ratio}
-
-
 def _whole(repeats: int) -> dict[str, Any]:
     scan, store, settings = simulated_scan(), BundleStore.default(), XanesSettings()
     ours = median_ms(lambda: analyse_scan(scan, store=store, settings=settings), repeats)
-    return _row("XANES counts to prediction with intervals", ours, None, None)
+    return timing_row("XANES counts to prediction with intervals", ours, None, None)
 
 
 def _reduction(repeats: int) -> dict[str, Any]:
@@ -101,13 +80,13 @@ def _reduction(repeats: int) -> dict[str, Any]:
     ours = median_ms(lambda: reduce_xanes(scan), repeats)
     name = "counts to normalised XANES, foil calibration included"
     if find_spec("larch") is None or scan.i0 is None or scan.it is None:
-        return _row(name, ours, "larch pre_edge (not installed)", None)
+        return timing_row(name, ours, "larch pre_edge (not installed)", None)
     from larch import Group
     from larch.xafs import pre_edge
 
     mu = np.log(scan.i0 / scan.it)
     peer = median_ms(lambda: pre_edge(Group(energy=scan.energy, mu=mu)), repeats)
-    return _row(name, ours, "larch pre_edge", peer)
+    return timing_row(name, ours, "larch pre_edge", peer)
 
 
 def _forest(repeats: int) -> dict[str, Any]:
@@ -122,7 +101,7 @@ def _forest(repeats: int) -> dict[str, Any]:
     one = rows[:1]
     peer = median_ms(lambda: fitted.predict_proba(one), repeats)
     name = f"one forest of {TREES} trees, one spectrum"
-    return _row(name, median_ms(lambda: ours.predict(one), repeats), "scikit-learn", peer)
+    return timing_row(name, median_ms(lambda: ours.predict(one), repeats), "scikit-learn", peer)
 
 
 def _batch(repeats: int) -> dict[str, Any]:
@@ -137,7 +116,7 @@ def _batch(repeats: int) -> dict[str, Any]:
             analyse_scan(scan, store=store, settings=settings)
 
     ours = median_ms(reprocess, repeats) / len(scans)
-    return _row("reprocessing without Tiled, per spectrum and core", ours, None, None)
+    return timing_row("reprocessing without Tiled, per spectrum and core", ours, None, None)
 
 
 def _import(repeats: int) -> dict[str, Any]:
@@ -148,5 +127,5 @@ def _import(repeats: int) -> dict[str, Any]:
     bare = median_ms(fresh("sys"), few)
     ours = median_ms(fresh("bluesky_xpdml"), few) - bare
     if find_spec("larch") is None:
-        return _row("import bluesky_xpdml", ours, "import larch (not installed)", None)
-    return _row("import bluesky_xpdml", ours, "import larch", median_ms(fresh("larch"), 3) - bare)
+        return timing_row("import bluesky_xpdml", ours, "import larch (not installed)", None)
+    return timing_row("import bluesky_xpdml", ours, "import larch", median_ms(fresh("larch"), 3) - bare)

@@ -32,10 +32,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the counting statistics.")] = 1,
     json: bool = JSON,
 ) -> None:
-    """Measure thirteen oxides on a simulated beamline, predict, publish, and find the predictions in Tiled.
+    """Measure thirteen oxides by XANES and PDF on simulated beamlines, and find the predictions in Tiled.
 
     Needs no network, no beamline and no server. The oxides were not trained on, the monochromator is off by
-    an amount that the callback has to find, and truth is printed beside prediction.
+    an amount that the callback has to find, the images have dark current, background and bad pixels, and
+    truth is printed beside prediction.
     """
     from bluesky_xpdml.bench.session import Session
     from bluesky_xpdml.cli.figures import draw_demo
@@ -52,12 +53,16 @@ def demo(
 
 
 def _measure(session: "Session") -> list["Measurement"]:
-    names = list(session.beamline.wheel.samples)
+    beamlines = {
+        "XANES measured": (session.measure, list(session.beamline.wheel.samples)),
+        "PDF measured": (session.measure_scattering, list(session.scattering.changer.samples)),
+    }
     measurements = []
     with progress_bars() as advance:
-        for done, name in enumerate(names, start=1):
-            measurements.append(session.measure(name))
-            advance("samples measured", done, len(names))
+        for what, (measure, names) in beamlines.items():
+            for done, name in enumerate(names, start=1):
+                measurements.append(measure(name))
+                advance(what, done, len(names))
     return measurements
 
 
@@ -67,7 +72,7 @@ def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, 
         print_json({"tiled_uri": session.server.uri, "samples": samples})
         progress_console.print(f"picture: {plot}")
         return
-    columns = ("sample", "valence", "true", "coord.", "true", "bond [Å]", "true", "verdict", "found in")
+    columns = ("sample", "by", "valence", "true", "coord.", "true", "bond [Å]", "true", "verdict", "found in")
     print_table(
         "Predictions found in Tiled, value and 90 % interval", columns, [_row(m) for m in measurements]
     )
@@ -78,6 +83,7 @@ def _sample(measurement: "Measurement") -> dict[str, Any]:
     start = measurement.start
     return {
         "name": measurement.sample.name,
+        "technique": measurement.technique,
         "element": measurement.sample.element,
         "truth": measurement.sample.truth,
         "descriptors": start["descriptors"],
@@ -90,7 +96,7 @@ def _sample(measurement: "Measurement") -> dict[str, Any]:
 
 def _row(measurement: "Measurement") -> list[str]:
     found, truth = measurement.start["descriptors"], measurement.sample.truth
-    cells = [measurement.sample.name]
+    cells = [measurement.sample.name, measurement.technique]
     for name, digits in zip(DESCRIPTORS, (2, 1, 2), strict=True):
         cells += [interval(found.get(name), digits), f"{truth[name]:.{digits}f}"]
     return [

@@ -34,11 +34,19 @@ QUANTITIES = {
     "coordination_number": "coordination number",
     "bond_length": "mean bond length [Å]",
 }
+PANELS = {
+    "xanes": ("energy above the metal foil [eV]", "flattened µ(E) [edge steps]"),
+    "pdf": ("r [Å]", "G(r) [1/Å²]"),
+}
+"""Labels of the axes, by technique."""
+MARKS = {"xanes": (ACCENT, "o"), "pdf": (INK, "s")}
+LONGEST_DISTANCE = 15.0
+"""End of the range of G(r) that is drawn [angstrom]."""
 COLUMNS = 5
 
 
 def draw_demo(measurements: Sequence["Measurement"], path: Path) -> None:
-    """Draw every spectrum that was read back from Tiled, and prediction against truth.
+    """Draw every curve that was read back from Tiled, and prediction against truth.
 
     Parameters
     ----------
@@ -50,19 +58,42 @@ def draw_demo(measurements: Sequence["Measurement"], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    rows = -(-len(measurements) // COLUMNS)
+    groups = {technique: [m for m in measurements if m.technique == technique] for technique in PANELS}
+    groups = {technique: members for technique, members in groups.items() if members}
+    heights = [1.6 * -(-len(members) // COLUMNS) for members in groups.values()]
     with rc_context(STYLE):
-        figure = Figure(figsize=(11.0, 1.7 * rows + 3.2), layout="constrained")
-        spectra, parity = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.7 * rows, 3.2]).ravel()
-        axes = spectra.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
-        for place, measurement in zip(axes, measurements, strict=False):
-            sample = measurement.sample
-            title = _title(sample.name, measurement.start["descriptors"])
-            _spectrum(place, measurement.energy - FOIL_ENERGIES[sample.element], measurement.mu_flat, title)
-        _label(spectra, axes, len(measurements))
-        for place, (name, label) in zip(parity.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
-            _parity(place, name, label, measurements)
+        figure = Figure(figsize=(11.0, sum(heights) + 3.2), layout="constrained")
+        parts = figure.subfigures(len(groups) + 1, 1, squeeze=False, height_ratios=[*heights, 3.2]).ravel()
+        for part, (technique, members) in zip(parts, groups.items(), strict=False):
+            _curves(part, technique, members)
+        for axes, (name, label) in zip(
+            parts[-1].subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True
+        ):
+            for technique, members in groups.items():
+                _parity(axes, name, members, technique)
+            axes.set_xlabel(f"true {label}")
+            axes.set_ylabel(f"predicted {label}, 90 %")
+            axes.legend(frameon=False, loc="upper left")
         figure.savefig(path)
+
+
+def _curves(part: Any, technique: str, measurements: Sequence["Measurement"]) -> None:
+    rows = -(-len(measurements) // COLUMNS)
+    panels = part.subplots(rows, COLUMNS, sharex=True, sharey=technique == "xanes", squeeze=False).ravel()
+    for axes, measurement in zip(panels, measurements, strict=False):
+        sample = measurement.sample
+        title = _title(sample.name, measurement.start["descriptors"])
+        if technique == "xanes":
+            _spectrum(axes, measurement.x - FOIL_ENERGIES[sample.element], measurement.curve, title)
+        else:
+            shown = measurement.x <= LONGEST_DISTANCE
+            axes.plot(measurement.x[shown], measurement.curve[shown], color=INK, linewidth=0.8)
+            axes.set_title(title)
+    for axes in panels[len(measurements) :]:
+        axes.set_visible(False)
+    x_label, y_label = PANELS[technique]
+    part.supxlabel(x_label, fontsize=8.0, color=INK)
+    part.supylabel(y_label, fontsize=8.0, color=INK)
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
@@ -219,17 +250,26 @@ def _label(figure: Any, axes: Any, used: int) -> None:
     figure.supylabel("flattened µ(E) [edge steps]", fontsize=8.0, color=INK)
 
 
-def _parity(axes: "Axes", name: str, label: str, measurements: Sequence["Measurement"]) -> None:
+def _parity(axes: "Axes", name: str, measurements: Sequence["Measurement"], technique: str) -> None:
     answered = [m for m in measurements if name in m.start["descriptors"]]
+    if not answered:
+        return
     truth = np.array([m.sample.truth[name] for m in answered])
     found = [m.start["descriptors"][name] for m in answered]
     value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
     # Equal truths are drawn beside each other, so that their intervals can be told apart.
-    spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2) if truth.size else truth
+    spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2 + (0.5 if technique == "pdf" else 0.0))
     errors = np.abs(np.stack([value - low, high - value]))
-    axes.errorbar(truth + spread, value, errors, fmt="o", color=ACCENT, markersize=3.0, linewidth=0.8)
-    if truth.size:
-        ends = [min(truth.min(), low.min()), max(truth.max(), high.max())]
-        axes.plot(ends, ends, color=MUTED, linewidth=0.8, zorder=0)
-    axes.set_xlabel(f"true {label}")
-    axes.set_ylabel(f"predicted {label}, 90 % interval")
+    colour, marker = MARKS[technique]
+    axes.errorbar(
+        truth + spread,
+        value,
+        errors,
+        fmt=marker,
+        color=colour,
+        markersize=3.0,
+        linewidth=0.8,
+        label=technique.upper(),
+    )
+    ends = [min(truth.min(), low.min()), max(truth.max(), high.max())]
+    axes.plot(ends, ends, color=MUTED, linewidth=0.8, zorder=0)

@@ -1,5 +1,6 @@
 """`xpdml models`: what bundles there are, what they say of themselves, and whether they are whole."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -24,14 +25,14 @@ def list_models(*, models: options.Models = None, json: bool = JSON) -> None:
     rows = [
         [
             f"{entry['name']}-{entry['version']}",
-            f"{entry['element']} {entry['edge']}",
-            str(entry["n_sites"]),
+            f"{entry['element']} {entry['edge']}".strip(),
+            f"{entry['n_trained']} {entry['trained_on']}",
             str(entry["n_measured_compounds"]),
             entry["sha256"][:12],
         ]
         for entry in map(_entry, bundles)
     ]
-    print_table("", ("bundle", "edge", "simulated sites", "measured compounds", "SHA-256"), rows)
+    print_table("", ("bundle", "edge", "trained on simulated", "measured compounds", "SHA-256"), rows)
 
 
 @app.command(epilog="Example: xpdml models show Fe-xanes-1")
@@ -78,10 +79,17 @@ def _entry(bundle: Any) -> dict[str, Any]:
     return {
         **{key: manifest[key] for key in ("name", "version", "element", "edge", "modality")},
         "targets": sorted(manifest["targets"]),
-        "n_sites": manifest["training"]["n_sites"],
+        "n_trained": _trained(manifest["training"])[0],
+        "trained_on": _trained(manifest["training"])[1],
         "n_measured_compounds": len(manifest["metrics"]["measured"]),
         "sha256": bundle.sha256,
     }
+
+
+def _trained(training: Mapping[str, Any]) -> tuple[int, str]:
+    """Return how many simulated curves a bundle was trained on, and of what: sites or whole materials."""
+    kind = "sites" if "n_sites" in training else "materials"
+    return training[f"n_{kind}"], kind
 
 
 def _verified(store: Any, name: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def test_the_demo_finds_every_sample_again(xpdml, tmp_path: Path):
     done = xpdml("demo", "--json", timeout=300.0)
     assert done.status == 0, done.err
     (answer,) = done.objects
-    assert len(answer["samples"]) == 13
+    assert len(answer["samples"]) == 26
     state = [(s["truth"]["oxidation_state"], s["descriptors"]["oxidation_state"]) for s in answer["samples"]]
     assert sum(abs(found["value"] - truth) <= 0.5 for truth, found in state) >= 11
     assert all(
