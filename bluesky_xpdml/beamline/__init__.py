@@ -1,24 +1,52 @@
-"""A simulated XAS beamline of ophyd devices, physically modelled."""
+"""Simulated beamlines of ophyd devices, physically modelled: one for XAS, one for total scattering."""
 
+from bluesky_xpdml.beamline.area_detector import AreaDetector
 from bluesky_xpdml.beamline.devices import AxisError, Detectors, Monochromator, SampleWheel, XasBeamline
 from bluesky_xpdml.beamline.foils import foil_absorption
+from bluesky_xpdml.beamline.image_files import ImageFormat
 from bluesky_xpdml.beamline.physics import Detection, Source
 from bluesky_xpdml.beamline.plans import energy_grid, scan_sample, xanes_scan
 from bluesky_xpdml.beamline.samples import SimulatedSample, held_out_formulas, load_samples
+from bluesky_xpdml.beamline.scattering import Illumination
+from bluesky_xpdml.beamline.scattering_beamline import ScatteringBeamline, flat_panel
+from bluesky_xpdml.beamline.scattering_devices import EMPTY, SampleChanger, Shutter
+from bluesky_xpdml.beamline.scattering_plans import Dark, background_scan, dark_scan, scattering_scan
+from bluesky_xpdml.beamline.scattering_samples import (
+    ScatteringSample,
+    held_out_scattering_formulas,
+    load_scattering_samples,
+)
+from bluesky_xpdml.beamline.sensor import Sensor
 
 __all__ = [
+    "EMPTY",
+    "AreaDetector",
     "AxisError",
+    "Dark",
     "Detection",
     "Detectors",
+    "Illumination",
+    "ImageFormat",
     "Monochromator",
+    "SampleChanger",
     "SampleWheel",
+    "ScatteringBeamline",
+    "ScatteringSample",
+    "Sensor",
+    "Shutter",
     "SimulatedSample",
     "Source",
     "XasBeamline",
+    "background_scan",
+    "dark_scan",
     "energy_grid",
+    "flat_panel",
     "foil_absorption",
     "held_out_formulas",
+    "held_out_scattering_formulas",
     "load_samples",
+    "load_scattering_samples",
     "scan_sample",
+    "scattering_scan",
     "xanes_scan",
 ]

@@ -119,7 +119,7 @@ class TiffStore(ResourceStore):
         folder.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(TEMPLATE % (f"{folder}/", self.key, self.count), frame)
         kwargs = {"template": TEMPLATE, "filename": self.key, "frame_per_point": 1}
-        return self._name({"spec": "AD_TIFF", "resource_path": self._uid, "resource_kwargs": kwargs})
+        return self._name({"spec": "AD_TIFF", "resource_path": f"{self._uid}/", "resource_kwargs": kwargs})
 
 
 class Hdf5Store(ResourceStore):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.measured_curve import MARGIN, measured_curve
 from bluesky_xpdml.simulation.pair_distribution import Instrument, curve, reach_needed
 from bluesky_xpdml.simulation.pair_histogram import pair_histogram
 from bluesky_xpdml.simulation.structure import Structure
@@ -55,7 +56,7 @@ class ScatteringSample:
         return dict(zip(species, (counts / np.gcd.reduce(counts)).tolist(), strict=True))
 
     def pair_distribution(self, *, r_max: float, instrument: Instrument) -> tuple[FloatArray, FloatArray]:
-        """Compute G(r) directly: what a reduction of the sample's images is compared with.
+        """Compute G(r) directly, as the established calculator does: with form factors at Q = 0.
 
         Parameters
         ----------
@@ -78,6 +79,26 @@ class ScatteringSample:
         """
         pairs = pair_histogram(self.structure, reach=reach_needed(r_max, instrument, self.u_iso))
         return curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
+
+    def measurable_pair_distribution(
+        self, *, r_max: float, instrument: Instrument
+    ) -> tuple[FloatArray, FloatArray]:
+        """Compute G(r) directly, with form factors at every Q: what a perfect measurement would give.
+
+        Parameters
+        ----------
+        r_max
+            End of the curve, not included [angstrom].
+        instrument
+            Range and resolution.
+
+        Returns
+        -------
+        r, g
+            Distance [angstrom] and G(r) [1/angstrom^2], both (n,).
+        """
+        pairs = pair_histogram(self.structure, reach=r_max + MARGIN)
+        return measured_curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
 
 
 @lru_cache
