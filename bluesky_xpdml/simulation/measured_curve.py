@@ -69,7 +69,7 @@ def measured_curve(
         raise SimulationError(msg)
     step = pairs.r_step
     size = 1 << (2 * int(pairs.reach / step) - 1).bit_length()
-    q = 2.0 * np.pi * np.arange(size // 2 + 1) / (size * step)
+    q: FloatArray = 2.0 * np.pi / (size * step) * np.arange(size // 2 + 1, dtype=np.float64)
     used = (q >= instrument.q_min) & (q < instrument.q_max)
     spectrum = np.zeros(q.size)
     spectrum[used] = _structure_function(pairs, q[used], used, size, displacements(pairs, u_iso))

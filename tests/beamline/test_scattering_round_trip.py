@@ -1,7 +1,7 @@
 """Structure to detector images to G(r), and back to the structure's own G(r).
 
 Two curves are computed directly: `f(Q)` with form factors at every Q, what a perfect measurement gives, and
-`f(0)` as the established calculator does. The second differs from the first by more than the measurement does.
+`f(0)` as the established calculator does. They differ by more than the measurement does from the first.
 """
 
 from collections.abc import Callable, Iterable
@@ -79,8 +79,8 @@ def test_measured_curve_is_that_of_the_structure(
 ) -> None:
     lines = [f"{'sample':<12} q_max   f(Q)    f(0)    limit of f(0)"]
     lines += [
-        f"{row.name:<12} {row.measured.settings['q_max']:5.1f} {row.exact:7.4f} {row.usual:7.4f} {row.limit:7.4f}"
-        for row in table
+        f"{name:<12} {measured.settings['q_max']:5.1f} {exact:7.4f} {usual:7.4f} {limit:7.4f}"
+        for name, measured, exact, usual, limit in table
     ]
     with capsys.disabled():
         print("\n" + "\n".join(lines))  # noqa: T201
@@ -99,7 +99,8 @@ def test_forward_scattering_is_what_separates_it_from_the_usual_calculation(tabl
 def test_settings_were_chosen_well(table: list[Row]) -> None:
     for row in table:
         assert row.measured.quality.verdict is Verdict.GOOD, row.measured.quality.reasons
-        assert row.measured.settings["background_scale"] == pytest.approx(1.0, abs=0.15)
+        # The largest scale that leaves no negative intensity is an upper bound of the true one.
+        assert 0.99 < float(row.measured.settings["background_scale"]) < 1.25  # type: ignore[arg-type]
         assert 20.0 < float(row.measured.settings["q_max"]) < 31.0  # type: ignore[arg-type]
 
 
