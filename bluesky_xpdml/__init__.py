@@ -13,6 +13,7 @@ __all__ = [
     "Prediction",
     "Publisher",
     "Quality",
+    "ScatteringSettings",
     "Statistics",
     "TiledPublisher",
     "Verdict",
@@ -22,6 +23,7 @@ __all__ = [
     "XpdmlError",
     "__version__",
     "absorption_scan",
+    "analyse_pattern",
     "analyse_scan",
     "derived_run",
     "find_predictions",
@@ -36,6 +38,7 @@ _HOMES = {
     "Prediction": "records",
     "Publisher": "publish",
     "Quality": "records",
+    "ScatteringSettings": "callbacks.total_scattering",
     "Statistics": "callbacks.worker",
     "TiledPublisher": "publish",
     "Verdict": "records",
@@ -44,6 +47,7 @@ _HOMES = {
     "XpdmlCallback": "callbacks.callback",
     "XpdmlError": "errors",
     "absorption_scan": "documents",
+    "analyse_pattern": "callbacks.total_scattering",
     "analyse_scan": "callbacks.xanes",
     "derived_run": "publish",
     "find_predictions": "publish",
@@ -52,6 +56,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings, analyse_pattern
     from bluesky_xpdml.callbacks.worker import Statistics
     from bluesky_xpdml.callbacks.xanes import analyse_scan
     from bluesky_xpdml.documents import absorption_scan

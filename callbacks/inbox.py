@@ -162,4 +162,13 @@ def _weight(doc: object) -> int:
     data = doc.get("data") if isinstance(doc, dict) else None
     if not isinstance(data, dict):
         return 0
-    return sum(value.nbytes for value in data.values() if isinstance(value, np.ndarray))
+    return sum(map(_size, data.values()))
+
+
+def _size(value: object) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    # A page holds a list of arrays under each key, one an event.
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+        return len(value) * value[0].nbytes
+    return 0

@@ -1,5 +1,8 @@
 """A full inbox gives up whole runs and leaves word of each; it never drops a document of the others."""
 
+import numpy as np
+
+from bluesky_xpdml.callbacks import inbox as inbox_module
 from bluesky_xpdml.callbacks.inbox import Flush, GiveUp, Inbox
 
 START = {"uid": "a"}
@@ -65,3 +68,15 @@ def test_markers_go_in_though_it_is_full():
     marker = Flush.__new__(Flush)
     inbox.mark(marker)
     assert inbox.take() is marker
+
+
+def test_images_that_wait_are_bounded_by_their_size(monkeypatch):
+    monkeypatch.setattr(inbox_module, "MAXIMUM_BYTES", 2000)
+    inbox = Inbox(capacity=100)
+    image = np.zeros((10, 10))
+    event, page = EVENT | {"data": {"pe1_image": image}}, EVENT | {"data": {"pe1_image": [image]}}
+    offered(inbox, ("start", START), ("descriptor", DESCRIPTOR), ("event", event), ("event_page", page))
+    offered(inbox, ("event", event), ("event", event), ("stop", STOP))
+    assert [type(item) for item in taken(inbox, 6)] == [tuple] * 5 + [GiveUp]
+    offered(inbox, ("start", START), ("descriptor", DESCRIPTOR), ("event", event))
+    assert taken(inbox, 3)[2] == ("event", event)

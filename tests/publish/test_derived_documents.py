@@ -14,6 +14,7 @@ from bluesky_xpdml.records import (
     DetectionMode,
     EnergyAxis,
     ModelReference,
+    PairDistribution,
     Prediction,
     Quality,
     Sample,
@@ -63,12 +64,15 @@ PREDICTION = Prediction(
     diagnostics={"edge_position": np.float64(12.5), "unknown": float("nan")},
     xanes=SPECTRUM,
 )
+R, Q = np.linspace(0.0, 30.0, 31), np.linspace(1.0, 20.0, 20)
+DISTRIBUTION = PairDistribution(r=R, g=np.sin(R), q=Q, intensity=Q, f=np.cos(Q))
+SCATTERED = replace(PREDICTION, technique="pdf", edge="", xanes=None, pdf=DISTRIBUTION)
 FAILED = Prediction(
     technique="xanes", element="", edge="", quality=Quality().failed("no element"), raw_uids=("raw-2",)
 )
 
 
-@pytest.mark.parametrize("prediction", [PREDICTION, FAILED, replace(PREDICTION, descriptors={})])
+@pytest.mark.parametrize("prediction", [PREDICTION, FAILED, SCATTERED, replace(PREDICTION, descriptors={})])
 def test_documents_are_valid_and_orderly(prediction):
     documents = derived_run(prediction)
     router = event_model.SingleRunDocumentRouter()
@@ -110,6 +114,21 @@ def test_streams_hold_floats_only():
     assert {type(value) for value in numbers.values()} == {float}
 
 
+def test_a_pair_distribution_is_a_stream_of_its_own():
+    documents = derived_run(SCATTERED)
+    curves, _ = (document["data"] for name, document in documents if name == "event")
+    assert {name: len(values) for name, values in curves.items()} == {
+        "q": 20,
+        "i_q": 20,
+        "f_q": 20,
+        "r": 31,
+        "g_r": 31,
+    }
+    assert curves["g_r"] == np.sin(R).tolist()
+    from_file = replace(SCATTERED, pdf=PairDistribution(r=R, g=R))
+    assert list(derived_run(from_file)[2][1]["data"]) == ["r", "g_r"]
+
+
 def test_a_failure_has_no_streams_and_says_why():
     documents = dict(derived_run(FAILED))
     assert list(documents) == ["start", "stop"]
@@ -131,12 +150,15 @@ def test_the_uid_follows_from_the_question_and_the_models():
     assert [d["uid"] for _, d in again] == [d["uid"] for _, d in derived_run(PREDICTION, clock=lambda: 9.0)]
     others = [
         replace(PREDICTION, raw_uids=("raw-2",)),
+        replace(PREDICTION, element="Mn"),
         replace(PREDICTION, models=(ModelReference(name="Fe-xanes", version=2, sha256="cd"),)),
         replace(PREDICTION, settings={}),
         replace(PREDICTION, quality=Quality().failed("queue full")),
         replace(PREDICTION, raw_uids=()),
         replace(PREDICTION, raw_uids=(), source="other"),
         replace(PREDICTION, raw_uids=(), xanes=replace(SPECTRUM, mu=ENERGY)),
+        replace(SCATTERED, raw_uids=()),
+        replace(SCATTERED, raw_uids=(), pdf=replace(DISTRIBUTION, g=R)),
     ]
     uids = [run_uid(prediction) for prediction in others]
     assert len({*uids, run_uid(PREDICTION)}) == len(others) + 1
