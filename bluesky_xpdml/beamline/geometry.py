@@ -2,7 +2,7 @@
 
 The convention is that of pyFAI: a pixel at (x1, x2) metres on the detector, less the point of normal
 incidence, stands at a distance L in front of the sample and is turned by rot1, rot2, rot3 about the axes
-1 (slow, vertical), 2 (fast, horizontal) and 3 (along the beam):
+1 (slow, vertical), 2 (fast, horizontal) and 3 (along the beam)::
 
     t = Rz(rot3) Ry(-rot2) Rx(-rot1) (x1 - poni1, x2 - poni2, L)        [rows: 1, 2, 3]
     tan 2theta = sqrt(t1^2 + t2^2) / t3,   tan chi = t1 / t2

@@ -1,6 +1,6 @@
 """Powder patterns of crystals: Bragg peaks and thermal diffuse scattering, from the cell and its atoms.
 
-For N atoms a cell of volume V that move independently with displacements U, and reciprocal vectors H:
+For N atoms a cell of volume V that move independently with displacements U, and reciprocal vectors H::
 
     F_H  = sum_i f_i exp(-U_i H^2 / 2) exp(i H r_i)
     I(Q) = [sum_i f_i^2 (1 - exp(-U_i Q^2)) + sum_H |F_H|^2 2 pi^2 / (V H^2) delta(Q - H)] / N

@@ -1,13 +1,13 @@
 """The pairs of one metal, from two patterns at two energies below its absorption edge.
 
-Near its edge an atom scatters with f(Q, E) = f0(Q) + f'(E) + i f''(E). Only pairs with that atom change:
+Near its edge an atom scatters with f(Q, E) = f0(Q) + f'(E) + i f''(E). Only pairs with that atom change::
 
     a_E I_E = <|f|^2>_E + Compton + |<f>|^2_E (S_E - 1)
     dF(Q)   = Q [N_far - N_near] / [|<f>|^2_far - |<f>|^2_near],   N_E = a_E I_E - Compton - <|f|^2>_E
     dG(r)   = (2/pi) integral dF(Q) sin(Q r) dQ
 
 (after P. H. Fuoss, P. Eisenberger, W. K. Warburton and A. Bienenstock, Phys. Rev. Lett. 46 (1981) 1537). The
-divisor is small: counting noise is amplified by |<f>|^2 over it, and so is an error of the relative scale of
+divisor is small: counting noise is amplified by ``|<f>|^2`` over it, and so is an error of the relative scale of
 the two patterns. Both are propagated, and a difference that they drown is refused. Dispersion corrections are
 those of C. T. Chantler, J. Phys. Chem. Ref. Data 29 (2000) 597.
 """
