@@ -77,7 +77,8 @@ class BundleStore:
         if not versions or self.load(versions[-1][1]).manifest["edge"] != edge:
             known = sorted({name.split("-")[0] for name in self.names() if name.split("-")[1] == modality})
             wanted = f"the {edge} edge of {element or 'an unnamed element'}" if edge else element
-            msg = f"no {modality} model for {wanted}: there are {modality} models for {', '.join(known) or 'nothing'}"
+            there = f"there are {modality} models for {', '.join(known) or 'nothing'}"
+            msg = f"no {modality} model for {wanted}: {there}"
             raise ModelNotFoundError(msg)
         return self.load(versions[-1][1])
 

@@ -7,9 +7,9 @@ Near its edge an atom scatters with f(Q, E) = f0(Q) + f'(E) + i f''(E). Only pai
     dG(r)   = (2/pi) integral dF(Q) sin(Q r) dQ
 
 (after P. H. Fuoss, P. Eisenberger, W. K. Warburton and A. Bienenstock, Phys. Rev. Lett. 46 (1981) 1537). The
-divisor is small: counting noise is amplified by ``|<f>|^2`` over it, and so is an error of the relative scale of
-the two patterns. Both are propagated, and a difference that they drown is refused. Dispersion corrections are
-those of C. T. Chantler, J. Phys. Chem. Ref. Data 29 (2000) 597.
+divisor is small: counting noise is amplified by ``|<f>|^2`` over it, and so is an error of the relative scale
+of the two patterns. Both are propagated, and a difference that they drown is refused. Dispersion corrections
+are those of C. T. Chantler, J. Phys. Chem. Ref. Data 29 (2000) 597.
 """
 
 from dataclasses import asdict, dataclass, replace
