@@ -21,7 +21,7 @@ MAXIMUM_EVENTS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    uid: object
+    uid: str
     time: float
     data: Mapping[str, object]
 
@@ -168,7 +168,7 @@ class RunCollector:
         elif self.n_events >= MAXIMUM_EVENTS:
             self._anomalies[f"events beyond {MAXIMUM_EVENTS} were left out"] += 1
         else:
-            row = _Row(doc.get("uid"), _time(doc.get("time")), _single_values(data))
+            row = _Row(_text(doc.get("uid")), _time(doc.get("time")), _single_values(data))
             known = self._descriptors.get(descriptor)
             if self._keep(descriptor, seq_num, row) and known is not None:
                 self._images.take_event(known["name"], self._image_keys[descriptor], data)
@@ -276,6 +276,10 @@ def _whole(number: object) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
         return None
     return int(number)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _time(value: object) -> float:

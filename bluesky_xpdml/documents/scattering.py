@@ -19,7 +19,7 @@ from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text, matc
 from bluesky_xpdml.documents.run import CollectedRun
 from bluesky_xpdml.documents.scattering_claims import image_keys
 from bluesky_xpdml.documents.xas import exit_remarks, said_before
-from bluesky_xpdml.errors import MissingDataError
+from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import Quality, Sample
 
 Composition: TypeAlias = str | Mapping[str, float]
@@ -185,7 +185,7 @@ def _positions(
             name=name,
             key=key,
             image=run.streams[name].images[key],
-            calibration=_said_of(calibration, name, found),
+            calibration=_mapping_of(_said_of(calibration, name, found)),
             poni=_text_of(_said_of(poni, name, found)),
             mask=shared if shared is not None else _mask_of(_said_of(mask, name, found), keys.mask_good),
         )
@@ -208,6 +208,14 @@ def _said_of(said: Any, name: str, positions: Mapping[str, str]) -> Any:
     if isinstance(said, Mapping) and any(other in said for other in positions):
         return said.get(name)
     return said if name == next(iter(positions)) else None
+
+
+def _mapping_of(said: Any) -> Mapping[str, Any] | None:
+    if said is None or isinstance(said, Mapping):
+        return said
+    raise DocumentError(
+        f"expected the calibration as a mapping such as {{dist, poni1, ...}}, found {said!r:.60}"
+    )
 
 
 def _text_of(path: Any) -> str | None:

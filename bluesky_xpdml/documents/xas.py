@@ -343,7 +343,7 @@ def exit_remarks(run: CollectedRun) -> tuple[str, ...]:
     if run.stop is None:
         return ("the run has no stop document",)
     status, reason = run.stop.get("exit_status"), run.stop.get("reason")
-    if status == "success":
+    if isinstance(status, str) and status == "success":
         return ()
     because = f": {reason}" if isinstance(reason, str) and reason else ""
     return (f"the run ended with exit status {str(status)[:40]}{because[:200]}",)

@@ -182,7 +182,7 @@ def _shape(value: Any) -> tuple[int, int] | None:
         return None
     try:
         rows, columns = (int(each) for each in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ReductionError(f"expected the detector's shape as rows and columns, found {value!r}") from None
     return rows, columns
 
@@ -190,7 +190,7 @@ def _shape(value: Any) -> tuple[int, int] | None:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ReductionError(f"expected {name} of the calibration as a number, found {value!r}") from None
     if not math.isfinite(number):
         raise ReductionError(f"expected a finite {name} in the calibration, found {number}")

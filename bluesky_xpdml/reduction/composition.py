@@ -97,7 +97,7 @@ def formula(composition: Mapping[str, float]) -> str:
 def _amount(symbol: object, value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ReductionError(f"expected the amount of {symbol} as a number, found {value!r}") from None
 
 

@@ -141,6 +141,7 @@ def test_a_counting_detector_needs_no_dark(analysed, powder):
     [
         ({"calibration_md": None}, "no calibration of the detector"),
         ({"calibration_md": {"dist": 0.2}}, "the calibration lacks poni1"),
+        ({"calibration_md": 7}, "expected the calibration as a mapping"),
         ({"composition_string": None, "sample_composition": None}, "composition of the sample is not known"),
         ({"composition_string": "Xx2", "sample_composition": None}, "symbol of an element"),
         ({"composition_string": "SiO2", "sample_composition": None}, "holds none of Ti, V"),
