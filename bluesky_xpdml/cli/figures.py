@@ -97,12 +97,12 @@ def _curves(part: Any, technique: str, measurements: Sequence["Measurement"]) ->
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
-    """Draw the spectra of some predictions with their answers.
+    """Draw the curves of some predictions with their answers.
 
     Parameters
     ----------
     predictions
-        Those without a spectrum are left out.
+        Those without a spectrum or G(r) are left out.
     path
         PNG, SVG or PDF.
     """
@@ -111,17 +111,32 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
 
     from bluesky_xpdml.publish.documents import summary
 
-    drawn = [(p, p.xanes) for p in predictions if p.xanes is not None and p.element in FOIL_ENERGIES]
+    drawn = [
+        p for p in predictions if p.pdf is not None or (p.xanes is not None and p.element in FOIL_ENERGIES)
+    ]
     columns = min(COLUMNS, max(len(drawn), 1))
     rows = max(-(-len(drawn) // columns), 1)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.4 * columns + 0.6, 1.9 * rows + 0.5), layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for place, (prediction, xanes) in zip(axes, drawn, strict=False):
-            title = _title(prediction.source, summary(prediction)["descriptors"])
-            _spectrum(place, xanes.energy - FOIL_ENERGIES[prediction.element], xanes.flat, title)
-        _label(figure, axes, len(drawn))
+        figure = Figure(figsize=(2.6 * columns + 0.6, 2.1 * rows + 0.5), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, prediction in zip(panels, drawn, strict=False):
+            technique = "xanes" if prediction.pdf is None else "pdf"
+            _draw_curve(axes, prediction, _title(prediction.source, summary(prediction)["descriptors"]))
+            axes.set_xlabel(PANELS[technique][0])
+            axes.set_ylabel(PANELS[technique][1])
+        for axes in panels[len(drawn) :]:
+            axes.set_visible(False)
         figure.savefig(path)
+
+
+def _draw_curve(axes: "Axes", prediction: Prediction, title: str) -> None:
+    if prediction.pdf is not None:
+        shown = prediction.pdf.r <= LONGEST_DISTANCE
+        axes.plot(prediction.pdf.r[shown], prediction.pdf.g[shown], color=INK, linewidth=0.8)
+        axes.set_title(title)
+    elif prediction.xanes is not None:
+        x = prediction.xanes.energy - FOIL_ENERGIES[prediction.element]
+        _spectrum(axes, x, prediction.xanes.flat, title)
 
 
 def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -241,13 +256,6 @@ def _title(name: str, descriptors: Mapping[str, Any]) -> str:
         return f"{name}: no answer"
     state, number = (descriptors[key]["value"] for key in ("oxidation_state", "coordination_number"))
     return f"{name}\nvalence {state:.1f}, CN {number:.1f}, {descriptors['bond_length']['value']:.2f} Å"
-
-
-def _label(figure: Any, axes: Any, used: int) -> None:
-    for place in axes[used:]:
-        place.set_visible(False)
-    figure.supxlabel("energy above the metal foil [eV]", fontsize=8.0, color=INK)
-    figure.supylabel("flattened µ(E) [edge steps]", fontsize=8.0, color=INK)
 
 
 def _parity(axes: "Axes", name: str, measurements: Sequence["Measurement"], technique: str) -> None:

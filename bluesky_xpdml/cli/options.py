@@ -22,6 +22,8 @@ class Technique(StrEnum):
     """By the suffix: images, `.chi`, `.xy`, `.iq` and `.gr` are total scattering, all else is absorption."""
     XANES = "xanes"
     PDF = "pdf"
+    DPDF = "dpdf"
+    """G(r) of the pairs that involve one metal, a `.gr` file; `--element` names the metal."""
 
 
 class EnergyUnit(StrEnum):

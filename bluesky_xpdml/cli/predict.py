@@ -1,6 +1,6 @@
 """`xpdml predict`: from data files to descriptors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from bluesky_xpdml.cli.console import (
     verdict,
 )
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
-from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
@@ -105,9 +105,11 @@ class Reader:
     def predict(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
         """Answer one file; what cannot be read becomes a failed prediction with the reason."""
         try:
-            if technique is options.Technique.PDF:
-                return self._scattering(path)
-            return (self._absorption(path),)
+            if technique is options.Technique.XANES:
+                return (self._absorption(path),)
+            if technique is options.Technique.DPDF:
+                return (self._differential(path),)
+            return self._scattering(path)
         except (XpdmlError, OSError) as error:
             absorbs = technique is options.Technique.XANES
             return (
@@ -124,6 +126,17 @@ class Reader:
         from bluesky_xpdml.callbacks.xanes import analyse_scan
 
         return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings)
+
+    def _differential(self, path: Path) -> Prediction:
+        from bluesky_xpdml.models.predict_pdf import predict_pdf
+        from bluesky_xpdml.sources.patterns import read_pdf
+
+        if not self.spectra.element:
+            raise MissingDataError(
+                f"{path.name}: a differential PDF is that of one metal: name it with --element"
+            )
+        curve = read_pdf(path, composition=self.scattering.composition)
+        return replace(predict_pdf(curve, self.store, "dpdf", element=self.spectra.element), pdf=curve)
 
     def _scattering(self, path: Path) -> tuple[Prediction, ...]:
         from bluesky_xpdml.callbacks.total_scattering import ask_metals

@@ -64,7 +64,7 @@ def reduce(
     for path in files:
         kind = technique_of(path, technique)
         try:
-            if kind is options.Technique.PDF:
+            if kind is not options.Technique.XANES:
                 answer = _pdf_answer(scattering.distribution(path), output, plot=plot)
             else:
                 answer = _xanes_answer(_reduced(spectra, path, energy_offset), output, plot=plot)

@@ -60,6 +60,19 @@ def test_the_differential_pdf_leaves_out_the_pairs_without_the_metal(xpdml, ruti
     assert metal[oxygens, 1].max() < total[oxygens, 1].max()
 
 
+def test_a_differential_pdf_is_answered_for_the_metal_that_is_named(xpdml, rutile):
+    simulate(xpdml, rutile, "ti.gr", "--metal", "Ti")
+    unnamed = xpdml("predict", "ti.gr", "--technique", "dpdf", "--json")
+    assert unnamed.status == 1
+    assert "--element" in unnamed.objects[0]["quality"]["reasons"][0]
+    done = xpdml("predict", "ti.gr", "--technique", "dpdf", "--element", "Ti", "--json")
+    assert done.status == 0, done.err
+    (answer,) = done.objects
+    assert (answer["technique"], answer["models"][0]["name"]) == ("dpdf", "Ti-dpdf")
+    assert answer["descriptors"]["bond_length"]["value"] == pytest.approx(1.96, abs=0.05)
+    assert answer["descriptors"]["coordination_number"]["value"] == pytest.approx(6.0, abs=0.7)
+
+
 def test_nothing_scientific_is_assumed(xpdml, rutile):
     done = xpdml("simulate", "pdf", rutile, "--output", "a.gr")
     assert done.status == 2
