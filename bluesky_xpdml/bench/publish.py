@@ -9,11 +9,11 @@ import numpy as np
 from bluesky_xpdml.beamline import scan_sample
 from bluesky_xpdml.bench.conditions import machine
 from bluesky_xpdml.bench.report import Report
-from bluesky_xpdml.bench.session import Session
+from bluesky_xpdml.bench.session import PIXELS, Session
 
 
 def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int], None]) -> Report:
-    """Measure every sample of the simulated beamline several times, and time the callback beside it.
+    """Measure every sample of the simulated beamlines several times, and time the callback beside it.
 
     Parameters
     ----------
@@ -30,13 +30,20 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
         seconds = []
         for done, name in enumerate(names, start=1):
             seconds.append(session.measure(name).seconds_stop_to_found)
-            progress("stop to found", done, len(names))
+            progress("scans, stop to found", done, len(names))
+        images = list(session.scattering.changer.samples) * rounds
+        session.measure_scattering(images[0])
+        image_seconds = []
+        for done, name in enumerate(images, start=1):
+            image_seconds.append(session.measure_scattering(name).seconds_stop_to_found)
+            progress("images, stop to found", done, len(images))
         per_document = _per_document(session, names)
         statistics = session.callback.statistics
     return Report(
         what="from a raw stop document to the prediction being found in Tiled",
         conditions={
-            "runs": len(names),
+            "runs": len(names) + len(images),
+            "images": f"{PIXELS} x {PIXELS} pixels, with dark frames, mask and background",
             "server": "embedded in the same process, SQLite and DuckDB on disk",
             "first run": "not counted: models and modules are loaded by it",
             "poll": "every 5 ms",
@@ -45,6 +52,7 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
         },
         rows=[
             _row("stop_to_found", np.array(seconds) * 1e3, "ms"),
+            _row("stop_to_found_image", np.array(image_seconds) * 1e3, "ms"),
             _row("callback_per_document", np.array(per_document) * 1e6, "us"),
         ],
     )
