@@ -23,10 +23,13 @@ REQUIRED = (
     "matplotlib",
     "numpy",
     "ophyd",
+    "pyFAI",
     "pymatgen",
     "scikit-learn",
     "scipy",
     "tiled",
+    "xraydb",
+    "xraylib",
 )
 EXTRAS = {
     "torch": ("torch", "pip install 'bluesky-xpdml[torch]'"),
