@@ -15,10 +15,10 @@ PIXELS = 256
 def measured(run_engine, tmp_path):
     """Return a function that runs plans on a RunEngine with a callback and returns the derived runs."""
 
-    def measure(*plans):
+    def measure(*plans, store=None):
         derived = []
         publisher = CallbackPublisher(lambda name, document: derived.append((name, document)))
-        with XpdmlCallback(publisher, store=BundleStore(tmp_path / "no-models")) as callback:
+        with XpdmlCallback(publisher, store=store or BundleStore(tmp_path / "no-models")) as callback:
             token = run_engine.subscribe(callback)
             try:
                 for plan in plans:
@@ -67,3 +67,15 @@ def test_the_background_that_a_run_names_is_subtracted(measured):
     )
     assert len(starts[-1]["raw_uids"]) == 2
     assert "was not seen" not in "; ".join(starts[-1]["quality"]["reasons"])
+
+
+def test_a_measured_sample_is_answered_by_the_models_that_the_package_brings(measured):
+    store = BundleStore.default()
+    if not any(name.startswith("Fe-pdf-") for name in store.names()):
+        pytest.skip("the package brings no pdf model for Fe")
+    beamline = ScatteringBeamline(seed=3, pixels=512)
+    (start,), _ = measured(scattering_scan(beamline, "LaFeO3", frames=2), store=store)
+    assert start["quality"]["verdict"] in ("good", "suspect")
+    assert start["models"][0]["name"] == "Fe-pdf"
+    state = start["descriptors"]["oxidation_state"]
+    assert state["low"] <= state["value"] <= state["high"]
