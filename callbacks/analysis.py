@@ -1,6 +1,7 @@
 """Which analysis a run gets: by what it says of itself, and failing that by what it holds."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, failed_scattering
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis, failed_run, is_derived
@@ -30,6 +31,11 @@ class RunAnalysis:
     scattering: ScatteringAnalysis
     profile: str = "auto"
     """Which convention the runs follow; `auto` reads it from each start document."""
+
+    def prepare(self) -> None:
+        """Import what the first spectrum and the first image need."""
+        for module in ("scipy.ndimage", "pyFAI.integrator.azimuthal"):
+            import_module(module)
 
     def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:
         """Return the predictions for a run; none where it is of another technique, or of dark frames.

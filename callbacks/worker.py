@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 class Analysis(Protocol):
     """What is done with a run once it has ended."""
 
+    def prepare(self) -> None:
+        """Load what the first run would have to wait for."""
+
     def predict(self, run: CollectedRun) -> Sequence[Prediction]:
         """Return the predictions for a run; none where the run is of another technique."""
 
@@ -121,6 +124,8 @@ class Worker:
         return Statistics(documents=documents, orphans=orphans, **self._counts)
 
     def _work(self) -> None:
+        # Imports hold the interpreter: before the first run they delay nobody's documents.
+        self._guarded(self._analysis.prepare)
         while True:
             item = self._inbox.take()
             if isinstance(item, Flush):

@@ -4,6 +4,7 @@ A store serves one series of frames, of one stream of one run: it describes them
 hands out the documents that came with each.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from enum import StrEnum
@@ -20,6 +21,8 @@ DATASET = "/entry/data/data"
 """Where the HDF5 files of areaDetector hold their frames."""
 TEMPLATE = "%s%s_%6.6d.tiff"
 """Names of the TIFF files of areaDetector: folder, name, number."""
+READERS_TURN = 200
+"""How often opening a file that is being read is tried again, a hundredth of a second apart."""
 
 Document = tuple[str, dict[str, Any]]
 
@@ -209,10 +212,8 @@ def _data_key(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _append(path: Path, frame: Frame) -> None:
-    import h5py
-
     # Opened for each frame, so that whoever reads sees whole frames and no lock.
-    with h5py.File(path, "a") as file:
+    with _opened(path) as file:
         if DATASET not in file:
             file.create_dataset(
                 DATASET,
@@ -224,3 +225,15 @@ def _append(path: Path, frame: Frame) -> None:
         frames = file[DATASET]
         frames.resize(len(frames) + 1, axis=0)
         frames[-1] = frame
+
+
+def _opened(path: Path) -> Any:
+    """Open a file to append to it; a reader in this process keeps it for as long as it takes to read a frame."""
+    import h5py
+
+    for _ in range(READERS_TURN):
+        try:
+            return h5py.File(path, "a")
+        except OSError:
+            time.sleep(0.01)
+    return h5py.File(path, "a")

@@ -92,7 +92,10 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bars() -> Iterator[Advance]:
-    """Show a bar on stderr for each thing that is under way."""
+    """Show a bar on stderr for each thing that is under way; where that is no terminal, nothing."""
+    if not progress_console.is_terminal:
+        yield lambda what, done, total: None  # noqa: ARG005 - called like the bar's own
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_console, transient=True) as progress:
         tasks: dict[str, Any] = {}
