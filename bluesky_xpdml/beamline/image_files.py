@@ -228,7 +228,7 @@ def _append(path: Path, frame: Frame) -> None:
 
 
 def _opened(path: Path) -> Any:
-    """Open a file to append to it; a reader in this process keeps it for as long as it takes to read a frame."""
+    """Open a file to append to it, after a reader in this process has closed it."""
     import h5py
 
     for _ in range(READERS_TURN):
