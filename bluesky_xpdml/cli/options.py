@@ -23,7 +23,7 @@ class Technique(StrEnum):
     XANES = "xanes"
     PDF = "pdf"
     DPDF = "dpdf"
-    """G(r) of the pairs that involve one metal, a `.gr` file; `--element` names the metal."""
+    """The pairs of the metal that `--element` names: a `.gr` file, or two patterns below its edge."""
 
 
 class EnergyUnit(StrEnum):
@@ -68,6 +68,14 @@ QMaxInst = Annotated[
 RPoly = Annotated[
     float | None, typer.Option(help="Length of the correction [angstrom]; chosen if not given.")
 ]
+Far = Annotated[
+    Path | None,
+    typer.Option(
+        help="Pattern far below the edge (dpdf): the file is near it, and their difference is taken."
+    ),
+]
+FarWavelength = Annotated[float | None, typer.Option(help="Of the X-rays of that pattern [angstrom].")]
+FarPoni = Annotated[Path | None, typer.Option(help="Calibration of the detector for that pattern.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
 Models = Annotated[
     Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")

@@ -18,7 +18,7 @@ from bluesky_xpdml.cli.console import (
     verdict,
 )
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
-from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
@@ -46,6 +46,9 @@ def predict(
     q_max: options.QMax = None,
     q_max_inst: options.QMaxInst = None,
     r_poly: options.RPoly = None,
+    far: options.Far = None,
+    far_wavelength: options.FarWavelength = None,
+    far_poni: options.FarPoni = None,
     models: options.Models = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw curves and answers into this PNG, SVG or PDF.")
@@ -72,6 +75,9 @@ def predict(
             mask=mask,
             background=background,
             ranges=ranges,
+            far=far,
+            far_wavelength=far_wavelength,
+            far_poni=far_poni,
         ),
         store=open_store(models),
     )
@@ -128,15 +134,14 @@ class Reader:
         return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings)
 
     def _differential(self, path: Path) -> Prediction:
+        from bluesky_xpdml.features.pdf import PdfModality
         from bluesky_xpdml.models.predict_pdf import predict_pdf
-        from bluesky_xpdml.sources.patterns import read_pdf
 
-        if not self.spectra.element:
-            raise MissingDataError(
-                f"{path.name}: a differential PDF is that of one metal: name it with --element"
-            )
-        curve = read_pdf(path, composition=self.scattering.composition)
-        return replace(predict_pdf(curve, self.store, "dpdf", element=self.spectra.element), pdf=curve)
+        metal = self.spectra.element
+        curve = self.scattering.differential(path, metal)
+        measured = self.scattering.far is not None
+        modality = PdfModality.DPDF_ANOMALOUS if measured else PdfModality.DPDF
+        return replace(predict_pdf(curve, self.store, modality, element=metal), pdf=curve)
 
     def _scattering(self, path: Path) -> tuple[Prediction, ...]:
         from bluesky_xpdml.callbacks.total_scattering import ask_metals

@@ -1,7 +1,7 @@
 """`xpdml reduce`: from data files to reduced curves, without asking a model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -37,6 +37,9 @@ def reduce(
     q_max: options.QMax = None,
     q_max_inst: options.QMaxInst = None,
     r_poly: options.RPoly = None,
+    far: options.Far = None,
+    far_wavelength: options.FarWavelength = None,
+    far_poni: options.FarPoni = None,
     json: bool = JSON,
 ) -> None:
     """Reduce absorption spectra to normalised XANES, and total scattering to G(r).
@@ -59,15 +62,17 @@ def reduce(
         mask=mask,
         background=background,
         ranges=ranges,
+        far=far,
+        far_wavelength=far_wavelength,
+        far_poni=far_poni,
     )
     answers = []
     for path in files:
         kind = technique_of(path, technique)
         try:
-            if kind is not options.Technique.XANES:
-                answer = _pdf_answer(scattering.distribution(path), output, plot=plot)
-            else:
-                answer = _xanes_answer(_reduced(spectra, path, energy_offset), output, plot=plot)
+            answer = _reduced(
+                path, kind, spectra, scattering, offset=energy_offset, writing=Writing(output, plot)
+            )
         except (XpdmlError, OSError) as error:
             answer = {"quality": {"verdict": "failed", "reasons": [str(error)]}}
         answers.append({"file": str(path), "technique": str(kind), **answer})
@@ -79,20 +84,39 @@ def reduce(
         raise typer.Exit(1)
 
 
-def _reduced(reading: options.Reading, path: Path, offset: float | None) -> Xanes:
+class Writing(NamedTuple):
+    """What is written of a file."""
+
+    folder: Path | None
+    plot: bool
+
+
+def _reduced(
+    path: Path,
+    technique: options.Technique,
+    spectra: options.Reading,
+    scattering: ScatteringReading,
+    *,
+    offset: float | None,
+    writing: Writing,
+) -> dict[str, Any]:
     from bluesky_xpdml.reduction.xanes import reduce_xanes
 
-    return reduce_xanes(reading.read(path), options.settings_with(offset))
+    if technique is options.Technique.XANES:
+        return _xanes_answer(reduce_xanes(spectra.read(path), options.settings_with(offset)), writing)
+    if technique is options.Technique.DPDF:
+        return _pdf_answer(scattering.differential(path, spectra.element), writing)
+    return _pdf_answer(scattering.distribution(path), writing)
 
 
-def _xanes_answer(xanes: Xanes, output: Path | None, *, plot: bool) -> dict[str, Any]:
+def _xanes_answer(xanes: Xanes, writing: Writing) -> dict[str, Any]:
     from bluesky_xpdml.publish.plain import plain_mapping
     from bluesky_xpdml.sources.pdf_files import write_xanes
 
     written = []
-    if output is not None:
-        written.append(write_xanes(xanes, output))
-        if plot:
+    if writing.folder is not None:
+        written.append(write_xanes(xanes, writing.folder))
+        if writing.plot:
             from bluesky_xpdml.cli.figures import draw_xanes
 
             written.append(draw_xanes(xanes, written[0].with_suffix(".png")))
@@ -110,14 +134,14 @@ def _xanes_answer(xanes: Xanes, output: Path | None, *, plot: bool) -> dict[str,
     )
 
 
-def _pdf_answer(pdf: PairDistribution, output: Path | None, *, plot: bool) -> dict[str, Any]:
+def _pdf_answer(pdf: PairDistribution, writing: Writing) -> dict[str, Any]:
     from bluesky_xpdml.publish.plain import plain_mapping
     from bluesky_xpdml.sources.pdf_files import write_pdf
 
     written: list[Path] = []
-    if output is not None:
-        written += write_pdf(pdf, output)
-        if plot:
+    if writing.folder is not None:
+        written += write_pdf(pdf, writing.folder)
+        if writing.plot:
             from bluesky_xpdml.cli.figures import draw_pdf
 
             written.append(draw_pdf(pdf, written[0].with_suffix(".png")))

@@ -54,6 +54,9 @@ class ScatteringReading:
     mask: Path | None
     background: Path | None
     ranges: Ranges
+    far: Path | None
+    far_wavelength: float | None
+    far_poni: Path | None
 
     def settings(self) -> "PdfSettings":
         """Return the settings of the reduction."""
@@ -77,15 +80,16 @@ class ScatteringReading:
         MissingDataError
             If an image comes without a calibration.
         """
+        return self._pattern(path, self.wavelength, self.poni)
+
+    def _pattern(self, path: Path, wavelength: float | None, poni: Path | None) -> ScatteringPattern:
         from bluesky_xpdml.reduction.image import reduce_image
         from bluesky_xpdml.sources.images import read_calibration, read_frame, read_image, read_mask
         from bluesky_xpdml.sources.patterns import read_pattern
 
         if path.suffix.lower() not in IMAGES:
-            return read_pattern(
-                path, q_unit=self.q_unit, wavelength=self.wavelength, composition=self.composition
-            )
-        if self.poni is None:
+            return read_pattern(path, q_unit=self.q_unit, wavelength=wavelength, composition=self.composition)
+        if poni is None:
             raise MissingDataError(
                 f"{path.name}: an image needs the calibration of its detector: give --poni"
             )
@@ -93,7 +97,7 @@ class ScatteringReading:
         shape = (int(rows), int(columns))
         frame = read_frame(
             path,
-            calibration=read_calibration(self.poni, shape=shape),
+            calibration=read_calibration(poni, shape=shape),
             dark=self.dark,
             mask=None if self.mask is None else read_mask(self.mask, shape),
             composition=self.composition,
@@ -103,6 +107,36 @@ class ScatteringReading:
     def background_pattern(self) -> ScatteringPattern | None:
         """Return what is around the sample, where it was measured."""
         return None if self.background is None else self.pattern(self.background)
+
+    def differential(self, path: Path, element: str) -> PairDistribution:
+        """Return G(r) of the pairs of one metal: as a `.gr` file gives it, or the difference of two patterns.
+
+        Raises
+        ------
+        MissingDataError
+            If the metal, or what a difference needs, is not given.
+        """
+        from bluesky_xpdml.reduction.anomalous import AnomalousSettings, anomalous_difference
+        from bluesky_xpdml.sources.patterns import read_pdf
+
+        if not element:
+            raise MissingDataError(
+                f"{path.name}: a differential PDF is that of one metal: name it with --element"
+            )
+        if path.suffix.lower() == G_OF_R:
+            return read_pdf(path, composition=self.composition)
+        if self.far is None or self.ranges.q_max is None or not self.composition:
+            raise MissingDataError(
+                f"{path.name}: the difference of two patterns needs the one far below the edge (--far), "
+                "--composition and --q-max"
+            )
+        return anomalous_difference(
+            self._pattern(self.far, self.far_wavelength, self.far_poni),
+            self.pattern(path),
+            composition=self.composition,
+            element=element,
+            settings=AnomalousSettings(q_max=self.ranges.q_max),
+        )
 
     def distribution(self, path: Path) -> PairDistribution:
         """Return G(r): as a `.gr` file gives it, or reduced."""

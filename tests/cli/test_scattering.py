@@ -5,6 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bluesky_xpdml.reduction.anomalous import HC, dispersion
+from bluesky_xpdml.reduction.scattering_factors import compton, form_factor
+from bluesky_xpdml.simulation.pair_histogram import pair_histogram
+from bluesky_xpdml.simulation.structure import Structure
+
 RUTILE = """data_rutile
 _cell_length_a 4.594
 _cell_length_b 4.594
@@ -71,6 +76,66 @@ def test_a_differential_pdf_is_answered_for_the_metal_that_is_named(xpdml, rutil
     assert (answer["technique"], answer["models"][0]["name"]) == ("dpdf", "Ti-dpdf")
     assert answer["descriptors"]["bond_length"]["value"] == pytest.approx(1.96, abs=0.05)
     assert answer["descriptors"]["coordination_number"]["value"] == pytest.approx(6.0, abs=0.7)
+
+
+def write_pattern(path: Path, energy: float) -> str:
+    """Write what powder of NiO scatters at an energy below the edge, and return the wavelength."""
+    faces = np.array([[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+    oxide = Structure(
+        lattice=4.177 * np.eye(3),
+        fractional=np.concatenate([faces, faces + 0.5]),
+        species=("Ni",) * 4 + ("O",) * 4,
+    )
+    pairs = pair_histogram(oxide, reach=60.0, r_step=0.02)
+    q = np.arange(0.4, 8.0, 0.02)
+    r = np.arange(pairs.values.shape[1]) * pairs.r_step
+    factors = [form_factor(symbol, q) + dispersion(symbol, energy) for symbol in pairs.species]
+    intensity = compton("NiO", q) + np.mean([np.abs(f) ** 2 for f in factors], axis=0)
+    for first, second, values in zip(pairs.first, pairs.second, pairs.values, strict=True):
+        share = 0.25 if first == second else 0.5
+        density = values / (8.0 * pairs.r_step) - 4.0 * np.pi * pairs.number_density * share * r
+        waves = np.sin(np.outer(q, r)) @ (density * np.exp(-0.5 * (0.08 * r) ** 2)) * pairs.r_step / q
+        intensity += (factors[first] * np.conj(factors[second])).real * waves * np.exp(-(q**2) * 0.006)
+    np.savetxt(path, np.column_stack([q, intensity, 1e-5 * intensity]), header="Q(A^-1) I sigma")
+    return f"{HC / energy:.8f}"
+
+
+def test_two_patterns_below_the_edge_are_answered_by_the_model_for_their_difference(xpdml, tmp_path: Path):
+    near, far = (
+        write_pattern(tmp_path / f"{name}.chi", energy)
+        for name, energy in (("near", 8323.0), ("far", 8133.0))
+    )
+    options = (
+        "--technique",
+        "dpdf",
+        "--element",
+        "Ni",
+        "--composition",
+        "NiO",
+        "--q-unit",
+        "1/A",
+        "--wavelength",
+        near,
+    )
+    lacking = xpdml("predict", "near.chi", *options, "--json")
+    assert lacking.status == 1
+    assert "--far" in lacking.objects[0]["quality"]["reasons"][0]
+    done = xpdml(
+        "predict",
+        "near.chi",
+        *options,
+        "--far",
+        "far.chi",
+        "--far-wavelength",
+        far,
+        "--q-max",
+        "7.6",
+        "--json",
+    )
+    assert done.status == 0, done.out
+    (answer,) = done.objects
+    assert answer["models"][0]["name"] == "Ni-dpdf_anomalous"
+    assert answer["descriptors"]["bond_length"]["value"] == pytest.approx(2.09, abs=0.08)
 
 
 def test_nothing_scientific_is_assumed(xpdml, rutile):
