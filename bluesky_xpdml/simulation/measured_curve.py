@@ -14,11 +14,10 @@ curves correlate by 0.97 to 0.995.
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import SimulationError
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.reduction.scattering_factors import form_factor
+from bluesky_xpdml.reduction.scattering_factors import LARGEST_Q, form_factor
 from bluesky_xpdml.simulation.pair_distribution import Instrument, displacements
 from bluesky_xpdml.simulation.pair_histogram import PairHistogram
 
@@ -70,9 +69,9 @@ def measured_curve(
     step = pairs.r_step
     size = 1 << (2 * int(pairs.reach / step) - 1).bit_length()
     q: FloatArray = 2.0 * np.pi / (size * step) * np.arange(size // 2 + 1, dtype=np.float64)
-    used = (q >= instrument.q_min) & (q < instrument.q_max)
+    used = slice(*np.searchsorted(q, (instrument.q_min, instrument.q_max)))
     spectrum = np.zeros(q.size)
-    spectrum[used] = _structure_function(pairs, q[used], used, size, displacements(pairs, u_iso))
+    spectrum[used] = _structure_function(pairs, q, used, size, displacements(pairs, u_iso))
     # An imaginary spectrum has a sine series.
     g = -2.0 / step * np.fft.irfft(1j * spectrum, size)
     kept = int(np.ceil(r_max / step - 1e-9))
@@ -81,22 +80,19 @@ def measured_curve(
 
 
 def _structure_function(
-    pairs: PairHistogram, q: FloatArray, used: NDArray[np.bool_], size: int, displacement: FloatArray
+    pairs: PairHistogram, q: FloatArray, used: slice, size: int, displacement: FloatArray
 ) -> FloatArray:
-    """Return F(Q) [1/angstrom], (n,)."""
-    share = pairs.counts / pairs.counts.sum()
-    factors = np.array([form_factor(symbol, q) for symbol in pairs.species])
-    mean = share @ factors
+    """Return F(Q) [1/angstrom] of the points that are used."""
+    number = pairs.counts.sum()
+    share = pairs.counts / number
+    # Always the same grid, so that factors are looked up once for all curves.
+    known = q[: max(used.stop, int(np.searchsorted(q, LARGEST_Q)))]
+    factors = np.array([form_factor(symbol, known)[used] for symbol in pairs.species])
+    thermal = factors * np.exp(-0.5 * displacement[:, None] * q[used] ** 2)
+    weights = thermal[pairs.first] * thermal[pairs.second] / (share @ factors) ** 2
     last = int(pairs.reach / pairs.r_step)
-    grid = pairs.r_step * np.arange(last)
-    total = np.zeros_like(q)
-    for first, second, values in zip(pairs.first, pairs.second, pairs.values, strict=True):
-        both = 1.0 if first == second else 2.0
-        partial = np.zeros(size)
-        partial[:last] = values[:last] / pairs.counts.sum()
-        thermal = np.exp(-0.5 * (displacement[first] + displacement[second]) * q**2)
-        peaks = -np.fft.rfft(partial).imag[used] * thermal
-        partial[:last] = 4.0 * np.pi * pairs.number_density * both * share[first] * share[second] * grid
-        baseline = -np.fft.rfft(partial).imag[used] * pairs.r_step
-        total += factors[first] * factors[second] / mean**2 * (peaks - baseline * thermal)
-    return total
+    peaks = -np.fft.rfft(pairs.values[:, :last], size).imag[:, used] / number
+    baseline = -np.fft.rfft(pairs.r_step * np.arange(last), size).imag[used] * pairs.r_step
+    ordered = np.where(pairs.first == pairs.second, 1.0, 2.0) * share[pairs.first] * share[pairs.second]
+    density = 4.0 * np.pi * pairs.number_density * ordered
+    return np.asarray((weights * (peaks - np.outer(density, baseline))).sum(axis=0))

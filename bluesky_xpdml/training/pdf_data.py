@@ -43,7 +43,13 @@ PAIRS: Mapping[PdfModality, Pairs] = {
     PdfModality.DPDF: Pairs.SCATTERING,
     PdfModality.DPDF_ANOMALOUS: Pairs.ANOMALOUS,
 }
-"""Which pairs a modality shows."""
+"""Which pairs a modality shows.
+
+All of them weigh pairs by form factors at Q = 0, which measurements do not. Weights at every Q in half of the
+copies of ordinary PDFs were tried on eight elements: on curves with such weights, they gained 0.5 points of
+oxidation states, 0.7 of coordination numbers, and 1.6 % of the error of bond lengths; on the others they
+lost 0.1 and 0.2 points and 0.7 %: too little on balance for a second kind of curve.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.errors import SimulationError
+from bluesky_xpdml.errors import ReductionError, SimulationError
 from bluesky_xpdml.simulation.measured_curve import MARGIN, measured_curve
 from bluesky_xpdml.simulation.pair_distribution import Instrument, curve
 from bluesky_xpdml.simulation.pair_histogram import pair_histogram
@@ -49,3 +49,9 @@ def test_pairs_that_end_too_early_are_refused() -> None:
     pairs = pair_histogram(halite("Ni", "O"), reach=12.0)
     with pytest.raises(SimulationError, match=r"up to 12\.00 angstrom: expected 20\.00 or more"):
         measured_curve(pairs, r_max=10.0, instrument=Instrument(q_max=20.0), u_iso=0.005)
+
+
+def test_factors_beyond_their_table_are_refused() -> None:
+    pairs = pair_histogram(halite("Ni", "O"), reach=5.0 + MARGIN)
+    with pytest.raises(ReductionError, match="known for Q from 0 to 75"):
+        measured_curve(pairs, r_max=5.0, instrument=Instrument(q_max=90.0), u_iso=0.005)
