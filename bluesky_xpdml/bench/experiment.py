@@ -4,7 +4,7 @@ Every compound is answered by a bundle that was built without it: the edge curve
 simulated classes and the widths of intervals were all refitted on the other compounds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.predict import bond_valence_length
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
+from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.simulation.library import load_site_spectra
@@ -34,6 +35,8 @@ from bluesky_xpdml.training.leave_one_out import (
 from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, usable_sites
 
 Answers = Mapping[str, Any]
+Compound = dict[str, Any]
+Metric = tuple[str, Any, Any]
 Fold = tuple[list[MeasuredSpectrum], Bundle]
 PATIENCE = 60.0
 
@@ -195,65 +198,66 @@ def _published(compound: Mapping[str, Any]) -> dict[str, Any]:
     return told | {key: round(value, 3) for key, value in figures.items()}
 
 
-def _rows(compounds: Sequence[dict[str, Any]], elements: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(compounds: Sequence[Compound], elements: Sequence[str]) -> list[dict[str, Any]]:
     groups = {element: [c for c in compounds if c["element"] == element] for element in elements}
     groups["all"] = list(compounds)
     groups["all on the foil's scale"] = [c for c in compounds if c["calibrated"]]
     return [row for name, members in groups.items() for row in _group_rows(name, members)]
 
 
-def _group_rows(element: str, compounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    def row(target: str, metric: str, value: float, baseline: float | None, n: int) -> dict[str, Any]:
-        names = {"element": element, "target": target, "metric": metric}
-        return {**names, "value": value, "baseline": baseline, "n_compounds": n}
-
-    def column(key: str, among: Sequence[dict[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return np.array([c[key] for c in among], dtype=float)
-
-    def covered(name: str, among: Sequence[dict[str, Any]]) -> float:
-        return float(
-            np.mean([c[f"{name}_range"][0] <= c[f"true_{name}"] <= c[f"{name}_range"][1] for c in among])
-        )
-
-    n = len(compounds)
-    truth = column("true_state", compounds)
-    error, by_curve, by_majority = (
-        np.abs(column(key, compounds) - truth) for key in ("state", "curve", "majority")
-    )
-    rows = [
-        row(
-            "oxidation_state", "within_0.5", float(np.mean(error <= 0.5)), float(np.mean(by_curve <= 0.5)), n
-        ),
-        row("oxidation_state", "mae", float(error.mean()), float(by_curve.mean()), n),
-        row("oxidation_state", "majority_within_0.5", float(np.mean(by_majority <= 0.5)), None, n),
-        row("oxidation_state", "coverage_90", covered("state", compounds), None, n),
-    ]
+def _group_rows(element: str, compounds: Sequence[Compound]) -> Iterator[dict[str, Any]]:
     numbered = [c for c in compounds if np.isfinite(c["true_number"])]
-    if numbered:
-        whole = np.round(column("true_number", numbered))
-        hit = np.round(column("number", numbered)) == whole
-        balanced = [float(hit[whole == value].mean()) for value in np.unique(whole)]
-        always = [float(value == 6.0) for value in np.unique(whole)]
-        m = len(numbered)
-        rows += [
-            row("coordination_number", "accuracy", float(hit.mean()), float(np.mean(whole == 6.0)), m),
-            row(
-                "coordination_number",
-                "balanced_accuracy",
-                float(np.mean(balanced)),
-                float(np.mean(always)),
-                m,
-            ),
-            row("coordination_number", "coverage_90", covered("number", numbered), None, m),
-        ]
     measured = [c for c in compounds if np.isfinite(c["true_length"])]
-    if measured:
-        off = column("length", measured) - column("true_length", measured)
-        trivial = column("trivial_length", measured) - column("true_length", measured)
-        m = len(measured)
-        rows += [
-            row("bond_length", "mae", float(np.abs(off).mean()), float(np.abs(trivial).mean()), m),
-            row("bond_length", "bias", float(off.mean()), float(trivial.mean()), m),
-            row("bond_length", "coverage_90", covered("length", measured), None, m),
-        ]
-    return rows
+    for target, metrics, among in (
+        ("oxidation_state", _state_metrics, compounds),
+        ("coordination_number", _number_metrics, numbered),
+        ("bond_length", _length_metrics, measured),
+    ):
+        for metric, value, baseline in metrics(among) if among else ():
+            yield {
+                "element": element,
+                "target": target,
+                "metric": metric,
+                "value": float(value),
+                "baseline": None if baseline is None else float(baseline),
+                "n_compounds": len(among),
+            }
+
+
+def _state_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    truth = _column("true_state", compounds)
+    error, by_curve, by_majority = (
+        np.abs(_column(key, compounds) - truth) for key in ("state", "curve", "majority")
+    )
+    yield "within_0.5", np.mean(error <= 0.5), np.mean(by_curve <= 0.5)
+    yield "mae", error.mean(), by_curve.mean()
+    yield "majority_within_0.5", np.mean(by_majority <= 0.5), None
+    yield "coverage_90", _coverage("state", compounds), None
+
+
+def _number_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    whole = np.round(_column("true_number", compounds))
+    hit = np.round(_column("number", compounds)) == whole
+    values = np.unique(whole)
+    balanced = [hit[whole == value].mean() for value in values]
+    yield "accuracy", hit.mean(), np.mean(whole == 6.0)
+    yield "balanced_accuracy", np.mean(balanced), np.mean(values == 6.0)
+    yield "coverage_90", _coverage("number", compounds), None
+
+
+def _length_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    truth = _column("true_length", compounds)
+    off, trivial = (_column(key, compounds) - truth for key in ("length", "trivial_length"))
+    yield "mae", np.abs(off).mean(), np.abs(trivial).mean()
+    yield "bias", off.mean(), trivial.mean()
+    yield "coverage_90", _coverage("length", compounds), None
+
+
+def _column(key: str, compounds: Sequence[Compound]) -> FloatArray:
+    return np.array([compound[key] for compound in compounds], dtype=float)
+
+
+def _coverage(name: str, compounds: Sequence[Compound]) -> float:
+    """Return the share of compounds whose truth lies within the published interval."""
+    inside = [c[f"{name}_range"][0] <= c[f"true_{name}"] <= c[f"{name}_range"][1] for c in compounds]
+    return float(np.mean(inside))
