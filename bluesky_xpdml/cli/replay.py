@@ -1,6 +1,7 @@
 """`xpdml replay`: files or stored runs through the same callback as a live measurement."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,9 @@ def replay(
     one object a line and a run.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.documents.stored import fetch_from
     from bluesky_xpdml.publish import TiledPublisher
+    from bluesky_xpdml.sources.stored import open_runs, stored_documents
 
     target = publish or tiled
     collected = Collected(TiledPublisher.from_uri(target, api_key=api_key, path=into) if target else None)
@@ -66,15 +69,17 @@ def replay(
         progress_console.print("not published: neither --publish nor --tiled names a server")
     reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
     failures: list[str] = []
-    with XpdmlCallback(
-        collected, store=open_store(models), settings=options.settings_with(energy_offset)
-    ) as callback:
-        documents = (
-            _stored(tiled, path, what, api_key)
-            if tiled
-            else _from_files([Path(name) for name in what], reading, failures)
+    with ExitStack() as stack:
+        runs = stack.enter_context(open_runs(tiled, api_key=api_key, path=path)) if tiled else None
+        callback = XpdmlCallback(
+            collected,
+            store=open_store(models),
+            settings=options.settings_with(energy_offset),
+            fetch=None if runs is None else fetch_from(runs),
         )
-        for name, document in documents:
+        stack.enter_context(callback)
+        files = _from_files([Path(name) for name in what], reading, failures)
+        for name, document in files if runs is None else stored_documents(runs, what):
             callback(name, document)
         callback.drain(PATIENCE)
         statistics = callback.statistics
@@ -84,13 +89,6 @@ def replay(
     failed = any(start["quality"]["verdict"] == "failed" for start in collected.starts)
     if failures or failed or statistics.unpublished or len(collected.starts) + len(failures) < len(what):
         raise typer.Exit(1)
-
-
-def _stored(uri: str, path: str, uids: list[str], api_key: str | None) -> Iterator[tuple[str, Any]]:
-    from bluesky_xpdml.sources.stored import open_runs, stored_documents
-
-    with open_runs(uri, api_key=api_key, path=path) as runs:
-        yield from stored_documents(runs, uids)
 
 
 def _from_files(

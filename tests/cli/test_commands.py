@@ -123,6 +123,29 @@ def test_a_replayed_file_is_published_once(xpdml, iron_file, tiled_server):
     client.context.http_client.close()
 
 
+def test_a_stored_run_of_images_is_replayed_with_its_dark_run(xpdml, tiled_server, run_engine):
+    from bluesky_tiled_plugins import TiledWriter
+    from tiled.client import from_uri
+
+    from bluesky_xpdml.beamline import Dark, ScatteringBeamline, scattering_scan
+    from bluesky_xpdml.publish.tiled import open_container
+
+    client = from_uri(tiled_server.uri)
+    token = run_engine.subscribe(TiledWriter(open_container(client, "raw"), max_array_size=0))
+    beamline = ScatteringBeamline(seed=1, pixels=256)
+    *_, raw_uid = run_engine(scattering_scan(beamline, "LaFeO3", exposure=10.0, dark=Dark.RUN))
+    run_engine.unsubscribe(token)
+    client.context.http_client.close()
+    done = xpdml(
+        "replay", raw_uid, "--tiled", tiled_server.uri, "--path", "raw", "--into", "replayed", "--json"
+    )
+    assert done.status == 0, done.err
+    (answer,) = done.objects
+    assert (answer["technique"], answer["element"], answer["raw_uid"]) == ("pdf", "Fe", raw_uid)
+    assert answer["descriptors"]["bond_length"]["value"] == pytest.approx(2.05, abs=0.15)
+    assert not any("dark" in reason for reason in answer["quality"]["reasons"])
+
+
 def test_replay_without_a_server_answers_and_says_that_nothing_was_published(xpdml, iron_file, tmp_path):
     broken = tmp_path / "broken.dat"
     broken.write_text("nothing\n")
