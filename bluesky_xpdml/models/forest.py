@@ -35,6 +35,8 @@ class Forest:
     """What a leaf answers (zeros for inner nodes), (n_nodes, n_outputs)."""
     roots: NDArray[np.int32]
     """First node of each tree, (n_trees,)."""
+    n_features: int
+    """Features that rows must have at the least."""
 
     def leaves(self, rows: FloatArray) -> NDArray[np.int32]:
         """Return the leaf of each row in each tree.
@@ -56,25 +58,25 @@ class Forest:
         """
         table = np.ascontiguousarray(rows, dtype=np.float32)
         width, flat = table.shape[1], table.ravel()
-        if width <= self.feature.max():
+        if width < self.n_features:
             # Unchecked, the flat index would read the next row.
-            msg = f"expected rows of at least {self.feature.max() + 1} features, found {width}"
+            msg = f"expected rows of at least {self.n_features} features, found {width}"
             raise FeatureError(msg)
         node = np.tile(self.roots, len(table))
         offset = np.repeat(np.arange(len(table), dtype=np.int32) * width, self.roots.size)
         result = node.copy()
         place = np.arange(node.size)
         while True:
-            goes_right = flat[offset + self.feature[node]] > self.threshold[node]
-            child = self.left[node] + goes_right
-            moving = child != node
-            count = np.count_nonzero(moving)
-            if count == 0:
+            # `take` is markedly faster than indexing here.
+            goes_right = flat.take(offset + self.feature.take(node)) > self.threshold.take(node)
+            child = self.left.take(node) + goes_right
+            moving = np.flatnonzero(child != node)
+            if moving.size == 0:
                 result[place] = node
                 return result.reshape(len(table), self.roots.size)
-            if count < UNRESOLVED_SHARE * node.size:
+            if moving.size < UNRESOLVED_SHARE * node.size:
                 result[place] = child
-                place, offset, child = place[moving], offset[moving], child[moving]
+                place, offset, child = place.take(moving), offset.take(moving), child.take(moving)
             node = child
 
     def predict(self, rows: FloatArray) -> FloatArray:
@@ -153,4 +155,5 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
         left=left,
         value=value,
         roots=first.astype(np.int32),
+        n_features=int(feature.max()) + 1,
     )

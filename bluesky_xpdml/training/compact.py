@@ -39,6 +39,7 @@ def compact_forest(fitted: Any) -> Forest:
         ),
         value=np.concatenate([tree["value"] for tree in trees]).astype(np.float32),
         roots=first.astype(np.int32),
+        n_features=int(fitted.n_features_in_),
     )
     return expand(exact.quantised(levels=CLASS_LEVELS if is_classifier else LENGTH_LEVELS))
 
