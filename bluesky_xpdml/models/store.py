@@ -29,6 +29,7 @@ class BundleStore:
 
     def __init__(self, folder: Path, bundles: Iterable[Bundle] = ()) -> None:
         self.folder = folder
+        self._found: dict[tuple[str, str, str], Bundle] = {}
         self._loaded = {f"{b.reference.name}-{b.reference.version}": b for b in bundles}
 
     @classmethod
@@ -73,6 +74,12 @@ class BundleStore:
         ModelNotFoundError
             If no bundle answers; the message lists the elements that have one.
         """
+        wanted = (element, edge, modality)
+        if wanted not in self._found:
+            self._found[wanted] = self._newest(*wanted)
+        return self._found[wanted]
+
+    def _newest(self, element: str, edge: str, modality: str) -> Bundle:
         versions = sorted(self._versions(element, modality))
         if not versions or self.load(versions[-1][1]).manifest["edge"] != edge:
             known = sorted({name.split("-")[0] for name in self.names() if name.split("-")[1] == modality})
