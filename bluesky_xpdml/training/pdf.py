@@ -175,7 +175,8 @@ def _fitted(features: FloatArray, labels: FloatArray, target: str, recipe: PdfRe
     weight = "balanced" if target == "coordination_number" else None
     forest = ExtraTreesClassifier(recipe.trees, max_features=recipe.columns, class_weight=weight, **common)
     compact = compact_forest(forest.fit(rows[:, BALANCED], tiled))
-    return replace(compact, feature=BALANCED[compact.feature].astype(np.int32))
+    feature = BALANCED[compact.feature].astype(np.int32)
+    return replace(compact, feature=feature, n_features=int(feature.max()) + 1)
 
 
 def _unseen(
