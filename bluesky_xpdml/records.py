@@ -68,6 +68,8 @@ class DetectionMode(StrEnum):
     """mu = ln(I0 / It)"""
     FLUORESCENCE = "fluorescence"
     """mu = If / I0"""
+    ELECTRON_YIELD = "electron yield"
+    """mu = Iy / I0"""
     REFERENCE = "reference"
     """mu = ln(It / Ir), the foil behind the sample"""
     MU = "mu"
@@ -101,6 +103,11 @@ class AbsorptionScan:
     """Intensity behind the reference foil [unit of i0], (n,)."""
     fluorescence: FloatArray | None = None
     """Fluorescence intensity, summed over detector elements [counts], (n,)."""
+    fluorescence_elements: Mapping[str, FloatArray] = field(default_factory=dict)
+    """The same by detector element, corrected for dead time [counts], each (n,); empty where the raw data
+    hold the sum only. Where it is given, the reduction sums the elements that live."""
+    electron_yield: FloatArray | None = None
+    """Electron yield [unit of i0], (n,)."""
     mu: FloatArray | None = None
     """Absorption as given, where the raw data hold no counts [any unit], (n,)."""
     element: str = ""

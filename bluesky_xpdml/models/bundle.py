@@ -4,7 +4,8 @@
 
     Fe-xanes-1/
       manifest.json    what the bundle is, needs and was measured to give; SHA-256 of the other files
-      forests.npz.xz   arrays of every forest, `<forest>.<array>`: an NPZ archive, compressed by xz
+      forests.npz.xz   arrays of every forest, `<forest>.<array>`, and tables of numbers, `tables/<name>`:
+                       an NPZ archive, compressed by xz
       card.md          the same for people
 """
 
@@ -14,7 +15,7 @@ import json
 import lzma
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
-from bluesky_xpdml.records import ModelReference
+from bluesky_xpdml.records import FloatArray, ModelReference
 
-FORMAT = 1
-"""Number of the bundle format; a reader refuses numbers that it does not know."""
+FORMAT = 2
+"""Number of the bundle format that is written. Format 2 added tables to the forests; format 1 has none."""
+READABLE = (1, 2)
+"""Formats that are read; others are refused."""
 MANIFEST = "manifest.json"
 FORESTS = "forests.npz.xz"
 CARD = "card.md"
+TABLES = "tables/"
+"""Names in the archive that begin so are tables, not arrays of a forest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,8 @@ class Bundle:
     """By target: `oxidation_state`, `coordination_number`, `bond_length`."""
     sha256: str
     """Hash of the manifest file."""
+    tables: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Other arrays of the models by name; `background` holds the features of some rows of the training."""
 
     @property
     def element(self) -> str:
@@ -86,8 +93,11 @@ def load_bundle(folder: Path) -> Bundle:
         msg = f"{folder / MANIFEST} is not JSON ({error}): fetch the bundle again"
         raise BundleError(msg) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        msg = f"{folder.name} has format {found}, this version reads format {FORMAT}: update bluesky_xpdml"
+    if found not in READABLE:
+        msg = (
+            f"{folder.name} has format {found}, this version reads formats {READABLE[0]} to {READABLE[-1]}: "
+            "update bluesky_xpdml"
+        )
         raise BundleError(msg)
     files = manifest.get("files", {})
     if FORESTS not in files:
@@ -95,7 +105,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(msg)
     contents = {name: _checked(folder, name, expected) for name, expected in files.items()}
     try:
-        forests = _unpack(contents[FORESTS])
+        forests, tables = _unpack(contents[FORESTS])
     except (lzma.LZMAError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         msg = f"{folder / FORESTS} holds no forests ({error}): expected plain arrays, fetch the bundle again"
         raise BundleError(msg) from error
@@ -103,6 +113,7 @@ def load_bundle(folder: Path) -> Bundle:
         manifest=manifest,
         forests=forests,
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
+        tables=tables,
     )
 
 
@@ -111,6 +122,7 @@ def write_bundle(
     manifest: Mapping[str, Any],
     forests: Mapping[str, Mapping[str, NDArray[np.generic]]],
     card: str,
+    tables: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> None:
     """Write a bundle; the hashes of its files are added to the manifest.
 
@@ -124,9 +136,11 @@ def write_bundle(
         Quantised arrays of each forest, by target.
     card
         Markdown for people.
+    tables
+        Other arrays of the models by name, in the type that they are stored in.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {FORESTS: _pack(forests), CARD: card.encode()}
+    contents = {FORESTS: _pack(forests, tables or {}), CARD: card.encode()}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -169,17 +183,24 @@ def _checked(folder: Path, name: str, expected: str) -> bytes:
     return content
 
 
-def _pack(forests: Mapping[str, Mapping[str, NDArray[np.generic]]]) -> bytes:
+def _pack(
+    forests: Mapping[str, Mapping[str, NDArray[np.generic]]], tables: Mapping[str, NDArray[np.generic]]
+) -> bytes:
     buffer = io.BytesIO()
     named = {f"{target}.{key}": value for target, arrays in forests.items() for key, value in arrays.items()}
+    named |= {f"{TABLES}{name}": values for name, values in tables.items()}
     np.savez(buffer, **named)  # type: ignore[arg-type]
     return lzma.compress(buffer.getvalue(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def _unpack(content: bytes) -> dict[str, Forest]:
+def _unpack(content: bytes) -> tuple[dict[str, Forest], dict[str, FloatArray]]:
+    tables: dict[str, FloatArray] = {}
+    grouped: dict[str, dict[str, NDArray[np.generic]]] = {}
     with np.load(io.BytesIO(lzma.decompress(content)), allow_pickle=False) as archive:
-        grouped: dict[str, dict[str, NDArray[np.generic]]] = {}
         for name in archive.files:
+            if name.startswith(TABLES):
+                tables[name.removeprefix(TABLES)] = archive[name].astype(np.float64)
+                continue
             target, _, key = name.rpartition(".")
             grouped.setdefault(target, {})[key] = archive[name]
-    return {target: expand(arrays) for target, arrays in grouped.items()}
+    return {target: expand(arrays) for target, arrays in grouped.items()}, tables

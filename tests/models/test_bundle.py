@@ -83,7 +83,7 @@ def test_a_missing_file_is_named(write_small: Write, name: str) -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ('{"format": 2, "files": {}}', "has format 2, this version reads format 1"),
+        ('{"format": 9, "files": {}}', "has format 9, this version reads formats 1 to 2"),
         ("{}", "has format None"),
         ("[1]", "has format None"),
         ('{"format": 1}', "holds no hash of forests.npz.xz"),
