@@ -119,6 +119,10 @@ class AbsorptionScan:
     """Start uids of the raw runs; empty for files."""
     source: str = ""
     """File name or scan id, for people."""
+    mono: str = ""
+    """Name of the monochromator; empty where the raw data do not say. Calibrations are kept under it."""
+    time: float | None = None
+    """When the scan began [s since 1970]; None where the raw data do not say."""
     completeness: float = 1.0
     """Measured fraction of the planned points, 0 to 1."""
     quality: Quality = field(default_factory=Quality)
@@ -132,6 +136,8 @@ class AxisSource(StrEnum):
     """The metal foil in the reference channel of the same scan."""
     GIVEN = "given"
     """An offset stated by the user."""
+    STORED = "stored"
+    """The last foil that was seen with the same monochromator."""
     NONE = "none"
     """Nothing; the axis is as the monochromator gave it."""
 
