@@ -1,7 +1,8 @@
 """Simulated single-site XANES with labels, as stored in the layout of the development data.
 
 A folder holds `xanes_<Element>.npz` (`energy`, `mu`, `id`, `site`, `source`) and `sites.csv.gz` (a row a
-site: valence by BVAnalyzer, coordination number and mean bond length by CrystalNN).
+site: valence by BVAnalyzer; coordination number, mean and spread of the bond lengths, coordination of the
+neighbours and smallest O-O distance by CrystalNN; geometry by ChemEnv).
 """
 
 import csv
@@ -57,6 +58,14 @@ class SiteSpectra:
     """Mean nearest-neighbour distance [angstrom], (n,)."""
     only_oxygen: BoolArray
     """Whether every nearest neighbour is oxygen, (n,)."""
+    geometry: StringArray
+    """ChemEnv symbol of the nearest ideal polyhedron, such as O:6, empty where unknown, (n,)."""
+    nnrs: FloatArray
+    """Nearest-neighbour radial spread, the standard deviation of the distances [angstrom], (n,)."""
+    ocn: FloatArray
+    """Mean coordination number of the neighbours, (n,)."""
+    mood: FloatArray
+    """Smallest distance of two oxygens of the shell [angstrom], NaN where it has fewer than two, (n,)."""
     source: StringArray
     """Which simulation made the spectrum, (n,)."""
 
@@ -76,6 +85,10 @@ class SiteSpectra:
             coordination_number=self.coordination_number[rows],
             bond_length=self.bond_length[rows],
             only_oxygen=self.only_oxygen[rows],
+            geometry=self.geometry[rows],
+            nnrs=self.nnrs[rows],
+            ocn=self.ocn[rows],
+            mood=self.mood[rows],
             source=self.source[rows],
         )
 
@@ -119,10 +132,14 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
             material=archive["id"].astype(str),
             site=archive["site"].astype(np.int64),
             formula=np.array([row["formula"] for row in rows]),
-            valence=np.array([float(row["valence"] or "nan") for row in rows]),
-            coordination_number=np.array([float(row["cn"] or "nan") for row in rows]),
-            bond_length=np.array([float(row["d_mean"] or "nan") for row in rows]),
+            valence=_numbers(rows, "valence"),
+            coordination_number=_numbers(rows, "cn"),
+            bond_length=_numbers(rows, "d_mean"),
             only_oxygen=np.array([row["only_O"] == "True" for row in rows]),
+            geometry=np.array([row.get("geometry", "") for row in rows], dtype=np.str_),
+            nnrs=_numbers(rows, "d_std"),
+            ocn=_numbers(rows, "ocn"),
+            mood=_numbers(rows, "mood"),
             source=archive["source"].astype(str),
         )
 
@@ -132,3 +149,8 @@ def _read_labels(table: Path, element: str) -> dict[tuple[str, int], dict[str, s
         return {
             (row["id"], int(row["site"])): row for row in csv.DictReader(lines) if row["element"] == element
         }
+
+
+def _numbers(rows: list[dict[str, str]], column: str) -> FloatArray:
+    """Return a column of the table of sites, NaN where it is blank or the table has none."""
+    return np.array([float(row.get(column) or "nan") for row in rows])

@@ -32,7 +32,7 @@ def write(folder: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
         source=np.array(["feff10", "omni", "feff10"]),
     )
     with gzip.open(folder / SITES_TABLE, "wt", newline="") as lines:
-        writer = csv.DictWriter(lines, [*ROWS[0], "only_O"])
+        writer = csv.DictWriter(lines, [*rows[0], "only_O"])
         writer.writeheader()
         writer.writerows({**row, "only_O": row["formula"] != "FeS2"} for row in rows)
     return folder
@@ -53,6 +53,26 @@ def test_each_spectrum_gets_its_own_labels(spectra: SiteSpectra) -> None:
     np.testing.assert_array_equal(spectra.bond_length, [2.16, 2.03, np.nan])
     assert spectra.only_oxygen.tolist() == [True, True, False]
     assert spectra.source.tolist() == ["feff10", "omni", "feff10"]
+
+
+def test_a_table_without_the_finer_labels_leaves_them_unknown(spectra: SiteSpectra) -> None:
+    assert spectra.geometry.tolist() == ["", "", ""]
+    for values in (spectra.nnrs, spectra.ocn, spectra.mood):
+        np.testing.assert_array_equal(values, [np.nan] * 3)
+
+
+def test_the_finer_labels_are_read_and_stay_with_their_rows(tmp_path: Path) -> None:
+    finer = {
+        "FeO": {"d_std": 0.0, "ocn": 6.0, "mood": 3.05, "geometry": "O:6"},
+        "Fe2O3": {"d_std": 0.08, "ocn": 4.0, "mood": 2.67, "geometry": "T:6"},
+    }
+    blank = dict.fromkeys(finer["FeO"], "")
+    rows = [{**row, **finer.get(row["formula"], blank)} for row in ROWS]
+    spectra = load_site_spectra(write(tmp_path, rows), "Fe").select(np.array([2, 1, 0]))
+    assert spectra.geometry.tolist() == ["", "T:6", "O:6"]
+    np.testing.assert_array_equal(spectra.nnrs, [np.nan, 0.08, 0.0])
+    np.testing.assert_array_equal(spectra.ocn, [np.nan, 4.0, 6.0])
+    np.testing.assert_array_equal(spectra.mood, [np.nan, 2.67, 3.05])
 
 
 def test_formulas_are_left_out_whole_and_rows_stay_together(spectra: SiteSpectra) -> None:
@@ -86,5 +106,7 @@ def test_development_data_are_sound(shared_data: Path, element: str) -> None:
     assert np.all(np.isfinite(spectra.mu))
     np.testing.assert_allclose(np.diff(spectra.energy), 0.25, atol=1e-6)
     assert len(set(zip(spectra.material, spectra.site, spectra.source, strict=True))) == len(spectra)
+    assert {"T:4", "O:6"} <= set(spectra.geometry.tolist())
+    assert np.all(np.isfinite(spectra.nnrs) & np.isfinite(spectra.ocn))
     known = spectra.only_oxygen & np.isfinite(spectra.bond_length)
     assert np.all((spectra.bond_length[known] > 1.5) & (spectra.bond_length[known] < 3.2))
