@@ -1,6 +1,6 @@
 """Where bundles are found: one folder a bundle, `<Element>-<modality>-<version>`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bluesky_xpdml.errors import BundleError, ModelNotFoundError
@@ -19,6 +19,8 @@ class BundleStore:
         Holds one folder a bundle.
     bundles
         Bundles in memory; they stand before those of the folder.
+    pins
+        Version by name, `{"Fe-xanes": 1}`, of the bundles of which not the newest is to answer.
 
     Examples
     --------
@@ -27,8 +29,11 @@ class BundleStore:
     'Fe'
     """
 
-    def __init__(self, folder: Path, bundles: Iterable[Bundle] = ()) -> None:
+    def __init__(
+        self, folder: Path, bundles: Iterable[Bundle] = (), pins: Mapping[str, int] | None = None
+    ) -> None:
         self.folder = folder
+        self.pins = dict(pins or {})
         self._found: dict[tuple[str, str, str], Bundle] = {}
         self._loaded = {f"{b.reference.name}-{b.reference.version}": b for b in bundles}
 
@@ -60,7 +65,7 @@ class BundleStore:
         return self._loaded[name]
 
     def find(self, element: str, edge: str, modality: str) -> Bundle:
-        """Return the newest bundle for an element, edge and modality.
+        """Return the bundle that answers for an element, edge and modality: the pinned one, else the newest.
 
         Parameters
         ----------
@@ -72,28 +77,87 @@ class BundleStore:
         Raises
         ------
         ModelNotFoundError
-            If no bundle answers; the message lists the elements that have one.
+            If no bundle answers, where the message lists the elements that have one; or if the pinned
+            version is not there, where it lists those that are.
         """
         wanted = (element, edge, modality)
         if wanted not in self._found:
-            self._found[wanted] = self._newest(*wanted)
+            self._found[wanted] = self._answering(*wanted)
         return self._found[wanted]
 
-    def _newest(self, element: str, edge: str, modality: str) -> Bundle:
-        versions = sorted(self._versions(element, modality))
-        if not versions or self.load(versions[-1][1]).manifest["edge"] != edge:
-            known = sorted({name.split("-")[0] for name in self.names() if name.split("-")[1] == modality})
-            wanted = f"the {edge} edge of {element or 'an unnamed element'}" if edge else element
-            there = f"there are {modality} models for {', '.join(known) or 'nothing'}"
-            msg = f"no {modality} model for {wanted}: {there}"
-            raise ModelNotFoundError(msg)
-        return self.load(versions[-1][1])
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Return the versions that there are of a bundle, ascending.
 
-    def _versions(self, element: str, modality: str) -> Iterator[tuple[int, str]]:
-        for name in self.names():
-            parts = name.rsplit("-", 2)
-            if len(parts) != 3 or not parts[2].isdigit():
-                msg = f"{self.folder / name} is not named <Element>-<modality>-<version>: rename or remove it"
+        Parameters
+        ----------
+        name
+            Without the version, `Fe-xanes`.
+
+        Raises
+        ------
+        BundleError
+            If a folder is named as no bundle is.
+
+        Examples
+        --------
+        >>> BundleStore.default().versions("Zn-xanes")
+        ()
+        """
+        return tuple(sorted(version for found, version in self._named() if found == name))
+
+    def chosen(self, name: str) -> int:
+        """Return the version of a bundle that answers: the pinned one, else the newest.
+
+        Parameters
+        ----------
+        name
+            Without the version, `Fe-xanes`.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is no such bundle, or not in the pinned version.
+
+        Examples
+        --------
+        >>> store = BundleStore.default()
+        >>> store.chosen("Fe-xanes") == store.versions("Fe-xanes")[-1]
+        True
+        """
+        versions = self.versions(name)
+        if not versions:
+            known = ", ".join(sorted({found for found, _ in self._named()})) or "none"
+            raise ModelNotFoundError(f"no bundle {name} in {self.folder}: expected one of {known}")
+        pinned = self.pins.get(name, versions[-1])
+        if pinned not in versions:
+            there = ", ".join(str(version) for version in versions)
+            msg = (
+                f"{name} is pinned to version {pinned}, in {self.folder} there is version {there}: "
+                "pin one of these, or take the pin away"
+            )
+            raise ModelNotFoundError(msg)
+        return pinned
+
+    def _answering(self, element: str, edge: str, modality: str) -> Bundle:
+        name = f"{element}-{modality}"
+        if self.versions(name):
+            bundle = self.load(f"{name}-{self.chosen(name)}")
+            if bundle.manifest["edge"] == edge:
+                return bundle
+        known = sorted(
+            found.split("-")[0] for found in dict(self._named()) if found.split("-")[1] == modality
+        )
+        wanted = f"the {edge} edge of {element or 'an unnamed element'}" if edge else element
+        there = f"there are {modality} models for {', '.join(known) or 'nothing'}"
+        raise ModelNotFoundError(f"no {modality} model for {wanted}: {there}")
+
+    def _named(self) -> Iterator[tuple[str, int]]:
+        """Yield name and version of every bundle."""
+        for folder in self.names():
+            parts = folder.rsplit("-", 1)
+            if len(parts) != 2 or not parts[1].isdigit() or parts[0].count("-") != 1:
+                msg = (
+                    f"{self.folder / folder} is not named <Element>-<modality>-<version>: rename or remove it"
+                )
                 raise BundleError(msg)
-            if parts[:2] == [element, modality]:
-                yield int(parts[2]), name
+            yield parts[0], int(parts[1])

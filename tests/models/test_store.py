@@ -70,3 +70,38 @@ def test_a_bundle_in_memory_is_found_without_its_folder(write_small: Write, tmp_
     store = BundleStore(tmp_path / "absent", [bundle])
     assert store.names() == ["Co-xanes-3"]
     assert store.find("Co", "K", "xanes") is bundle
+
+
+def test_a_pinned_version_answers_instead_of_the_newest(write_small: Write) -> None:
+    for version in (1, 2, 10):
+        folder = write_small("Fe", version)
+    write_small("Mn", 3)
+    store = BundleStore(folder.parent, pins={"Fe-xanes": 2})
+    assert store.find("Fe", "K", "xanes").reference.version == 2
+    assert store.find("Mn", "K", "xanes").reference.version == 3
+    assert (store.versions("Fe-xanes"), store.chosen("Fe-xanes"), store.chosen("Mn-xanes")) == (
+        (1, 2, 10),
+        2,
+        3,
+    )
+    assert BundleStore(folder.parent).chosen("Fe-xanes") == 10
+
+
+def test_a_pinned_version_that_is_not_there_is_refused_with_those_that_are(write_small: Write) -> None:
+    for version in (1, 3):
+        folder = write_small("Fe", version)
+    store = BundleStore(folder.parent, pins={"Fe-xanes": 2, "Zn-xanes": 1})
+    with pytest.raises(
+        ModelNotFoundError, match=r"Fe-xanes is pinned to version 2, .* version 1, 3: pin one"
+    ):
+        store.find("Fe", "K", "xanes")
+    with pytest.raises(ModelNotFoundError, match=r"no bundle Zn-xanes in .*: expected one of Fe-xanes$"):
+        store.chosen("Zn-xanes")
+
+
+def test_a_pinned_bundle_in_memory_stands_before_one_of_the_same_name_on_disk(
+    write_small: Write, tmp_path: Path
+) -> None:
+    bundle = load_bundle(write_small("Fe", 4))
+    write_small("Fe", 5)
+    assert BundleStore(tmp_path, [bundle], {"Fe-xanes": 4}).find("Fe", "K", "xanes") is bundle
