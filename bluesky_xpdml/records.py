@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.explanation_records import Explanation
+
 FloatArray: TypeAlias = NDArray[np.float64]
 
 
@@ -236,6 +238,8 @@ class Prediction:
     """The spectrum that the answer was read from."""
     pdf: "PairDistribution | None" = None
     """The pair distribution function that the answer was read from."""
+    explanation: Explanation | None = None
+    """Why the answer is what it is; None where nobody asked."""
 
     def with_quality(self, quality: Quality) -> "Prediction":
         """Return the same prediction under another quality record."""

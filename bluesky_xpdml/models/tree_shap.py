@@ -4,7 +4,7 @@ The answer f(x) is compared with the answers to some rows of the training. A fea
 marginal contribution over all orders in which the features of x can take the place of those of such a row, so
 that the values add up to f(x) minus the mean answer to the rows. They are exact: a leaf that demands
 a features of x and b of the other row is reached by no other mixture of the two, and the game of such a leaf
-has the closed solution (a - 1)! b! / (a + b)! for each of the a, and -a! (b - 1)! / (a + b)! for each of the b
+has the closed solution (a - 1)! b! / (a + b)! for each of the a and -a! (b - 1)! / (a + b)! for each of the b
 (Lundberg et al., Nature Machine Intelligence 2 (2020) 56, the algorithm for independent features).
 """
 
