@@ -1,0 +1,142 @@
+"""Golden predictions: what a bundle's forests answered for a few rows when they were stored.
+
+Hashes say that the files are those that were written. Golden predictions say that this version of the
+package, with these versions of its packages, still gives the answers that they gave. The rows stand in the
+bundle as the table `golden_rows` (float32), the answers in its manifest::
+
+    "golden": {"oxidation_state": [[0.01, 0.97, 0.02], ...], "bond_length": [[-0.012], ...]}
+
+What is kept are the raw outputs of the forests, before anything is composed from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.errors import BundleError, FeatureError
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.forest import expand
+from bluesky_xpdml.records import FloatArray
+
+ROWS = "golden_rows"
+"""Name of the table that holds the rows."""
+GOLDEN = "golden"
+"""Entry of the manifest that holds the answers."""
+MOST_ROWS = 8
+"""As many rows are kept; rows are the part of a bundle that is hardest to compress."""
+DECIMALS = 6
+"""Answers are kept to this many decimals."""
+TOLERANCE = 1e-5
+"""Answers that differ by no more are the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenCheck:
+    """How far a bundle's forests are from what they answered when they were stored."""
+
+    n_rows: int
+    """Rows that were asked again; 0 where the bundle holds no golden predictions."""
+    deviation: float
+    """Largest difference from a golden answer, in the output's own unit."""
+    target: str
+    """Forest with that difference; empty where none was asked."""
+
+    @property
+    def checked(self) -> bool:
+        """Whether there was anything to compare with."""
+        return self.n_rows > 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no answer moved by more than the tolerance; true too where nothing was compared."""
+        return self.deviation <= TOLERANCE
+
+
+def golden_answers(
+    forests: Mapping[str, Mapping[str, NDArray[np.generic]]], rows: FloatArray
+) -> tuple[dict[str, NDArray[np.generic]], dict[str, list[list[float]]]]:
+    """Return the table of rows and the manifest's entry `golden` for a bundle that is about to be written.
+
+    Parameters
+    ----------
+    forests
+        Quantised arrays of each forest, as `write_bundle` takes them.
+    rows
+        Features, (n, n_features), as wide as the widest forest asks; a forest that asks for less reads the
+        first columns. Eight of them, evenly spaced, are kept.
+
+    Returns
+    -------
+    tables, golden
+        What goes into `tables` of `write_bundle`, and what into the manifest under `golden`.
+
+    Raises
+    ------
+    FeatureError
+        If there are no rows, they are too narrow, or not finite.
+
+    Examples
+    --------
+    >>> nodes = {"feature": [0, -1, -1], "threshold": [0.5], "size": [3]}
+    >>> nodes |= {"value": [[0], [3]], "scale": [0, 1]}
+    >>> stump = {name: np.asarray(values) for name, values in nodes.items()}
+    >>> tables, golden = golden_answers({"bond_length": stump}, np.array([[0.2], [0.7]]))
+    >>> golden
+    {'bond_length': [[0.0], [3.0]]}
+    """
+    wanted = np.asarray(rows, dtype=np.float32)
+    if wanted.ndim != 2 or not len(wanted) or not np.all(np.isfinite(wanted)):
+        raise FeatureError(
+            f"expected finite rows of features, (n, n_features), found the shape {wanted.shape}"
+        )
+    chosen = np.unique(np.linspace(0, len(wanted) - 1, MOST_ROWS).round().astype(int))
+    kept = wanted[chosen]
+    answers = {
+        target: expand(arrays).predict(kept.astype(np.float64)).round(DECIMALS).tolist()
+        for target, arrays in forests.items()
+    }
+    return {ROWS: kept}, answers
+
+
+def check_golden(bundle: Bundle) -> GoldenCheck:
+    """Ask the forests of a bundle again, and compare with what they answered when they were stored.
+
+    Parameters
+    ----------
+    bundle
+        Loaded, so that its hashes agree.
+
+    Raises
+    ------
+    BundleError
+        If rows and answers do not fit each other or the forests.
+    """
+    golden = bundle.manifest.get(GOLDEN)
+    rows = bundle.tables.get(ROWS)
+    if golden is None and rows is None:
+        return GoldenCheck(n_rows=0, deviation=0.0, target="")
+    if not golden or rows is None or set(golden) != set(bundle.forests):
+        raise _unfit(bundle, "answers for every forest and the rows they belong to")
+    deviations = {target: _deviation(bundle, target, rows, golden[target]) for target in golden}
+    worst = max(deviations, key=lambda target: deviations[target])
+    return GoldenCheck(n_rows=len(rows), deviation=deviations[worst], target=worst)
+
+
+def _deviation(bundle: Bundle, target: str, rows: FloatArray, expected: object) -> float:
+    try:
+        found, kept = bundle.forests[target].predict(rows), np.asarray(expected, dtype=float)
+    except (FeatureError, TypeError, ValueError) as error:
+        raise _unfit(bundle, f"rows and answers of numbers for {target}") from error
+    if found.shape != kept.shape:
+        raise _unfit(bundle, f"answers of the shape {found.shape} for {target}")
+    return float(np.abs(found - kept).max())
+
+
+def _unfit(bundle: Bundle, wanted: str) -> BundleError:
+    name = f"{bundle.reference.name}-{bundle.reference.version}"
+    return BundleError(
+        f"the golden predictions of {name} cannot be compared: expected {wanted}; fetch the bundle again, "
+        "or train it anew"
+    )
