@@ -5,6 +5,7 @@ from importlib import import_module
 
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, failed_scattering
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis, failed_run, is_derived
+from bluesky_xpdml.callbacks.xanes_live import analyse_partial_run
 from bluesky_xpdml.documents import (
     CollectedRun,
     Profile,
@@ -31,6 +32,10 @@ class RunAnalysis:
     scattering: ScatteringAnalysis
     profile: str = "auto"
     """Which convention the runs follow; `auto` reads it from each start document."""
+    live_xanes: bool = False
+    """Whether something is said of absorption runs that go on."""
+    live_scattering: bool = True
+    """Whether something is said of total-scattering runs that go on."""
 
     def prepare(self) -> None:
         """Import what the first spectrum and the first image need."""
@@ -56,7 +61,7 @@ class RunAnalysis:
         return () if prediction is None else (prediction,)
 
     def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        """Return what can be said of a run that goes on: something of total scattering, nothing of others.
+        """Return what can be said of a run that goes on; nothing of a technique that is switched off.
 
         Parameters
         ----------
@@ -64,9 +69,14 @@ class RunAnalysis:
             What was collected up to now.
         """
         profile = self._profile_of(run)
-        if is_derived(run.start) or not self._is_scattering(run, profile):
+        if is_derived(run.start):
             return ()
-        return self.scattering.update(run, profile)
+        if self._is_scattering(run, profile):
+            return self.scattering.update(run, profile) if self.live_scattering else ()
+        if not self.live_xanes:
+            return ()
+        absorption = self.xanes
+        return analyse_partial_run(run, profile=profile, store=absorption.store, settings=absorption.settings)
 
     def failure(self, run: CollectedRun, reason: str) -> Prediction:
         """Return the failed prediction for a run.

@@ -10,7 +10,7 @@ from typing import Self
 from bluesky_xpdml.callbacks.analysis import RunAnalysis
 from bluesky_xpdml.callbacks.dark_runs import FetchRun
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
-from bluesky_xpdml.callbacks.live import LiveUpdates
+from bluesky_xpdml.callbacks.live import LiveSettings, LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, ScatteringSettings
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
@@ -55,6 +55,8 @@ class XpdmlCallback:
         How total-scattering runs are reduced, and whether partial results are published.
     fetch
         Gives the documents of dark runs by uid, where these were not seen.
+    live
+        Whether absorption runs are answered while they go on; None for not.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class XpdmlCallback:
         capacity: int = DEFAULT_CAPACITY,
         scattering: ScatteringSettings | None = None,
         fetch: FetchRun | None = None,
+        live: LiveSettings | None = None,
     ) -> None:
         if profile != _AUTO:
             load_profile(profile)
@@ -91,14 +94,17 @@ class XpdmlCallback:
         self._n_documents = 0
         self._closed = False
         scattering = scattering or ScatteringSettings()
+        live = live or LiveSettings()
         analysis = RunAnalysis(
             xanes=XanesAnalysis(store=store, settings=settings or XanesSettings(), profile=profile),
             scattering=ScatteringAnalysis(store=store, settings=scattering, fetch=fetch),
             profile=profile,
+            live_xanes=live.xanes,
+            live_scattering=scattering.live,
         )
         collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
-        live = _live_updates(analysis, publisher, scattering) if scattering.live else None
-        self._worker = Worker(self._inbox, analysis, publisher, router=Router(collect=collect), live=live)
+        updates = _live_updates(analysis, publisher, scattering, live)
+        self._worker = Worker(self._inbox, analysis, publisher, router=Router(collect=collect), live=updates)
         atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
 
     @classmethod
@@ -112,6 +118,7 @@ class XpdmlCallback:
         settings: XanesSettings | None = None,
         scattering: ScatteringSettings | None = None,
         raw_path: str | None = None,
+        live: LiveSettings | None = None,
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -131,6 +138,8 @@ class XpdmlCallback:
             How total-scattering runs are reduced; None for the defaults.
         raw_path
             Container of the raw runs, from which dark runs are fetched that were not seen; None fetches none.
+        live
+            Whether absorption runs are answered while they go on; None for not.
 
         Raises
         ------
@@ -148,6 +157,7 @@ class XpdmlCallback:
             profile=profile,
             scattering=scattering,
             fetch=fetch,
+            live=live,
         )
 
     def __call__(self, name: str, doc: object) -> None:
@@ -209,10 +219,15 @@ class XpdmlCallback:
         self.close()
 
 
-def _live_updates(analysis: RunAnalysis, publisher: Publisher, settings: ScatteringSettings) -> LiveUpdates:
+def _live_updates(
+    analysis: RunAnalysis, publisher: Publisher, scattering: ScatteringSettings, live: LiveSettings
+) -> LiveUpdates | None:
+    intervals = [scattering.live_interval] * scattering.live + [live.interval] * live.xanes
+    if not intervals:
+        return None
     if not isinstance(publisher, LivePublisher):
         raise PublishError(
             f"expected a publisher that takes runs that go on, found {type(publisher).__name__}: "
             "switch live results off, or give it a method extend"
         )
-    return LiveUpdates(analysis.update, publisher, settings.live_interval)
+    return LiveUpdates(analysis.update, publisher, max(intervals))

@@ -2,10 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bluesky_xpdml.documents import CollectedRun
 from bluesky_xpdml.publish import LivePublisher, LiveRun
 from bluesky_xpdml.records import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """What is published of absorption runs while they go on; total scattering has `ScatteringSettings.live`.
+
+    Examples
+    --------
+    >>> LiveSettings(xanes=True).interval
+    2.0
+    """
+
+    xanes: bool = False
+    """Whether absorption scans are answered while they go on, as runs of the purpose `xpdml.live`."""
+    interval: float = 2.0
+    """Least time between two answers for one run [s]."""
 
 
 class LiveUpdates:
