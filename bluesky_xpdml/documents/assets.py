@@ -23,7 +23,7 @@ Frame: TypeAlias = NDArray[np.generic]
 AREA_DETECTOR_DATASET = "/entry/data/data"
 """Where the HDF5 files of areaDetector hold their frames."""
 
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     KeyError,
@@ -35,6 +35,8 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+"""What readers of files raise where a file is not what it should be."""
+
 _OLD_STYLE_NUMBER = re.compile(r"%([-+#0 ]*)(\d+)?(?:\.(\d+))?d")
 
 
@@ -86,7 +88,7 @@ def read_asset(asset: Asset) -> Iterator[Frame]:
             f"expected the image file {error.filename or asset.path}, found none: mount its folder on this "
             "machine, or name where it is in root_map"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FileFormatError(
             f"expected images in {asset.path} ({asset.kind}), found what cannot be read: "
             f"{type(error).__name__}: {str(error)[:120]}; check that it was written to its end"

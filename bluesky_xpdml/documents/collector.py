@@ -5,14 +5,25 @@ tolerated where the meaning is clear, left out where it is not, and counted eith
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from bluesky_xpdml.documents.arrays import ArrayCollector, Table, joined
+from bluesky_xpdml.documents.fields import (
+    configured,
+    events_of,
+    fault_of_page,
+    fitting,
+    hinted_fields,
+    is_table,
+    shape,
+    single_values,
+    text,
+    time,
+    whole,
+)
 from bluesky_xpdml.documents.images import ImageCollector
-from bluesky_xpdml.documents.profile import matching
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 
 MAXIMUM_EVENTS = 200_000
@@ -24,6 +35,7 @@ class _Row:
     uid: str
     time: float
     data: Mapping[str, object]
+    tables: Mapping[str, Table | str]
 
 
 class RunCollector:
@@ -37,6 +49,10 @@ class RunCollector:
         Patterns of data keys whose images are added up; all others are passed over.
     images
         What adds them up; None for what an ordinary run needs.
+    array_keys
+        Patterns of data keys whose arrays are kept as tables; all others are passed over.
+    root_map
+        Folder here by folder there, for the files of those arrays.
 
     Examples
     --------
@@ -56,10 +72,15 @@ class RunCollector:
         *,
         image_keys: tuple[str, ...] = (),
         images: ImageCollector | None = None,
+        array_keys: tuple[str, ...] = (),
+        root_map: Mapping[str, str] | None = None,
     ) -> None:
         self.start = start
+        self._array_patterns = array_keys
+        self._array_keys: dict[str, tuple[str, ...]] = {}
         self._image_patterns = image_keys
         self._images = images or ImageCollector()
+        self._arrays = ArrayCollector(self._images.references, root_map)
         self._image_keys: dict[str, tuple[str, ...]] = {}
         self.uid = str(start.get("uid", ""))
         self.n_events = 0
@@ -105,14 +126,14 @@ class RunCollector:
             Why the run is given up before its stop; empty where it came to its end.
         """
         self._images.retry()
-        return self._collected(given_up)
+        return self._collected(given_up, with_files=True)
 
     def snapshot(self) -> CollectedRun:
         """Return what was collected up to now of a run that goes on."""
-        return self._collected("the run goes on")
+        return self._collected("the run goes on", with_files=False)
 
-    def _collected(self, given_up: str) -> CollectedRun:
-        anomalies = self._anomalies + self._images.faults
+    def _collected(self, given_up: str, *, with_files: bool) -> CollectedRun:
+        anomalies = Counter(self._anomalies)
         by_stream: dict[str, list[str]] = {}
         for uid, rows in self._rows.items():
             descriptor = self._descriptors.get(uid)
@@ -123,9 +144,10 @@ class RunCollector:
         if self._stop is None and not given_up:
             anomalies["no stop document came"] += 1
         images = self._images.images()
-        streams = {name: self._stream(name, uids) for name, uids in by_stream.items()}
+        streams = {name: self._stream(name, uids, with_files=with_files) for name, uids in by_stream.items()}
         streams = {name: replace(stream, images=images.get(name, {})) for name, stream in streams.items()}
         anomalies.update(self._missing_events(streams))
+        anomalies += self._images.faults + self._images.references.faults + self._arrays.faults
         return CollectedRun(
             uid=self.uid,
             start=self.start,
@@ -137,15 +159,15 @@ class RunCollector:
 
     def _take_descriptor(self, doc: Mapping[str, Any]) -> None:
         uid, name, data_keys = doc.get("uid"), doc.get("name", "primary"), doc.get("data_keys")
-        if not isinstance(uid, str) or not isinstance(name, str) or not _is_table(data_keys):
+        if not isinstance(uid, str) or not isinstance(name, str) or not is_table(data_keys):
             self._anomalies["malformed descriptors were left out"] += 1
         elif uid in self._descriptors:
             self._anomalies["descriptors came twice"] += 1
         else:
             self._descriptors[uid] = {**doc, "name": name}
             keys = [key for key in doc["data_keys"] if isinstance(key, str)]
-            fitting = (key for pattern in self._image_patterns for key in matching((pattern,), keys, ""))
-            self._image_keys[uid] = tuple(dict.fromkeys(fitting))
+            self._image_keys[uid] = fitting(self._image_patterns, keys)
+            self._array_keys[uid] = fitting(self._array_patterns, keys)
 
     def _take_stop(self, doc: Mapping[str, Any]) -> None:
         if self._stop is not None:
@@ -154,22 +176,24 @@ class RunCollector:
             self._stop = doc
 
     def _take_page(self, page: Mapping[str, Any]) -> None:
-        reason = _fault_of_page(page)
+        reason = fault_of_page(page)
         if reason:
             self._anomalies[reason] += 1
             return
-        for event in _events_of(page):
+        for event in events_of(page):
             self._take_event(event)
 
     def _take_event(self, doc: Mapping[str, Any]) -> None:
-        descriptor, seq_num, data = doc.get("descriptor"), _whole(doc.get("seq_num")), doc.get("data")
+        descriptor, seq_num, data = doc.get("descriptor"), whole(doc.get("seq_num")), doc.get("data")
         if not isinstance(descriptor, str) or seq_num is None or not isinstance(data, Mapping):
             self._anomalies["malformed events were left out"] += 1
         elif self.n_events >= MAXIMUM_EVENTS:
             self._anomalies[f"events beyond {MAXIMUM_EVENTS} were left out"] += 1
         else:
-            row = _Row(_text(doc.get("uid")), _time(doc.get("time")), _single_values(data))
             known = self._descriptors.get(descriptor)
+            wanted = self._array_keys.get(descriptor) or fitting(self._array_patterns, data)
+            tables = self._arrays.tables(wanted, data)
+            row = _Row(text(doc.get("uid")), time(doc.get("time")), single_values(data), tables)
             if self._keep(descriptor, seq_num, row) and known is not None:
                 self._images.take_event(known["name"], self._image_keys[descriptor], data)
 
@@ -177,8 +201,8 @@ class RunCollector:
         """Take a document of external files; any other is passed over."""
         if name == "stream_datum":
             self._take_stream_datum(doc)
-        elif name in {"resource", "datum", "datum_page", "stream_resource"} and self._image_patterns:
-            self._images.take(name, doc)
+        elif name in {"resource", "datum", "datum_page", "stream_resource"} and self._wants_files():
+            self._images.references.take(name, doc)
 
     def _take_stream_datum(self, doc: Mapping[str, Any]) -> None:
         uid = doc.get("descriptor")
@@ -186,9 +210,13 @@ class RunCollector:
         if known is None:
             self._anomalies["stream data without their descriptor were left out"] += 1
             return
-        shapes = {key: _shape(known["data_keys"][key]) for key in self._image_keys[known["uid"]]}
+        self._arrays.take_stream_datum(known["name"], self._array_keys[known["uid"]], doc)
+        shapes = {key: shape(known["data_keys"][key]) for key in self._image_keys[known["uid"]]}
         if shapes:
             self._images.take_stream_datum(known["name"], shapes, doc)
+
+    def _wants_files(self) -> bool:
+        return bool(self._image_patterns or self._array_patterns)
 
     def _keep(self, descriptor: str, seq_num: int, row: _Row) -> bool:
         """Keep a row, and return whether it is a measurement that was not there before."""
@@ -211,21 +239,41 @@ class RunCollector:
             rows[seq_num] = row
         return True
 
-    def _stream(self, name: str, uids: list[str]) -> Stream:
+    def _stream(self, name: str, uids: list[str], *, with_files: bool) -> Stream:
         """Merge the descriptors of one stream, of which there are several where a configuration changed."""
-        rows: dict[int, Mapping[str, object]] = {}
+        rows: dict[int, _Row] = {}
         data_keys: dict[str, Mapping[str, object]] = {}
         hints: dict[str, None] = {}
+        configuration: dict[str, object] = {}
         for uid in uids:
-            rows |= {seq_num: row.data for seq_num, row in self._rows.get(uid, {}).items()}
+            rows |= self._rows.get(uid, {})
             data_keys |= self._descriptors[uid]["data_keys"]
-            hints |= dict.fromkeys(_hinted_fields(self._descriptors[uid]))
+            hints |= dict.fromkeys(hinted_fields(self._descriptors[uid]))
+            configuration |= configured(self._descriptors[uid])
         ordered = [rows[seq_num] for seq_num in sorted(rows)]
-        held = sorted({key for row in ordered for key in row})
-        columns = {key: tuple(row.get(key) for row in ordered) for key in held}
+        held = sorted({key for row in ordered for key in row.data})
         return Stream(
-            name=name, data_keys=data_keys, hints=tuple(hints), columns=columns, n_events=len(ordered)
+            name=name,
+            data_keys=data_keys,
+            hints=tuple(hints),
+            columns={key: tuple(row.data.get(key) for row in ordered) for key in held},
+            arrays=self._tables(name, ordered, with_files=with_files),
+            configuration=configuration,
+            n_events=len(ordered),
         )
+
+    def _tables(self, stream: str, rows: list[_Row], *, with_files: bool) -> dict[str, Table]:
+        """Return the tables of a stream, one below the other; of a run that goes on, none in files."""
+        tables = self._arrays.in_files(stream) if with_files else {}
+        for key in sorted({key for row in rows for key in row.tables}):
+            said = [row.tables[key] for row in rows if key in row.tables]
+            found = [
+                self._arrays.resolved(table) for table in said if with_files or not isinstance(table, str)
+            ]
+            parts = [table for table in found if table is not None]
+            if parts:
+                tables[key] = joined(parts)
+        return tables
 
     def _missing_events(self, streams: Mapping[str, Stream]) -> dict[str, int]:
         promised = self._stop.get("num_events") if self._stop is not None else None
@@ -233,83 +281,5 @@ class RunCollector:
         if isinstance(promised, Mapping):
             for name, number in promised.items():
                 have = streams[name].n_events if name in streams else 0
-                missing += max((_whole(number) or 0) - have, 0)
+                missing += max((whole(number) or 0) - have, 0)
         return {"events that the stop document counts did not come": missing} if missing else {}
-
-
-def _fault_of_page(page: Mapping[str, Any]) -> str:
-    """Return why a page cannot be split into events; an empty string where it can."""
-    data, seq_nums = page.get("data"), page.get("seq_num")
-    if not isinstance(data, Mapping) or not _is_list(seq_nums):
-        return "malformed event pages were left out"
-    columns = [seq_nums, *data.values(), *(page[key] for key in ("time", "uid") if page.get(key) is not None)]
-    if not all(map(_is_list, columns)) or len({len(values) for values in columns}) != 1:
-        return "event pages with rows of unequal length were left out"
-    return ""
-
-
-def _events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    one_a_row = {key: page[key] for key in ("seq_num", "uid", "time") if page.get(key) is not None}
-    for i in range(len(page["seq_num"])):
-        yield {
-            "descriptor": page.get("descriptor"),
-            "data": {key: values[i] for key, values in page["data"].items()},
-            **{key: values[i] for key, values in one_a_row.items()},
-        }
-
-
-def _is_table(data_keys: object) -> bool:
-    return isinstance(data_keys, Mapping) and all(isinstance(value, Mapping) for value in data_keys.values())
-
-
-def _shape(data_key: Mapping[str, Any]) -> tuple[int, ...]:
-    shape = data_key.get("shape")
-    sizes = [_whole(size) for size in shape] if isinstance(shape, list | tuple) else []
-    return tuple(size for size in sizes if size is not None and size > 0)
-
-
-def _is_list(values: object) -> bool:
-    return isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
-
-
-def _whole(number: object) -> int | None:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        return None
-    return int(number)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _time(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and -1e15 < value < 1e15 else 0.0
-
-
-def _single_values(data: Mapping[Any, object]) -> dict[str, object]:
-    """Return the values that are single numbers or strings: images and spectra would only fill the memory."""
-    plain: dict[str, object] = {}
-    for key, value in data.items():
-        single = _unwrapped(value)
-        if isinstance(key, str) and isinstance(single, int | float | np.number | str | type(None)):
-            plain[key] = single
-    return plain
-
-
-def _unwrapped(value: object) -> object:
-    """Return the one value of an array of size one, as some detectors give their counts."""
-    single = value
-    while isinstance(single, list | tuple) and len(single) == 1:
-        single = single[0]
-    if isinstance(single, np.ndarray) and single.size == 1:
-        return single.item()
-    return single
-
-
-def _hinted_fields(descriptor: Mapping[str, Any]) -> Iterator[str]:
-    hints = descriptor.get("hints")
-    for device in hints.values() if isinstance(hints, Mapping) else ():
-        fields = device.get("fields") if isinstance(device, Mapping) else None
-        for field in fields if isinstance(fields, list | tuple) else ():
-            if isinstance(field, str):
-                yield field

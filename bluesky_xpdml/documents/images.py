@@ -20,6 +20,7 @@ from bluesky_xpdml.documents.assets import (
     asset_of_stream_datum,
     read_asset,
 )
+from bluesky_xpdml.documents.references import FileReferences
 from bluesky_xpdml.errors import DocumentError
 from bluesky_xpdml.records import FloatArray
 
@@ -27,8 +28,8 @@ MAXIMUM_PIXELS = 1 << 26
 """Larger images are no area detector's: 8192 x 8192."""
 LARGEST_COUNTS = 1e30
 """No detector counts further, and sums of more would overflow."""
-MAXIMUM_ASSETS = 100_000
-"""Documents of external files that are remembered for one run."""
+MAXIMUM_POINTS = 100_000
+"""Points that one document of a stream's files may point at."""
 MINIMUM_FOR_VARIANCE = 8
 """Fewer frames do not say how much a pixel scatters."""
 
@@ -139,34 +140,10 @@ class ImageCollector:
         self._root_map = root_map or {}
         self._with_variance = with_variance
         self._sums: dict[tuple[str, str], ImageSum] = {}
-        self._resources: dict[str, Mapping[str, Any]] = {}
-        self._data: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self.references = FileReferences()
         self._pending: list[_Pending] = []
         self._seen: set[tuple[str, str, int, int]] = set()
         self.faults: Counter[str] = Counter()
-
-    def take(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take a document of external files other than a stream's datum.
-
-        Parameters
-        ----------
-        name
-            `resource`, `datum`, `datum_page` or `stream_resource`.
-        doc
-            The document.
-        """
-        if len(self._resources) + len(self._data) >= MAXIMUM_ASSETS:
-            self.faults[f"documents of files beyond {MAXIMUM_ASSETS} were left out"] += 1
-        elif name in {"resource", "stream_resource"} and isinstance(doc.get("uid"), str):
-            self._resources[doc["uid"]] = doc
-        elif (
-            name == "datum" and isinstance(doc.get("datum_id"), str) and isinstance(doc.get("resource"), str)
-        ):
-            self._data[doc["datum_id"]] = (doc["resource"], doc)
-        elif name == "datum_page":
-            self._take_datum_page(doc)
-        else:
-            self.faults[f"malformed {name} documents were left out"] += 1
 
     def take_event(self, stream: str, keys: Iterable[str], data: Mapping[str, Any]) -> None:
         """Add the images of one event, or those that it names in files.
@@ -201,7 +178,7 @@ class ImageCollector:
         doc
             The document.
         """
-        resource = self._resources.get(_text(doc.get("stream_resource")))
+        resource = self.references.resource(doc.get("stream_resource"))
         if resource is None:
             self.faults["stream data without their resource were left out"] += 1
             return
@@ -218,7 +195,7 @@ class ImageCollector:
             self.faults["stream data came twice"] += 1
             return
         self._seen.add(seen)
-        for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_ASSETS)):
+        for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_POINTS)):
             self._read_or_wait((stream, key), replace(asset, first=point, last=point + 1))
 
     def n_frames(self) -> int:
@@ -242,24 +219,13 @@ class ImageCollector:
                 found.setdefault(stream, {})[key] = total.mean()
         return found
 
-    def _take_datum_page(self, page: Mapping[str, Any]) -> None:
-        resource, names, columns = page.get("resource"), page.get("datum_id"), page.get("datum_kwargs") or {}
-        if not isinstance(resource, str) or not isinstance(names, list) or not isinstance(columns, Mapping):
-            self.faults["malformed datum_page documents were left out"] += 1
-            return
-        lists = {key: values for key, values in columns.items() if isinstance(values, list)}
-        for i, name in enumerate(names):
-            kwargs = {key: values[i] for key, values in lists.items() if i < len(values)}
-            self.take("datum", {"datum_id": name, "resource": resource, "datum_kwargs": kwargs})
-
     def _take_named(self, where: tuple[str, str], datum_id: str) -> None:
-        resource_uid, datum = self._data.get(datum_id, ("", {}))
-        resource = self._resources.get(resource_uid)
-        if resource is None:
+        named = self.references.resource_of(datum_id)
+        if named is None:
             self.faults["events name images whose resource or datum did not come"] += 1
             return
         try:
-            self._read_or_wait(where, asset_of_datum(resource, datum, self._root_map))
+            self._read_or_wait(where, asset_of_datum(*named, self._root_map))
         except DocumentError as error:
             self.faults[str(error)] += 1
 

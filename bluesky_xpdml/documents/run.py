@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bluesky_xpdml.documents.arrays import Table
 from bluesky_xpdml.documents.columns import float_column
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.errors import MissingDataError
@@ -23,6 +24,10 @@ class Stream:
     columns: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     """Single values by key, (n,); None where an event does not hold the key."""
     n_events: int = 0
+    arrays: Mapping[str, Table] = field(default_factory=dict)
+    """Tables that the profile asks for, by key: those of all events, one below the other."""
+    configuration: Mapping[str, object] = field(default_factory=dict)
+    """What the descriptor says of how the devices were set, by key."""
     images: Mapping[str, ImageMean] = field(default_factory=dict)
     """Averages of the images that were asked for, by key."""
 

@@ -1,0 +1,222 @@
+"""Tables in single events: continuous scans write a whole sweep, or a buffer of it, into one.
+
+Only keys that the profile asks for are kept, as columns of numbers; a guard bounds how many.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bluesky_xpdml.documents.array_files import read_table
+from bluesky_xpdml.documents.assets import Asset, asset_of_datum, asset_of_stream_datum
+from bluesky_xpdml.documents.columns import float_column
+from bluesky_xpdml.documents.references import FileReferences
+from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.records import FloatArray
+
+Table: TypeAlias = Mapping[str, FloatArray]
+"""Columns by name, (n,) each; by number from `0` where the data name none; one called `` for a plain list."""
+
+MAXIMUM_VALUES = 50_000_000
+"""More numbers than these of one run are not kept: 400 MB."""
+WHOLE_ARRAY = ""
+"""Name of the one column of a plain list of numbers."""
+
+
+def table_of(value: object) -> Table:
+    """Return what an event holds as columns of numbers.
+
+    Parameters
+    ----------
+    value
+        A structured array, rows of numbers, a list of numbers, a mapping of columns, or a data frame.
+
+    Raises
+    ------
+    DocumentError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> samples = np.array([(0.0, 5), (0.1, 6)], dtype=[("timestamp", "f8"), ("i0", "i4")])
+    >>> {name: values.tolist() for name, values in table_of(samples).items()}
+    {'timestamp': [0.0, 0.1], 'i0': [5.0, 6.0]}
+    >>> table_of([[1, 2], [3, 4]])["1"]
+    array([2., 4.])
+    """
+    if hasattr(value, "to_records"):
+        value = value.to_records(index=False)
+    if isinstance(value, Mapping):
+        columns = {str(name): float_column(np.atleast_1d(each), str(name)) for name, each in value.items()}
+    else:
+        columns = _columns(_as_array(value))
+    if len({values.size for values in columns.values()}) != 1:
+        raise DocumentError("expected a table with columns of one length, found several, or none")
+    return columns
+
+
+def joined(tables: Iterable[Table]) -> Table:
+    """Return tables one below the other; columns that not all of them hold are left out.
+
+    Parameters
+    ----------
+    tables
+        In the order in which they were measured.
+
+    Examples
+    --------
+    >>> joined([{"a": np.ones(1)}, {"a": np.zeros(2), "b": np.zeros(2)}])
+    {'a': array([1., 0., 0.])}
+    """
+    parts = list(tables)
+    if len(parts) == 1:
+        return parts[0]
+    names = [name for name in (parts[0] if parts else {}) if all(name in part for part in parts)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+class ArrayCollector:
+    """Reads the tables of one run, from its events and from the files that they name.
+
+    Parameters
+    ----------
+    references
+        Resources and data of the run.
+    root_map
+        Folder here by folder there, for file systems that are mounted under another name.
+    """
+
+    def __init__(self, references: FileReferences, root_map: Mapping[str, str] | None = None) -> None:
+        self._references = references
+        self._root_map = root_map or {}
+        self._n_values = 0
+        self._read: dict[str, Table] = {}
+        self._stream_assets: dict[tuple[str, str], dict[tuple[int, int], Asset]] = {}
+        self.faults: Counter[str] = Counter()
+
+    def tables(self, keys: Iterable[str], data: Mapping[str, Any]) -> dict[str, Table | str]:
+        """Return the tables of one event by key, or the identifiers of those that are in files.
+
+        Parameters
+        ----------
+        keys
+            Data keys that are wanted.
+        data
+            The data of the event.
+        """
+        found: dict[str, Table | str] = {}
+        for key in keys:
+            value = data.get(key)
+            if isinstance(value, str):
+                found[key] = value
+            elif value is not None and not isinstance(value, bool | int | float | np.number):
+                table = self._kept(value, key)
+                if table is not None:
+                    found[key] = table
+        return found
+
+    def take_stream_datum(self, stream: str, keys: Iterable[str], doc: Mapping[str, Any]) -> None:
+        """Remember the file that a StreamDatum points at, where its key is wanted.
+
+        Parameters
+        ----------
+        stream
+            Name of the stream.
+        keys
+            Data keys that are wanted.
+        doc
+            The document.
+        """
+        resource = self._references.resource(doc.get("stream_resource"))
+        key = resource.get("data_key") if resource is not None else None
+        if resource is None or not isinstance(key, str) or key not in keys:
+            return
+        try:
+            asset = asset_of_stream_datum(resource, doc, (), self._root_map)
+        except DocumentError as error:
+            self.faults[str(error)] += 1
+        else:
+            self._stream_assets.setdefault((stream, key), {})[asset.first, asset.last] = asset
+
+    def in_files(self, stream: str) -> dict[str, Table]:
+        """Return the tables that the stream data of a stream point at, by key.
+
+        Parameters
+        ----------
+        stream
+            Name of the stream.
+        """
+        found: dict[str, Table] = {}
+        for (name, key), assets in self._stream_assets.items():
+            parts = [self._from_file(f"{name} {key} {span}", assets[span]) for span in sorted(assets)]
+            tables = [table for table in parts if table]
+            if name == stream and tables:
+                found[key] = joined(tables)
+        return found
+
+    def resolved(self, table: Table | str) -> Table | None:
+        """Return a table, read from its file where an identifier stands for it; None where it cannot be.
+
+        Parameters
+        ----------
+        table
+            As `tables` gave it.
+        """
+        if not isinstance(table, str):
+            return table
+        named = self._references.resource_of(table)
+        if named is None:
+            return None
+        if table in self._read:
+            return self._read[table]
+        try:
+            return self._from_file(table, asset_of_datum(*named, self._root_map))
+        except DocumentError as error:
+            self.faults[str(error)] += 1
+            return None
+
+    def _from_file(self, name: str, asset: Asset) -> Table | None:
+        if name not in self._read:
+            try:
+                table = read_table(asset)
+            except DocumentError as error:
+                self.faults[str(error)] += 1
+                return None
+            if not self._fits(table):
+                return None
+            self._read[name] = table
+        return self._read[name]
+
+    def _kept(self, value: object, key: str) -> Table | None:
+        try:
+            table = table_of(value)
+        except (DocumentError, ValueError, TypeError, OverflowError):
+            self.faults[f"tables without columns of numbers in {key} were left out"] += 1
+            return None
+        return table if self._fits(table) else None
+
+    def _fits(self, table: Table) -> bool:
+        self._n_values += sum(values.size for values in table.values())
+        if self._n_values > MAXIMUM_VALUES:
+            self.faults[f"tables beyond {MAXIMUM_VALUES} numbers were left out"] += 1
+            return False
+        return True
+
+
+def _as_array(value: object) -> np.ndarray[Any, Any]:
+    array = np.asarray(value)
+    if array.dtype.names is None and array.dtype.kind not in "biufO":
+        raise DocumentError(f"expected numbers, found the type {array.dtype}")
+    return array
+
+
+def _columns(array: np.ndarray[Any, Any]) -> dict[str, FloatArray]:
+    if array.dtype.names is not None:
+        flat = array.reshape(-1)
+        return {name: float_column(flat[name], name) for name in array.dtype.names}
+    array = array[0] if array.ndim == 3 and len(array) == 1 else array
+    if array.ndim == 2:
+        return {str(i): float_column(array[:, i], str(i)) for i in range(array.shape[1])}
+    return {WHOLE_ARRAY: float_column(np.atleast_1d(array), "the list")}
