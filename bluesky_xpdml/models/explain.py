@@ -1,0 +1,252 @@
+"""Why a prediction is what it is: Shapley values of the forests, and what the rest of the model adds.
+
+For each descriptor, base + features + others = answer. The base is what the model answers, on the mean, to
+some rows of its training; the features are those of the curve as it was measured. The others of XANES are
+
+axis shifts
+    What averaging over possible errors of the energy axis changes.
+edge position
+    How far the position of the edge pulls the oxidation state away from what the shape says.
+oxidation state, coordination number
+    What these answers change in the bond-valence distance, which is most of a bond length.
+coordination number in the forest
+    What the correction to that distance makes of the probabilities of coordination numbers.
+
+and of PDF, `rounding`: stored probabilities do not quite add up to one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from bluesky_xpdml.errors import ModelError, XpdmlError
+from bluesky_xpdml.explanation_records import Attribution, Explanation, Region
+from bluesky_xpdml.features import pdf as pdf_side
+from bluesky_xpdml.features import xanes as xanes_side
+from bluesky_xpdml.models.attribution import TARGETS, Question
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.predict import bond_valence_length, observe
+from bluesky_xpdml.models.regions import Bounds, pdf_bounds, xanes_bounds
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.tree_shap import shapley_values
+from bluesky_xpdml.records import FloatArray, Prediction, Xanes
+
+TELLING = 0.1
+"""Edge and shape must differ by this much before their shares can be told [e]."""
+
+
+def explain(prediction: Prediction, store: BundleStore, *, targets: Iterable[str] = TARGETS) -> Explanation:
+    """Return why a prediction is what it is, by the bundle that made it.
+
+    Parameters
+    ----------
+    prediction
+        With the curve that its answer was read from.
+    store
+        Holds the bundle that answered.
+    targets
+        Descriptors to explain.
+
+    Raises
+    ------
+    ModelError
+        If there is no answer, it was made by several bundles, or a descriptor has no forest.
+    BundleError
+        If the bundle is of an older format, without background or importances.
+    """
+    if not prediction.descriptors or len(prediction.models) != 1:
+        reasons = "; ".join(prediction.quality.reasons) or f"{len(prediction.models)} bundles answered"
+        msg = f"expected the answer of one bundle to explain, found none for {prediction.source}: {reasons}"
+        raise ModelError(msg)
+    (model,) = prediction.models
+    bundle = store.load(f"{model.name}-{model.version}")
+    if bundle.sha256 != model.sha256:
+        msg = f"{model.name}-{model.version} is not the bundle that answered: predict again, then explain"
+        raise ModelError(msg)
+    by_technique = explain_xanes if prediction.xanes is not None else explain_pdf
+    return by_technique(prediction, bundle, targets=targets)
+
+
+def explain_xanes(prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = TARGETS) -> Explanation:
+    """Return why a prediction from an absorption spectrum is what it is.
+
+    Parameters
+    ----------
+    prediction
+        With its spectrum.
+    bundle
+        Models that answered.
+    targets
+        Descriptors to explain.
+
+    Raises
+    ------
+    ModelError
+        If the prediction holds no spectrum, or a descriptor has no forest.
+    """
+    if prediction.xanes is None:
+        raise ModelError(f"expected a spectrum in the prediction for {prediction.source}, found none")
+    question = Question(prediction=prediction, bundle=bundle)
+    row = _unshifted(prediction.xanes)
+    attributions = {
+        target: _of_length(row, question) if target == "bond_length" else _of_shape(target, row, question)
+        for target in question.known(targets)
+    }
+    grid = np.tile(xanes_side.GRID, 2)
+    return Explanation(
+        grid=grid,
+        unit="eV",
+        features=xanes_side.FEATURE_NAMES,
+        attributions=attributions,
+        regions=_regions(grid, xanes_bounds(prediction.xanes), attributions),
+        edge_share=edge_share(prediction),
+    )
+
+
+def explain_pdf(prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = TARGETS) -> Explanation:
+    """Return why a prediction from a pair distribution function is what it is.
+
+    Parameters
+    ----------
+    prediction
+        With its curve.
+    bundle
+        Models that answered.
+    targets
+        Descriptors to explain.
+
+    Raises
+    ------
+    ModelError
+        If the prediction holds no curve, or a descriptor has no forest.
+    """
+    if prediction.pdf is None:
+        raise ModelError(f"expected a curve G(r) in the prediction for {prediction.source}, found none")
+    question = Question(prediction=prediction, bundle=bundle)
+    row = pdf_side.pdf_features(prediction.pdf.r, prediction.pdf.g)
+    attributions = {}
+    for target in question.known(targets):
+        values, base = question.shapley(target, row)
+        others = {"rounding": question.answer(target) - base - float(values.sum())}
+        attributions[target] = question.attribution(target, base, values, others)
+    nearest = row[pdf_side.GRID.size]
+    grid = np.append(pdf_side.GRID, np.full(len(pdf_side.SHELL_NAMES), nearest))
+    return Explanation(
+        grid=grid,
+        unit="angstrom",
+        features=pdf_side.FEATURE_NAMES,
+        attributions=attributions,
+        regions=_regions(grid, pdf_bounds(prediction.pdf), attributions),
+    )
+
+
+def explained(prediction: Prediction, store: BundleStore) -> Prediction:
+    """Return a prediction with its explanation; where it cannot be explained, with the reason as a remark.
+
+    Parameters
+    ----------
+    prediction
+        Any; without an answer it comes back as it is.
+    store
+        Holds the bundle that answered.
+    """
+    if not prediction.descriptors:
+        return prediction
+    targets = [target for target in TARGETS if target in prediction.descriptors]
+    try:
+        found = explain(prediction, store, targets=targets)
+    except XpdmlError as error:
+        return prediction.with_quality(prediction.quality.note(f"not explained: {error}"))
+    return replace(prediction, explanation=found)
+
+
+def edge_share(prediction: Prediction) -> float | None:
+    """Return how far an oxidation state follows the edge position and not the shape, 0 to 1.
+
+    The answer lies between what both say; the share is where. None where they agree to within 0.1 e, where
+    the answer is no mixture of them, or the model knows no edge.
+
+    Parameters
+    ----------
+    prediction
+        With its diagnostics.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.records import Descriptor, Quality
+    >>> state = Descriptor(value=2.9, low=2.5, high=3.3, unit="e")
+    >>> said = {"edge_curve_oxidation_state": 3.0, "forest_oxidation_state": 2.5}
+    >>> fused = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality(),
+    ...                    descriptors={"oxidation_state": state}, diagnostics=said)
+    >>> round(edge_share(fused), 6)
+    0.8
+    """
+    by_edge = prediction.diagnostics.get("edge_curve_oxidation_state")
+    by_shape = prediction.diagnostics.get("forest_oxidation_state")
+    state = prediction.descriptors.get("oxidation_state")
+    if by_edge is None or by_shape is None or state is None or abs(by_edge - by_shape) < TELLING:
+        return None
+    share = (state.value - by_shape) / (by_edge - by_shape)
+    return share if 0.0 <= share <= 1.0 else None
+
+
+def _unshifted(xanes: Xanes) -> FloatArray:
+    witness = observe(xanes)
+    return np.asarray(witness.features[np.argmin(np.abs(witness.shifts))])
+
+
+def _of_shape(target: str, row: FloatArray, question: Question) -> Attribution:
+    """Attribute a target that a forest of classes answers from the shape of a spectrum."""
+    values, base = question.shapley(target, row)
+    unshifted, answer = base + float(values.sum()), question.answer(target)
+    if target != "oxidation_state":
+        return question.attribution(target, base, values, {"axis shifts": answer - unshifted})
+    shape = question.prediction.diagnostics["forest_oxidation_state"]
+    others = {"axis shifts": shape - unshifted, "edge position": answer - shape}
+    return question.attribution(target, base, values, others)
+
+
+def _of_length(row: FloatArray, question: Question) -> Attribution:
+    """Attribute a bond length: the bond-valence distance, and the forest's correction to it."""
+    forests, settings = question.bundle.forests, question.bundle.manifest["targets"]["bond_length"]
+    rows = np.vstack([row, question.background])
+    rows = np.hstack([rows, forests["coordination_number"].predict(rows)])
+    values, correction = shapley_values(forests["bond_length"], rows[0], rows[1:], np.ones(1))
+    weight = settings["forest_weight"]
+    base, others = _of_bond_valence(settings["bond_valence_r0"], question)
+    base += weight * correction
+    others["coordination number in the forest"] = weight * float(values[row.size :].sum())
+    values = weight * values[: row.size]
+    reached = base + float(values.sum()) + sum(others.values())
+    others["axis shifts"] = question.answer("bond_length") - reached
+    return question.attribution("bond_length", base, values, others)
+
+
+def _of_bond_valence(parameters: Mapping[str, float], question: Question) -> tuple[float, dict[str, float]]:
+    """Share the bond-valence distance between both answers that enter it, in either order."""
+    names = ("oxidation_state", "coordination_number")
+    state, number = (question.answer(name) for name in names)
+    usual_state, usual_number = (question.mean_answer(name) for name in names)
+    neither = bond_valence_length(parameters, usual_state, usual_number)
+    by_state = bond_valence_length(parameters, state, usual_number)
+    by_number = bond_valence_length(parameters, usual_state, number)
+    both = bond_valence_length(parameters, state, number)
+    return neither, {
+        "oxidation state": 0.5 * (by_state - neither + both - by_number),
+        "coordination number": 0.5 * (by_number - neither + both - by_state),
+    }
+
+
+def _regions(grid: FloatArray, bounds: Bounds, attributions: Mapping[str, Attribution]) -> tuple[Region, ...]:
+    members = bounds.members(grid)
+    return tuple(
+        Region(
+            name=name,
+            low=bounds.ends[place],
+            high=bounds.ends[place + 1],
+            attribution={t: float(a.features[members == place].sum()) for t, a in attributions.items()},
+            importance={t: float(a.importance[members == place].sum()) for t, a in attributions.items()},
+        )
+        for place, name in enumerate(bounds.names)
+    )
