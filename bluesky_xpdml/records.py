@@ -185,6 +185,8 @@ class Xanes:
     raw_uids: tuple[str, ...] = ()
     source: str = ""
     completeness: float = 1.0
+    mu_variance: FloatArray | None = None
+    """Variance of mu where points or repeats were averaged [unit of mu squared]; None where none were."""
     quality: Quality = field(default_factory=Quality)
 
 

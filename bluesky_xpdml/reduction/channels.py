@@ -1,219 +1,213 @@
-"""From counted channels to absorption: which channel speaks, and which points are left out.
+"""Which detection mode speaks: the declared one where it lives, else the best of the others."""
 
-=============  ==================
-transmission   mu = ln(I0 / It)
-fluorescence   mu = If / I0
-reference      mu = ln(It / Ir)
-mu             as given
-=============  ==================
-"""
-
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.records import AbsorptionScan, DetectionMode, FloatArray
+from bluesky_xpdml.records import AbsorptionScan, DetectionMode
+from bluesky_xpdml.reduction.detection import (
+    LOGARITHMS,
+    SIGNIFICANT,
+    SMALLEST_STEP,
+    Signal,
+    counted,
+    is_present,
+    signal_of,
+)
+from bluesky_xpdml.reduction.noise import neighbour_deviation, noise_level
+from bluesky_xpdml.reduction.rise import Rise, rise_near
+from bluesky_xpdml.reduction.saturation import clipped
 
-MOST_DROPPED = 0.2
-"""A channel of which more than this part is unusable is dead."""
-SMALLEST_STEP = 0.02
-"""Smallest edge step that counts, where mu has absolute units."""
-LARGEST_MU = 1e30
-"""Numbers beyond are no absorption in any unit; their squares overflow."""
-SIGNIFICANT = 5.0
-"""An edge step must exceed the noise of the pre-edge by this factor."""
+__all__ = [
+    "SIGNIFICANT",
+    "SMALLEST_STEP",
+    "Selection",
+    "Signal",
+    "absorption",
+    "neighbour_deviation",
+    "noise_level",
+    "select",
+    "signal_of",
+]
+
+ORDER = (
+    DetectionMode.TRANSMISSION,
+    DetectionMode.FLUORESCENCE,
+    DetectionMode.ELECTRON_YIELD,
+    DetectionMode.MU,
+)
+"""Transmission first: it is not distorted by what the sample reabsorbs."""
+CLEAN = 0.02
+"""A mode whose noise is below this part of its edge step needs no better one."""
+SMALL_STEP = 0.05
+"""A transmission with a smaller edge step gives way to a cleaner fluorescence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signal:
-    """Absorption at the points that could be used. Arrays have the shape (n,)."""
+class Selection:
+    """The mode that was chosen, and what the others show."""
 
-    energy: FloatArray
-    """Energy as in the scan [eV]."""
-    mu: FloatArray
-    """Absorption [1 for logarithms, any unit otherwise]."""
-    mode: DetectionMode
-    remarks: tuple[str, ...] = ()
-    """Why other channels were not used, how many points were left out, which signs were turned."""
+    signal: Signal
+    rises: Mapping[DetectionMode, Rise] = field(default_factory=dict)
+    """Edge step and noise of every mode that lives, where they can be measured."""
 
 
 def absorption(
     scan: AbsorptionScan,
     *,
     mode: DetectionMode | Literal["auto"] = "auto",
+    prefer: DetectionMode | Literal["none"] = "none",
     near: float | None = None,
 ) -> Signal:
-    """Compute the absorption of a scan from the channel that shows it best.
-
-    Transmission is taken where it lives, else fluorescence, else mu as given.
+    """Compute the absorption of a scan from the channels that show it best.
 
     Parameters
     ----------
     scan
         What was counted.
     mode
-        Which channel to use, or `auto`.
+        Which mode to use, or `auto`.
+    prefer
+        The mode to use if it lives: what the run declares.
     near
-        Where the edge should be [eV]; a channel without a rise there gives way to the next.
+        Where the edge should be [eV].
 
     Raises
     ------
     ReductionError
-        If no channel, or not the one asked for, gives an absorption; the message says why for each.
+        If no mode, or not the one asked for, gives an absorption; the message says why for each.
 
     Examples
     --------
-    >>> i0, it = np.array([2.0, 2.0, 2.0, 4.0]), np.array([2.0, 1.0, 1.0, 4.0])
-    >>> signal = absorption(AbsorptionScan(energy=np.arange(4.0), i0=i0, it=it))
-    >>> signal.mode, signal.mu.round(3)
-    (<DetectionMode.TRANSMISSION: 'transmission'>, array([0.   , 0.693, 0.693, 0.   ]))
+    >>> import numpy as np
+    >>> scan = AbsorptionScan(energy=np.arange(4.0), i0=np.ones(4), it=np.zeros(4), mu=np.arange(4.0))
+    >>> signal = absorption(scan)
+    >>> signal.mode.value, signal.remarks
+    ('mu', ('transmission not used: It is constant (0): the detector is dead',))
+    """
+    return select(scan, mode=mode, prefer=prefer, near=near).signal
+
+
+def select(
+    scan: AbsorptionScan,
+    *,
+    mode: DetectionMode | Literal["auto"] = "auto",
+    prefer: DetectionMode | Literal["none"] = "none",
+    near: float | None = None,
+) -> Selection:
+    """Choose a detection mode, and say what every other one shows.
+
+    A mode is usable if its channels live, none of them is saturated, and there is a rise where the edge
+    should be. The preferred one wins if it is usable; else the first in the order transmission,
+    fluorescence, electron yield, mu whose noise is below 2 % of its edge step, where transmission also
+    needs a step of 0.05; else the one with the least noise in edge steps.
+
+    Parameters
+    ----------
+    scan, mode, prefer, near
+        As for `absorption`.
+
+    Raises
+    ------
+    ReductionError
+        As for `absorption`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> energy = np.arange(7000.0, 7200.0)
+    >>> edge = np.arctan(energy - 7112.0)
+    >>> scan = AbsorptionScan(energy=energy, i0=np.ones(200), it=np.exp(-edge), fluorescence=edge + 2.0)
+    >>> chosen = select(scan, near=7112.0)
+    >>> chosen.signal.mode.value, [mode.value for mode in chosen.rises]
+    ('transmission', ['transmission', 'fluorescence'])
     """
     if mode != "auto":
-        return _signal(scan, DetectionMode(mode))
-    present = [each for each in _ORDER if _is_present(scan, each)]
-    dead = []
-    for each in present:
+        signal = signal_of(scan, DetectionMode(mode), near=near)
+        return Selection(signal=signal, rises=_rises([signal], near))
+    alive, dead = _alive(scan, _candidates(scan, prefer), near)
+    if not alive:
+        raise ReductionError("; ".join(dead.values()) or "the scan holds no channel that gives an absorption")
+    rises = _rises(alive, near)
+    usable = []
+    for signal in alive:
+        reason = _unusable(scan, signal, rises.get(signal.mode), near)
+        if reason:
+            dead[signal.mode] = f"{signal.mode} not used: {reason}"
+        else:
+            usable.append(signal)
+    chosen = _best(usable, rises, prefer) if usable else alive[-1]
+    remarks = [reason for mode, reason in dead.items() if mode is not chosen.mode]
+    remarks += _others(usable, chosen, rises, prefer)
+    return Selection(signal=replace(chosen, remarks=(*remarks, *chosen.remarks)), rises=rises)
+
+
+def _candidates(scan: AbsorptionScan, prefer: DetectionMode | Literal["none"]) -> list[DetectionMode]:
+    modes = [*ORDER] if prefer == "none" else [prefer, *(mode for mode in ORDER if mode is not prefer)]
+    return [mode for mode in modes if is_present(scan, mode)]
+
+
+def _alive(
+    scan: AbsorptionScan, modes: list[DetectionMode], near: float | None
+) -> tuple[list[Signal], dict[DetectionMode, str]]:
+    alive, dead = [], {}
+    for mode in modes:
         try:
-            signal = _signal(scan, each)
-            if each != present[-1] and near is not None:
-                _require_rise(signal, near)
+            alive.append(signal_of(scan, mode, near=near))
         except ReductionError as error:
-            dead.append(f"{each} not used: {error}")
-            continue
-        return Signal(energy=signal.energy, mu=signal.mu, mode=each, remarks=(*dead, *signal.remarks))
-    raise ReductionError("; ".join(dead) or "the scan holds no channel that gives an absorption")
+            dead[mode] = f"{mode} not used: {error}"
+    return alive, dead
 
 
-def noise_level(energy: FloatArray, mu: FloatArray) -> float:
-    """Return the noise of a curve: how far points lie from the line between their neighbours [unit of mu].
-
-    The median makes it blind to single glitches, the neighbours to slow structure.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,); with fewer than 5 points the result is 0.
-
-    Examples
-    --------
-    >>> noise_level(np.arange(9.0), 0.1 * np.arange(9.0)) < 1e-12
-    True
-    """
-    if energy.size < 5:
-        return 0.0
-    deviation = np.abs(neighbour_deviation(energy, mu))
-    # np.median costs five times as much as the partition that it makes.
-    middle = deviation.size // 2
-    return 1.4826 * float(np.partition(deviation, middle)[middle])
+def _rises(signals: list[Signal], near: float | None) -> dict[DetectionMode, Rise]:
+    if near is None:
+        return {}
+    measured = {signal.mode: rise_near(signal.energy, signal.mu, near) for signal in signals}
+    return {mode: rise for mode, rise in measured.items() if rise is not None}
 
 
-def neighbour_deviation(energy: FloatArray, mu: FloatArray) -> FloatArray:
-    """Return each inner point's distance from its neighbours' line, scaled to unit noise gain, (n - 2,).
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,), n > 2.
-
-    Examples
-    --------
-    >>> neighbour_deviation(np.arange(3.0), np.array([0.0, 3.0, 0.0])).round(3)
-    array([2.449])
-    """
-    left = (energy[2:] - energy[1:-1]) / (energy[2:] - energy[:-2])
-    right = 1.0 - left
-    deviation = mu[1:-1] - left * mu[:-2] - right * mu[2:]
-    return np.asarray(deviation / np.sqrt(1.0 + left**2 + right**2))
+def _unusable(scan: AbsorptionScan, signal: Signal, rise: Rise | None, near: float | None) -> str:
+    """Return why a mode that lives should give way to another, or nothing."""
+    if rise is not None and near is not None:
+        floor = SMALLEST_STEP if signal.mode in LOGARITHMS else 0.0
+        if not rise.step > max(floor, SIGNIFICANT * rise.noise):
+            return f"no edge near {near:.0f} eV (rise {rise.step:.3g}, noise {rise.noise:.2g})"
+    if signal.mode is DetectionMode.MU:
+        return ""
+    said = {name: clipped(values) for name, values in counted(scan, signal.mode).items()}
+    return "; ".join(f"{name} {reason}" for name, reason in said.items() if reason)
 
 
-_ORDER = (DetectionMode.TRANSMISSION, DetectionMode.FLUORESCENCE, DetectionMode.MU)
+def _best(
+    usable: list[Signal], rises: Mapping[DetectionMode, Rise], prefer: DetectionMode | Literal["none"]
+) -> Signal:
+    if usable[0].mode == prefer:
+        return usable[0]
+    for signal in usable:
+        rise = rises.get(signal.mode)
+        if rise is None or (rise.relative_noise <= CLEAN and not _is_small(signal.mode, rise)):
+            return signal
+    return min(usable, key=lambda signal: rises[signal.mode].relative_noise)
 
 
-def _is_present(scan: AbsorptionScan, mode: DetectionMode) -> bool:
-    return all(channel is not None for channel in _channels(scan, mode).values())
+def _is_small(mode: DetectionMode, rise: Rise) -> bool:
+    return mode in LOGARITHMS and rise.step < SMALL_STEP
 
 
-def _channels(scan: AbsorptionScan, mode: DetectionMode) -> dict[str, FloatArray | None]:
-    """Return what goes in and what comes out in a mode, by the names that people give them."""
-    if mode is DetectionMode.TRANSMISSION:
-        return {"I0": scan.i0, "It": scan.it}
-    if mode is DetectionMode.FLUORESCENCE:
-        return {"I0": scan.i0, "If": scan.fluorescence}
-    if mode is DetectionMode.REFERENCE:
-        return {"It": scan.it, "Ir": scan.ir}
-    return {"mu": scan.mu}
-
-
-def _signal(scan: AbsorptionScan, mode: DetectionMode) -> Signal:
-    wanted = _channels(scan, mode)
-    channels = {name: values for name, values in wanted.items() if values is not None}
-    if len(channels) < len(wanted):
-        missing = ", ".join(name for name in wanted if name not in channels)
-        raise ReductionError(f"{mode} needs {' and '.join(wanted)}; the scan has no {missing}")
-    if mode is DetectionMode.MU:
-        return _kept(scan.energy, channels["mu"], mode, ())
-    (name_in, intensity), (name_out, response) = channels.items()
-    _require_life(name_out, response)
-    intensity, response, turned = _positive(intensity, response, f"{name_in} and {name_out}")
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        intensity = np.where(intensity > 0.0, intensity, np.nan)
-        if mode is DetectionMode.FLUORESCENCE:
-            return _kept(scan.energy, response / intensity, mode, turned)
-        response = np.where(response > 0.0, response, np.nan)
-        return _kept(scan.energy, np.log(intensity / response), mode, turned)
-
-
-def _positive(
-    intensity: FloatArray, response: FloatArray, names: str
-) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
-    """Turn the signs of both channels where amplifiers count downwards."""
-    with np.errstate(invalid="ignore"):
-        negative = np.mean(intensity < 0.0) > 0.5 and np.mean(response < 0.0) > 0.5
-    if negative:
-        return -intensity, -response, (f"{names} are negative currents; both signs were turned",)
-    return intensity, response, ()
-
-
-def _require_life(name: str, response: FloatArray) -> None:
-    """Refuse a response without a spectrum in it; what goes in may well be constant."""
-    finite = response[np.isfinite(response)]
-    if finite.size == 0:
-        raise ReductionError(f"{name} holds no finite number")
-    if finite.size > 1 and finite.min() == finite.max():
-        raise ReductionError(f"{name} is constant ({finite[0]:.4g}): the detector is dead")
-
-
-def _kept(energy: FloatArray, mu: FloatArray, mode: DetectionMode, remarks: tuple[str, ...]) -> Signal:
-    # Comparing with NaN gives False, so that the bound leaves it out as well.
-    keep = np.abs(mu) < LARGEST_MU
-    dropped = int(keep.size - np.count_nonzero(keep))
-    if dropped > MOST_DROPPED * keep.size:
-        raise ReductionError(
-            f"{dropped} of {keep.size} points hold NaN or intensities that are not positive, more than "
-            f"{MOST_DROPPED:.0%}: the detector is dead, or the columns are exchanged"
-        )
-    if dropped:
-        remarks = (*remarks, f"{dropped} of {keep.size} points with NaN or non-positive intensity left out")
-        energy, mu = energy[keep], mu[keep]
-    return Signal(energy=energy, mu=mu, mode=mode, remarks=remarks)
-
-
-def _require_rise(signal: Signal, near: float) -> None:
-    """Refuse a channel that shows no edge, where another may."""
-    before = (signal.energy > near - 150.0) & (signal.energy < near - 12.0)
-    after = (signal.energy > near + 15.0) & (signal.energy < near + 60.0)
-    if np.count_nonzero(before) < 5 or not after.any():
+def _others(
+    usable: list[Signal],
+    chosen: Signal,
+    rises: Mapping[DetectionMode, Rise],
+    prefer: DetectionMode | Literal["none"],
+) -> Iterator[str]:
+    """Say why a usable mode that comes earlier in the order was not taken."""
+    if chosen.mode == prefer or chosen not in usable:
         return
-    x, level = signal.energy - near, signal.mu[before]
-    line = np.polyfit(x[before], level, 1) if np.ptp(x[before]) > 20.0 else np.array([0.0, level.mean()])
-    step = float(np.mean(signal.mu[after] - np.polyval(line, x[after])))
-    noise = noise_level(signal.energy[before], level)
-    floor = SMALLEST_STEP if signal.mode is DetectionMode.TRANSMISSION else 0.0
-    if step < max(floor, SIGNIFICANT * noise):
-        raise ReductionError(f"no edge near {near:.0f} eV (rise {step:.3g}, noise {noise:.2g})")
+    ours = rises.get(chosen.mode)
+    for signal in usable[: usable.index(chosen)]:
+        theirs = rises[signal.mode]
+        yield (
+            f"{signal.mode} not used: step {theirs.step:.3g} with {theirs.relative_noise:.1%} noise"
+            + (f", {chosen.mode} has {ours.relative_noise:.1%}" if ours is not None else "")
+        )

@@ -3,16 +3,19 @@
 mu_ref = ln(It / Ir) is smoothed, and the first maximum of its derivative that is among the largest is set
 to the foil's tabulated energy. The first, because nickel has two nearly equal maxima 12 eV apart. Not
 every reference channel holds a foil: oxides, filters, fluorescence and noise are refused with a reason.
+Where there is no foil, the last calibration of the same monochromator stands in, with its age.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, AxisSource, DetectionMode, EnergyAxis, FloatArray
-from bluesky_xpdml.reduction.channels import SIGNIFICANT, SMALLEST_STEP, absorption, noise_level
+from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory
+from bluesky_xpdml.reduction.detection import SIGNIFICANT, SMALLEST_STEP, signal_of
 from bluesky_xpdml.reduction.edge_position import smooth
+from bluesky_xpdml.reduction.noise import noise_level
 
 FOIL_ENERGIES = {
     "Ti": 4964.88,
@@ -42,9 +45,23 @@ _SMOOTHING = 0.8
 _AMONG_LARGEST = 0.6
 
 
+class Calibrated(NamedTuple):
+    """An energy axis, and what should be said of it."""
+
+    axis: EnergyAxis
+    doubts: tuple[str, ...] = ()
+    """Why the axis is not calibrated; empty where it is."""
+    notes: tuple[str, ...] = ()
+    """How it was calibrated, where not by the scan's own foil."""
+
+
 def calibrate(
-    scan: AbsorptionScan, energy_offset: float | Literal["reference", "none"] = "reference"
-) -> tuple[EnergyAxis, str]:
+    scan: AbsorptionScan,
+    energy_offset: float | Literal["reference", "none"] = "reference",
+    *,
+    memory: CalibrationMemory | None = None,
+    drift: float = 0.05,
+) -> Calibrated:
     """Find how the energy axis of a scan is to be shifted.
 
     Parameters
@@ -53,11 +70,10 @@ def calibrate(
         What was counted; its `it` and `ir` hold the reference.
     energy_offset
         An offset to be taken as it is [eV], `reference` to find it, `none` to leave the axis.
-
-    Returns
-    -------
-    axis, reason
-        The shift, and why there is none; the reason is empty where there is one.
+    memory
+        Earlier calibrations, for scans without a foil; None where none are kept.
+    drift
+        How fast the uncertainty of an earlier calibration grows [eV/h].
 
     Raises
     ------
@@ -67,24 +83,47 @@ def calibrate(
     Examples
     --------
     >>> scan = AbsorptionScan(energy=np.arange(7000.0, 7200.0), mu=np.ones(200), element="Fe", edge="K")
-    >>> calibrate(scan, 1.5)[0].offset
+    >>> calibrate(scan, 1.5).axis.offset
     1.5
-    >>> calibrate(scan)[1]
-    'energy axis not calibrated: the scan has no reference channel (It and Ir)'
+    >>> calibrate(scan).doubts
+    ('energy axis not calibrated: the scan has no reference channel (It and Ir)',)
     """
-    uncalibrated = EnergyAxis(source=AxisSource.NONE, offset=0.0, uncertainty=UNKNOWN_UNCERTAINTY)
     if energy_offset == "none":
-        return uncalibrated, "energy axis not calibrated: switched off by the settings"
+        return _uncalibrated("switched off by the settings")
     if energy_offset != "reference":
         if not np.isfinite(energy_offset):
             raise ReductionError(f"expected an energy offset in eV, found {energy_offset}")
         given = EnergyAxis(source=AxisSource.GIVEN, offset=float(energy_offset), uncertainty=FOIL_UNCERTAINTY)
-        return given, ""
+        return Calibrated(given)
     try:
         offset = reference_offset(scan)
     except ReductionError as error:
-        return uncalibrated, f"energy axis not calibrated: {error}"
-    return EnergyAxis(source=AxisSource.REFERENCE, offset=offset, uncertainty=FOIL_UNCERTAINTY), ""
+        return _from_memory(scan, memory, drift, str(error))
+    return Calibrated(EnergyAxis(source=AxisSource.REFERENCE, offset=offset, uncertainty=FOIL_UNCERTAINTY))
+
+
+def _uncalibrated(reason: str) -> Calibrated:
+    axis = EnergyAxis(source=AxisSource.NONE, offset=0.0, uncertainty=UNKNOWN_UNCERTAINTY)
+    return Calibrated(axis, doubts=(f"energy axis not calibrated: {reason}",))
+
+
+def _from_memory(
+    scan: AbsorptionScan, memory: CalibrationMemory | None, drift: float, reason: str
+) -> Calibrated:
+    """Return the last calibration of the same monochromator, where its age is known and not too great."""
+    last = memory.last(scan.mono, scan.element) if memory is not None and scan.mono else None
+    if last is None:
+        return _uncalibrated(reason)
+    if scan.time is None:
+        return _uncalibrated(f"{reason}; when the scan was taken is unknown, so that no earlier one is used")
+    axis, age = last.axis_at(scan.time, drift), last.age_text(scan.time)
+    if axis.uncertainty >= UNKNOWN_UNCERTAINTY:
+        return _uncalibrated(f"{reason}; {last.mono} was {age}, too long to say anything")
+    note = (
+        f"{reason}; {last.mono} was {age}: {axis.offset:+.2f} eV, +-{axis.uncertainty:.2f} eV "
+        f"if it drifts by {drift:g} eV/h"
+    )
+    return Calibrated(axis, notes=(note,))
 
 
 def reference_offset(scan: AbsorptionScan) -> float:
@@ -115,7 +154,7 @@ def reference_offset(scan: AbsorptionScan) -> float:
         what = f"the {scan.edge} edge of {scan.element}" if scan.element else "an element that is not stated"
         raise ReductionError(f"no foil energy is known for {what} (known: K of {', '.join(FOIL_ENERGIES)})")
     try:
-        signal = absorption(scan, mode=DetectionMode.REFERENCE)
+        signal = signal_of(scan, DetectionMode.REFERENCE)
     except ReductionError as error:
         raise ReductionError(f"the reference channel is dead: {error}") from error
     foil = FOIL_ENERGIES[scan.element]

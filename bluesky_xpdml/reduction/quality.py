@@ -94,6 +94,7 @@ def _saturation(scan: AbsorptionScan, mode: DetectionMode) -> Iterator[str]:
     used = {
         DetectionMode.TRANSMISSION: {"I0": scan.i0, "It": scan.it},
         DetectionMode.FLUORESCENCE: {"I0": scan.i0, "If": scan.fluorescence},
+        DetectionMode.ELECTRON_YIELD: {"I0": scan.i0, "Iy": scan.electron_yield},
         DetectionMode.REFERENCE: {"It": scan.it, "Ir": scan.ir},
         DetectionMode.MU: {"mu": scan.mu},
     }[mode]

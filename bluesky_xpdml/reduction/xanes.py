@@ -1,64 +1,40 @@
 """Counts to normalised XANES: one function, explicit settings, and a verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.records import (
-    AbsorptionScan,
-    AxisSource,
-    DetectionMode,
-    FloatArray,
-    Quality,
-    Xanes,
-)
-from bluesky_xpdml.reduction.channels import SIGNIFICANT, SMALLEST_STEP, Signal, absorption, noise_level
+from bluesky_xpdml.records import AbsorptionScan, DetectionMode, EnergyAxis, FloatArray, Quality, Xanes
+from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory
+from bluesky_xpdml.reduction.channels import select
+from bluesky_xpdml.reduction.detection import LOGARITHMS, SIGNIFICANT, SMALLEST_STEP, Signal
+from bluesky_xpdml.reduction.edge_search import edge_energy_of
 from bluesky_xpdml.reduction.edges import EDGE_ENERGIES
 from bluesky_xpdml.reduction.energy import calibrate
+from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.normalisation import Normalised, find_e0, normalise
 from bluesky_xpdml.reduction.quality import faults
 from bluesky_xpdml.reduction.ranges import FitRanges, fit_ranges
+from bluesky_xpdml.reduction.refinement import averaged, repaired
+from bluesky_xpdml.reduction.rise import Rise
+from bluesky_xpdml.reduction.self_absorption import SelfAbsorption, corrected, self_absorption_ratio
+from bluesky_xpdml.reduction.xanes_settings import XanesSettings
 
 __all__ = ["XanesSettings", "find_e0", "normalise", "reduce_xanes"]
 
-E0_WINDOW = 25.0
-"""The edge is sought this far to both sides of the tabulated energy [eV]; axes were seen 19 eV off."""
 NEEDED = (-10.0, 30.0)
 """What a scan must cover around the tabulated edge [eV]."""
 LARGEST_ENERGY = 2e5
 """No absorption edge lies higher [eV]."""
-FAINT = 0.05
-"""A rise near the tabulated edge below this part of the scan's largest is no edge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XanesSettings:
-    """How a spectrum is reduced. `auto` is resolved from the scan, and what it became is recorded.
-
-    Examples
-    --------
-    >>> XanesSettings(e0=7112.0, degree=1).degree
-    1
-    """
-
-    e0: float | Literal["auto"] = "auto"
-    """Edge energy on the calibrated axis [eV]."""
-    pre_edge: tuple[float, float] | Literal["auto"] = "auto"
-    """Range of the pre-edge fit [eV relative to e0]."""
-    post_edge: tuple[float, float] | Literal["auto"] = "auto"
-    """Range of the post-edge fit [eV relative to e0]."""
-    degree: int | Literal["auto"] = "auto"
-    """Degree of the post-edge polynomial, 0 to 3."""
-    energy_offset: float | Literal["reference", "none"] = "reference"
-    """Added to the raw energies [eV]; `reference` finds it from the foil, `none` leaves the axis."""
-    mode: DetectionMode | Literal["auto"] = "auto"
-    """Which channel to reduce."""
-
-
-def reduce_xanes(scan: AbsorptionScan, settings: XanesSettings | None = None) -> Xanes:
+def reduce_xanes(
+    scan: AbsorptionScan,
+    settings: XanesSettings | None = None,
+    *,
+    memory: CalibrationMemory | None = None,
+) -> Xanes:
     """Reduce an absorption scan to a normalised XANES spectrum.
 
     Parameters
@@ -67,6 +43,8 @@ def reduce_xanes(scan: AbsorptionScan, settings: XanesSettings | None = None) ->
         What was counted.
     settings
         How to reduce it; everything `auto` if None.
+    memory
+        Earlier calibrations of the monochromator, for scans without a foil; None where none are kept.
 
     Raises
     ------
@@ -76,6 +54,7 @@ def reduce_xanes(scan: AbsorptionScan, settings: XanesSettings | None = None) ->
 
     Examples
     --------
+    >>> import numpy as np
     >>> energy = np.arange(6950.0, 7400.0, 1.0)
     >>> scan = AbsorptionScan(energy=energy, mu=np.arctan((energy - 7120.0) / 2.0), element="Fe", edge="K")
     >>> xanes = reduce_xanes(scan, XanesSettings(energy_offset=0.5))
@@ -83,20 +62,21 @@ def reduce_xanes(scan: AbsorptionScan, settings: XanesSettings | None = None) ->
     (7120.5, 3.1, 'good')
     """
     settings = settings or XanesSettings()
-    axis, uncalibrated = calibrate(scan, settings.energy_offset)
-    shifted = replace(scan, energy=scan.energy + axis.offset)
-    if shifted.energy[-1] > LARGEST_ENERGY:
-        raise ReductionError(
-            f"the energies run up to {shifted.energy[-1]:.3g} eV: check the unit of the axis"
-        )
+    axis, doubts, told = calibrate(scan, settings.energy_offset, memory=memory, drift=settings.drift)
+    shifted = _shifted(scan, axis.offset)
     table = EDGE_ENERGIES.get((scan.element, scan.edge))
     if table is not None:
         _require_coverage(shifted.energy, table, f"{scan.element} {scan.edge}")
-    signal = absorption(shifted, mode=settings.mode, near=table)
-    e0, remarks = _edge_energy(signal, settings.e0, table, scan)
+    chosen = select(shifted, mode=settings.mode, prefer=settings.prefer, near=table)
+    e0, _ = edge_energy_of(chosen.signal, settings.e0, table, scan)
+    smooth = repaired(averaged(chosen.signal, e0, settings.rebin), shifted, e0, wanted=settings.deglitch)
+    signal = smooth.signal
+    e0, remarks = edge_energy_of(signal, settings.e0, table, scan)
     ranges = fit_ranges(signal.energy - e0, settings.pre_edge, settings.post_edge, settings.degree)
     result = _normalised(signal, e0, ranges)
     _require_step(signal, result, e0)
+    signal, said = _without_self_absorption(signal, result, scan, settings.self_absorption)
+    result = _normalised(signal, e0, ranges) if said else result
     xanes = Xanes(
         energy=signal.energy,
         mu=signal.mu,
@@ -109,16 +89,25 @@ def reduce_xanes(scan: AbsorptionScan, settings: XanesSettings | None = None) ->
         element=scan.element,
         edge=scan.edge,
         mode=signal.mode,
+        mu_variance=smooth.variance,
         axis=axis,
-        settings=_resolved(e0, ranges, axis.source, axis.offset, signal.mode),
+        settings={**_resolved(e0, ranges, axis, signal.mode, chosen.rises), **smooth.settings, **said},
         sample=scan.sample,
         raw_uids=scan.raw_uids,
         source=scan.source,
         completeness=scan.completeness,
     )
-    wrong = [*faults(xanes, scan), *filter(None, [uncalibrated])]
-    quality = Quality().suspect(*wrong).merge(scan.quality)
-    return replace(xanes, quality=quality.note(*signal.remarks, *remarks, *ranges.remarks))
+    quality = Quality().suspect(*faults(xanes, scan), *doubts, *smooth.doubts).merge(scan.quality)
+    return replace(xanes, quality=quality.note(*told, *signal.remarks, *remarks, *ranges.remarks))
+
+
+def _shifted(scan: AbsorptionScan, offset: float) -> AbsorptionScan:
+    shifted = replace(scan, energy=scan.energy + offset)
+    if shifted.energy[-1] > LARGEST_ENERGY:
+        raise ReductionError(
+            f"the energies run up to {shifted.energy[-1]:.3g} eV: check the unit of the axis"
+        )
+    return shifted
 
 
 def _require_coverage(energy: FloatArray, table: float, name: str) -> None:
@@ -129,55 +118,6 @@ def _require_coverage(energy: FloatArray, table: float, name: str) -> None:
             f"at {table:.0f} eV: at least {low:.0f} to {high:.0f} eV is needed; "
             "check the element and the energy unit"
         )
-
-
-def _edge_energy(
-    signal: Signal, e0: float | Literal["auto"], table: float | None, scan: AbsorptionScan
-) -> tuple[float, list[str]]:
-    """Return e0, and what should be said about how it was found."""
-    if e0 != "auto":
-        if not signal.energy[0] < e0 < signal.energy[-1]:
-            raise ReductionError(
-                f"e0 = {e0:g} eV lies outside the scan ({signal.energy[0]:.0f} to {signal.energy[-1]:.0f} eV)"
-            )
-        return float(e0), []
-    if table is None:
-        name = f"{scan.element or 'unknown element'} {scan.edge or 'unknown edge'}"
-        remark = f"no tabulated energy for {name}: e0 is the largest derivative of the whole scan"
-        return find_e0(signal.energy, signal.mu), [remark]
-    window = (table - E0_WINDOW, table + E0_WINDOW)
-    elsewhere = _require_rise(signal, window, f"{scan.element} {scan.edge}")
-    found = find_e0(signal.energy, signal.mu, within=window)
-    remark = (
-        f"e0 was sought within {E0_WINDOW:.0f} eV of the tabulated {table:.0f} eV; a steeper rise lies at"
-    )
-    return found, [f"{remark} {elsewhere:.0f} eV"] if elsewhere else []
-
-
-def _require_rise(signal: Signal, window: tuple[float, float], name: str) -> float | None:
-    """Refuse a scan whose edge is elsewhere; return where the steepest rise is, if outside the window."""
-    centres, slope = _coarse_slope(signal)
-    inside = (centres > window[0]) & (centres < window[1])
-    largest, here = slope.max(), slope[inside].max() if inside.any() else 0.0
-    where = float(centres[np.argmax(slope)])
-    if here < FAINT * largest or here <= 0.0:
-        raise ReductionError(
-            f"no rise within {window[0]:.0f} to {window[1]:.0f} eV, where the {name} edge should be; the "
-            f"scan's steepest rise is at {where:.0f} eV: check the element and the energy axis"
-        )
-    return where if here < largest else None
-
-
-def _coarse_slope(signal: Signal, width: float = 3.0) -> tuple[FloatArray, FloatArray]:
-    """Return the slope over bins a few eV wide, which single noisy points do not carry."""
-    n_bins = max(int(np.ptp(signal.energy) / width), 2)
-    edges = np.linspace(signal.energy[0], signal.energy[-1], n_bins + 1)
-    index = np.clip(np.searchsorted(edges, signal.energy, side="right") - 1, 0, n_bins - 1)
-    counts = np.bincount(index, minlength=n_bins)
-    filled = counts > 0
-    means = np.bincount(index, weights=signal.mu, minlength=n_bins)[filled] / counts[filled]
-    energies = np.bincount(index, weights=signal.energy, minlength=n_bins)[filled] / counts[filled]
-    return 0.5 * (energies[1:] + energies[:-1]), np.diff(means) / np.diff(energies)
 
 
 def _normalised(signal: Signal, e0: float, ranges: FitRanges) -> Normalised:
@@ -194,8 +134,7 @@ def _normalised(signal: Signal, e0: float, ranges: FitRanges) -> Normalised:
 
 def _require_step(signal: Signal, result: Normalised, e0: float) -> None:
     """Refuse an edge step that is tiny or drowned in noise."""
-    absolute = signal.mode in {DetectionMode.TRANSMISSION, DetectionMode.REFERENCE}
-    if absolute and result.edge_step < SMALLEST_STEP:
+    if signal.mode in LOGARITHMS and result.edge_step < SMALLEST_STEP:
         raise ReductionError(
             f"the edge step is {result.edge_step:.3g}, below {SMALLEST_STEP}: there is no "
             "edge, or the sample is too thin"
@@ -209,16 +148,48 @@ def _require_step(signal: Signal, result: Normalised, e0: float) -> None:
         )
 
 
+def _without_self_absorption(
+    signal: Signal,
+    result: Normalised,
+    scan: AbsorptionScan,
+    wanted: SelfAbsorption | Literal["none"],
+) -> tuple[Signal, dict[str, float | str]]:
+    """Correct fluorescence for what the sample reabsorbs, where its composition and geometry were given."""
+    if wanted == "none":
+        return signal, {}
+    if signal.mode is not DetectionMode.FLUORESCENCE:
+        remark = f"self-absorption not corrected: mu was measured in {signal.mode}"
+        return replace(signal, remarks=(*signal.remarks, remark)), {}
+    beta = self_absorption_ratio(wanted, scan.element, scan.edge)
+    mu = result.pre_edge + result.edge_step * corrected(result.norm, beta)
+    remark = f"self-absorption of thick {wanted.composition} corrected (beta {beta:.2f})"
+    signal = replace(signal, mu=mu, remarks=(*signal.remarks, remark))
+    said: dict[str, float | str] = {
+        "self_absorption_beta": beta,
+        "self_absorption_composition": wanted.composition,
+        "self_absorption_incidence": wanted.incidence,
+        "self_absorption_exit": wanted.exit,
+    }
+    return signal, said
+
+
 def _resolved(
-    e0: float, ranges: FitRanges, source: AxisSource, offset: float, mode: DetectionMode
-) -> Mapping[str, float | int | str | tuple[float, float]]:
-    return {
+    e0: float, ranges: FitRanges, axis: EnergyAxis, mode: DetectionMode, rises: Mapping[DetectionMode, Rise]
+) -> dict[str, float | int | str | tuple[float, float]]:
+    """Return what was chosen, and what every usable mode shows."""
+    resolved: dict[str, float | int | str | tuple[float, float]] = {
         "e0": e0,
         "pre_edge": ranges.pre_edge,
         "pre_edge_degree": ranges.pre_edge_degree,
         "post_edge": ranges.post_edge,
         "degree": ranges.degree,
-        "energy_offset": offset,
-        "axis_source": source.value,
+        "energy_offset": axis.offset,
+        "axis_source": axis.source.value,
+        "axis_uncertainty": axis.uncertainty,
         "mode": mode.value,
     }
+    for each, rise in rises.items():
+        name = each.value.replace(" ", "_")
+        resolved[f"{name}_edge_step"] = rise.step
+        resolved[f"{name}_noise"] = rise.noise
+    return resolved

@@ -71,7 +71,8 @@ def test_of_two_nearly_equal_maxima_the_first_is_the_foils():
 def test_what_is_no_foil_is_refused_with_the_reason(scan, reason):
     with pytest.raises(ReductionError, match=reason):
         reference_offset(scan)
-    axis, said = calibrate(scan)
+    axis, (said,), notes = calibrate(scan)
+    assert notes == ()
     assert axis.source is AxisSource.NONE
     assert axis.offset == 0.0
     assert axis.uncertainty == 2.0
@@ -86,14 +87,14 @@ def test_a_dead_reference_is_refused():
 
 
 def test_a_given_offset_is_taken_as_it_is():
-    axis, said = calibrate(foil_scan(error=3.0), -0.4)
-    assert (axis.source, axis.offset, axis.uncertainty, said) == (AxisSource.GIVEN, -0.4, 0.3, "")
+    axis, doubts, _ = calibrate(foil_scan(error=3.0), -0.4)
+    assert (axis.source, axis.offset, axis.uncertainty, doubts) == (AxisSource.GIVEN, -0.4, 0.3, ())
     with pytest.raises(ReductionError, match="found nan"):
         calibrate(foil_scan(), float("nan"))
 
 
 def test_calibration_can_be_switched_off():
-    axis, said = calibrate(foil_scan(error=3.0), "none")
+    axis, (said,), _ = calibrate(foil_scan(error=3.0), "none")
     assert axis.source is AxisSource.NONE
     assert "switched off" in said
 
@@ -121,7 +122,7 @@ def test_measured_reference_channels_without_a_foil_are_refused(shared_data, pat
     files = sorted((shared_data / "experiment" / "xanes" / "xasdatalibrary").glob(pattern))
     assert files
     for file in files:
-        axis, reason = calibrate(read_scan(file))
+        axis, (reason,), _ = calibrate(read_scan(file))
         assert axis.source is AxisSource.NONE, file.name
         assert "no edge" in reason or "metal" in reason
 

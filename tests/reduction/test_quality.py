@@ -55,9 +55,9 @@ def test_glitches_are_found_outside_the_edge():
     measured = scan()
     it = measured.it.copy()
     it[np.searchsorted(measured.energy, 7300.0)] *= 0.7
-    verdict, said = reasons(replace(measured, it=it))
-    assert verdict is Verdict.SUSPECT
-    assert "glitches in the post-edge" in said
+    quality = reduce_xanes(replace(measured, it=it), XanesSettings(energy_offset=0.0, deglitch=False)).quality
+    assert quality.verdict is Verdict.SUSPECT
+    assert "glitches in the post-edge" in " | ".join(quality.reasons)
 
 
 def test_saturation_is_found():
