@@ -11,6 +11,7 @@
     ├── ModelError
     │   ├── BundleError(ValueError)      a bundle is damaged, altered or of an unknown format
     │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
+    ├── SettingsError(ValueError)        a settings file or variable says what cannot be used
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
     ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
@@ -55,6 +56,10 @@ class BundleError(ModelError, ValueError):
 
 class ModelNotFoundError(ModelError, LookupError):
     """No bundle answers for the element, edge and modality asked for."""
+
+
+class SettingsError(XpdmlError, ValueError):
+    """A settings file, a variable of the environment or an option says what cannot be used."""
 
 
 class PublishError(XpdmlError, RuntimeError):

@@ -26,6 +26,9 @@ NamedDocument: TypeAlias = tuple[str, Document]
 PURPOSE = "xpdml"
 """`purpose` of every derived run; runs whose purpose begins so are never analysed again."""
 
+RESOLVED = "resolved_settings"
+"""Entry of a prediction's settings that stands beside them in the run: it does not count for the uid."""
+
 _NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
 
 
@@ -127,7 +130,7 @@ def run_uid(prediction: Prediction) -> str:
         "element": prediction.element,
         "raw": prediction.raw_uids or (prediction.source, _digest(prediction)),
         "models": [model.sha256 for model in prediction.models],
-        "settings": _sha256(plain_mapping(prediction.settings)),
+        "settings": _sha256(_counted(prediction)),
     }
     if prediction.quality.verdict is Verdict.FAILED:
         identity["failed"] = prediction.quality.reasons
@@ -144,14 +147,21 @@ def _digest(prediction: Prediction) -> str:
     return hashlib.sha256(b"".join(values.tobytes() for values in columns)).hexdigest() if columns else ""
 
 
+def _counted(prediction: Prediction) -> Document:
+    """Return the settings that the uid of the run depends on."""
+    return plain_mapping({name: value for name, value in prediction.settings.items() if name != RESOLVED})
+
+
 def _analysis(prediction: Prediction) -> Document:
-    settings = plain_mapping(prediction.settings)
+    settings = _counted(prediction)
+    resolved = prediction.settings.get(RESOLVED)
     return {
         "package": "bluesky_xpdml",
         "version": __version__,
         "profile": settings.get("profile", ""),
         "settings": settings,
         "settings_sha256": _sha256(settings),
+        **({} if resolved is None else {RESOLVED: resolved}),
     }
 
 
