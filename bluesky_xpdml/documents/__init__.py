@@ -1,5 +1,11 @@
 """From Bluesky documents to records: the only room that knows data keys, streams and start-document keys."""
 
+from bluesky_xpdml.documents.absorption_start import (
+    claims_absorption,
+    declared_mode,
+    planned_edge_energy,
+    sample_of,
+)
 from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
@@ -19,12 +25,10 @@ from bluesky_xpdml.documents.scattering_claims import (
     is_scattering,
 )
 from bluesky_xpdml.documents.xas import (
-    claims_absorption,
-    declared_mode,
     holds_energy_scan,
     is_absorption,
-    sample_of,
     scan_from_run,
+    scans_from_run,
 )
 
 __all__ = [
@@ -47,9 +51,11 @@ __all__ = [
     "is_dark",
     "is_scattering",
     "load_profile",
+    "planned_edge_energy",
     "profile_names",
     "sample_of",
     "scan_from_run",
+    "scans_from_run",
     "scattering_from_run",
     "scattering_sample",
 ]

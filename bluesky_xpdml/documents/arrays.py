@@ -21,6 +21,8 @@ Table: TypeAlias = Mapping[str, FloatArray]
 
 MAXIMUM_VALUES = 50_000_000
 """More numbers than these of one run are not kept: 400 MB."""
+MAXIMUM_COLUMNS = 64
+"""Wider tables are images or spectra."""
 WHOLE_ARRAY = ""
 """Name of the one column of a plain list of numbers."""
 
@@ -217,6 +219,6 @@ def _columns(array: np.ndarray[Any, Any]) -> dict[str, FloatArray]:
         flat = array.reshape(-1)
         return {name: float_column(flat[name], name) for name in array.dtype.names}
     array = array[0] if array.ndim == 3 and len(array) == 1 else array
-    if array.ndim == 2:
+    if array.ndim == 2 and array.shape[1] <= MAXIMUM_COLUMNS:
         return {str(i): float_column(array[:, i], str(i)) for i in range(array.shape[1])}
-    return {WHOLE_ARRAY: float_column(np.atleast_1d(array), "the list")}
+    return {WHOLE_ARRAY: float_column(np.atleast_1d(array), "a list")}

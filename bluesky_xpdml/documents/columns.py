@@ -42,6 +42,28 @@ def float_column(values: ArrayLike, name: str) -> FloatArray:
         return np.array(column, dtype=np.float64)
 
 
+def real_number(value: object) -> float | None:
+    """Return a finite number out of a number or a text, as start documents hold either; else None.
+
+    Parameters
+    ----------
+    value
+        What a document says.
+
+    Examples
+    --------
+    >>> real_number("0.5"), real_number("none"), real_number(7)
+    (0.5, None, 7.0)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
 def _number(value: object) -> float:
     """Return a number as a float, NaN where the value is None, and nothing else."""
     if value is None:

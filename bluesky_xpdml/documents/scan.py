@@ -1,5 +1,6 @@
 """The one door into `AbsorptionScan`: units, order, repeated points and lengths are settled here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
 MINIMUM_POINTS = 10
 """Fewer points than this cannot hold an edge."""
 
+_ELEMENT = "fluorescence of element "
+
 _EV_PER_UNIT = {"ev": 1.0, "kev": 1000.0}
 
 
@@ -23,6 +26,8 @@ def absorption_scan(
     it: ArrayLike | None = None,
     ir: ArrayLike | None = None,
     fluorescence: ArrayLike | None = None,
+    fluorescence_elements: Mapping[str, ArrayLike] | None = None,
+    electron_yield: ArrayLike | None = None,
     mu: ArrayLike | None = None,
     element: str = "",
     edge: str = "",
@@ -43,8 +48,10 @@ def absorption_scan(
         Photon energy [energy_unit], (n,), in any order.
     energy_unit
         `eV` or `keV`.
-    i0, it, ir, fluorescence, mu
+    i0, it, ir, fluorescence, electron_yield, mu
         The channels as in `AbsorptionScan`, (n,) each; None where not measured.
+    fluorescence_elements
+        Fluorescence by detector element, (n,) each, where it is known by element.
     element, edge, sample, raw_uids, source
         As in `AbsorptionScan`.
     completeness
@@ -68,7 +75,10 @@ def absorption_scan(
     (7000.0, 7300.0)
     """
     given = {"i0": i0, "it": it, "ir": ir, "fluorescence": fluorescence, "mu": mu}
+    given |= {"electron_yield": electron_yield}
     channels = {name: float_column(values, name) for name, values in given.items() if values is not None}
+    elements = {_ELEMENT + name: values for name, values in (fluorescence_elements or {}).items()}
+    channels |= {name: float_column(values, name) for name, values in elements.items()}
     _require_signal(channels)
     axis = _in_ev(float_column(energy, "energy"), energy_unit)
     _require_lengths(axis, channels)
@@ -79,6 +89,10 @@ def absorption_scan(
         it=table.channels.get("it"),
         ir=table.channels.get("ir"),
         fluorescence=table.channels.get("fluorescence"),
+        fluorescence_elements={
+            name.removeprefix(_ELEMENT): table.channels[name] for name in table.channels if name in elements
+        },
+        electron_yield=table.channels.get("electron_yield"),
         mu=table.channels.get("mu"),
         element=element,
         edge=edge,
@@ -108,11 +122,12 @@ def _in_ev(energy: FloatArray, unit: str) -> FloatArray:
 
 
 def _require_signal(channels: dict[str, FloatArray]) -> None:
-    have = set(channels)
-    if "mu" in have or {"it", "ir"} <= have or ("i0" in have and have & {"it", "fluorescence"}):
+    have = {"fluorescence" if name.startswith(_ELEMENT) else name for name in channels}
+    after_i0 = {"it", "fluorescence", "electron_yield"}
+    if "mu" in have or {"it", "ir"} <= have or ("i0" in have and have & after_i0):
         return
     raise MissingDataError(
-        "expected mu, or i0 with it or fluorescence, or it with ir; "
+        "expected mu, or i0 with it, fluorescence or electron yield, or it with ir; "
         f"found {', '.join(sorted(have)) or 'no channel at all'}"
     )
 

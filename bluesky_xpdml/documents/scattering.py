@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.documents.completeness import exit_remarks, said_before
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.named_files import read_mask_file, read_text_file
 from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text, matching
 from bluesky_xpdml.documents.run import CollectedRun
 from bluesky_xpdml.documents.scattering_claims import image_keys
-from bluesky_xpdml.documents.xas import exit_remarks, said_before
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import Quality, Sample
 

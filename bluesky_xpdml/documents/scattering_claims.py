@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 
+from bluesky_xpdml.documents.absorption_start import claims_absorption
 from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.images import ImageCollector
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, look_up, matching
 from bluesky_xpdml.documents.run import CollectedRun, Stream
-from bluesky_xpdml.documents.xas import claims_absorption
 
 
 def collector_for(
@@ -15,7 +15,8 @@ def collector_for(
 ) -> RunCollector:
     """Return a collector that adds up the images of a run where they may be total scattering.
 
-    Images of absorption runs, and images under other names than the profile's, are not even read.
+    Images of absorption runs, and images under other names than the profile's, are not even read. Tables of
+    continuous scans are kept under the names that the profile gives them.
 
     Parameters
     ----------
@@ -32,11 +33,30 @@ def collector_for(
     'a'
     """
     known = detect_profile(start) if profile == "auto" else load_profile(profile)
+    arrays = array_keys(known)
     if claims_absorption(start, known) and not claims_scattering(start, known):
-        return RunCollector(start)
+        return RunCollector(start, array_keys=arrays, root_map=root_map)
     keys = (*known.scattering.image, known.scattering.mask_key)
     images = ImageCollector(root_map, with_variance=is_dark(start, known))
-    return RunCollector(start, image_keys=keys, images=images)
+    return RunCollector(start, image_keys=keys, images=images, array_keys=arrays, root_map=root_map)
+
+
+def array_keys(profile: Profile) -> tuple[str, ...]:
+    """Return patterns of the data keys whose arrays a profile asks for.
+
+    Parameters
+    ----------
+    profile
+        Which key means what.
+
+    Examples
+    --------
+    >>> array_keys(load_profile("generic"))
+    ()
+    """
+    fly = profile.fly
+    triggered = (*fly.triggers.values(), *fly.triggers, *fly.elements)
+    return (*fly.analog, *fly.encoder, *triggered) if fly.analog else ()
 
 
 def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:

@@ -63,7 +63,7 @@ def test_transmission_with_reference(iron_scan, iron_columns, unit, descending):
     assert found.quality.reasons == ()
 
 
-def test_fluorescence_elements_are_summed():
+def test_fluorescence_elements_are_kept_apart():
     columns = {
         "dcm_energy": ENERGY,
         "I0": ONES,
@@ -73,7 +73,12 @@ def test_fluorescence_elements_are_summed():
         "Mn1": 50 * ONES,
     }
     found = scan_from_run(made_run(columns, units={"dcm_energy": "eV"}), GENERIC)
-    np.testing.assert_array_equal(found.fluorescence, 6 * ONES)
+    assert {name: values[0] for name, values in found.fluorescence_elements.items()} == {
+        "Fe1": 1.0,
+        "Fe2": 2.0,
+        "Fe3": 3.0,
+    }
+    assert found.fluorescence is None
     assert found.it is None
 
 
