@@ -3,11 +3,13 @@
 import atexit
 import logging
 from functools import partial
+from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Self
 
 from bluesky_xpdml.callbacks.analysis import RunAnalysis
+from bluesky_xpdml.callbacks.beamtime import BeamtimeAnalysis
 from bluesky_xpdml.callbacks.dark_runs import FetchRun
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
 from bluesky_xpdml.callbacks.live import LiveSettings, LiveUpdates
@@ -17,10 +19,11 @@ from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis
 from bluesky_xpdml.documents import collector_for, load_profile
 from bluesky_xpdml.documents.stored import fetch_from
-from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import LivePublisher, Publisher, TiledPublisher, open_existing
 from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings import Settings, resolve_settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class XpdmlCallback:
         Gives the documents of dark runs by uid, where these were not seen.
     live
         Whether absorption runs are answered while they go on; None for not.
+    beamtime
+        Settings of the beamtime, which predictions tell; None where there are none.
 
     Raises
     ------
@@ -87,6 +92,7 @@ class XpdmlCallback:
         scattering: ScatteringSettings | None = None,
         fetch: FetchRun | None = None,
         live: LiveSettings | None = None,
+        beamtime: Settings | None = None,
     ) -> None:
         if profile != _AUTO:
             load_profile(profile)
@@ -103,8 +109,9 @@ class XpdmlCallback:
             live_scattering=scattering.live,
         )
         collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
-        updates = _live_updates(analysis, publisher, scattering, live)
-        self._worker = Worker(self._inbox, analysis, publisher, router=Router(collect=collect), live=updates)
+        told = analysis if beamtime is None else BeamtimeAnalysis(analysis=analysis, settings=beamtime)
+        updates = _live_updates(told, publisher, scattering, live)
+        self._worker = Worker(self._inbox, told, publisher, router=Router(collect=collect), live=updates)
         atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
 
     @classmethod
@@ -158,6 +165,52 @@ class XpdmlCallback:
             scattering=scattering,
             fetch=fetch,
             live=live,
+        )
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | Path | str,
+        *,
+        scattering: ScatteringSettings | None = None,
+        live: LiveSettings | None = None,
+    ) -> Self:
+        """Return a callback with the server, the models and the calibration that a beamtime fixes.
+
+        Parameters
+        ----------
+        settings
+            Of the beamtime, or the path of its `xpdml.toml`.
+        scattering
+            How total-scattering runs are reduced; None for the defaults.
+        live
+            Whether absorption runs are answered while they go on; None for not.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be used, or no server is named.
+        ModelNotFoundError
+            If a pinned bundle is not there.
+        PublishError
+            If the server does not answer within three seconds, or refuses.
+        """
+        fixed = settings if isinstance(settings, Settings) else resolve_settings(Path(settings))
+        if not fixed.tiled_uri:
+            where = fixed.file or "the settings"
+            raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
+        store, key = fixed.store(), fixed.api_key()
+        raw = fixed.tiled_raw_path
+        runs = open_existing(fixed.tiled_uri, api_key=key, path=raw) if raw else None
+        return cls(
+            TiledPublisher.from_uri(fixed.tiled_uri, api_key=key, path=fixed.tiled_path),
+            store=store,
+            settings=fixed.xanes(),
+            profile=fixed.profile,
+            scattering=scattering,
+            fetch=None if runs is None else fetch_from(runs),
+            live=live,
+            beamtime=fixed,
         )
 
     def __call__(self, name: str, doc: object) -> None:
@@ -220,7 +273,10 @@ class XpdmlCallback:
 
 
 def _live_updates(
-    analysis: RunAnalysis, publisher: Publisher, scattering: ScatteringSettings, live: LiveSettings
+    analysis: RunAnalysis | BeamtimeAnalysis,
+    publisher: Publisher,
+    scattering: ScatteringSettings,
+    live: LiveSettings,
 ) -> LiveUpdates | None:
     intervals = [scattering.live_interval] * scattering.live + [live.interval] * live.xanes
     if not intervals:
