@@ -319,3 +319,55 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with SimpleTiledServer(tmp_path_factory.mktemp("tiled")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the XANES bundle of Fe and the PDF bundle of Ni, made ready for explanations.
+
+    Their forests are the first fifteen trees of those that are shipped. Their backgrounds are features of the
+    simulated beamline's spectra and of curves of two shells; their importances are the shares of the nodes
+    that look at a feature.
+    """
+    from dataclasses import replace
+
+    from bluesky_xpdml.beamline import load_samples
+    from bluesky_xpdml.features.pdf import pdf_features
+    from bluesky_xpdml.features.xanes import features_of_shifts, fine_signal
+    from bluesky_xpdml.models.bundle import write_bundle
+    from bluesky_xpdml.models.store import BundleStore
+    from bluesky_xpdml.training.build import stored_forests
+
+    x, r = np.arange(-20.0, 60.0, 0.5), np.arange(1.0, 11.0, 0.02)
+    spectra = [sample.absorption(sample.edge_energy + x) for sample in load_samples()]
+    shells = [
+        np.exp(-(((r - d) / 0.1) ** 2)) - 0.1 + np.exp(-(((r - 1.5 * d) / 0.2) ** 2))
+        for d in np.linspace(1.8, 2.4, 20)
+    ]
+    backgrounds = {
+        ("Fe", "K", "xanes"): np.concatenate(
+            [features_of_shifts(fine_signal(x, mu), np.array([-1.0, 1.0])) for mu in spectra]
+        ),
+        ("Ni", "", "pdf"): np.stack([pdf_features(r, curve) for curve in shells]),
+    }
+    folder = tmp_path_factory.mktemp("explainable")
+    for wanted, background in backgrounds.items():
+        bundle = BundleStore.default().find(*wanted)
+        manifest = {key: value for key, value in bundle.manifest.items() if key not in ("format", "files")}
+        importances = {}
+        forests = {}
+        for target, whole in bundle.forests.items():
+            end = whole.roots[15]
+            parts = {name: getattr(whole, name)[:end] for name in ("feature", "threshold", "left", "value")}
+            forest = forests[target] = replace(whole, **parts, roots=whole.roots[:15])
+            looked_at = forest.feature[np.isfinite(forest.threshold)]
+            shares = np.bincount(looked_at, minlength=background.shape[1]) / looked_at.size
+            importances[target] = {"impurity": shares.tolist(), "permutation": (0.1 * shares).tolist()}
+        write_bundle(
+            folder / f"{manifest['name']}-{manifest['version']}",
+            manifest | {"importances": importances},
+            stored_forests(replace(bundle, forests=forests)),
+            "# A card\n",
+            dict(bundle.tables) | {"background": background.astype(np.float16)},
+        )
+    return folder

@@ -76,11 +76,10 @@ def xanes_bounds(xanes: Xanes) -> Bounds:
     edge, _ = edge_position(x, xanes.mu)
     maximum = _main_maximum(x, signal, edge)
     half = 0.5 * (maximum - edge)
-    inner = np.clip([edge - BELOW_EDGE, edge + half, maximum + half], ENERGIES[0], ENERGIES[-1])
-    return Bounds(
-        names=("pre-edge", "edge", "white line", "post-edge"),
-        ends=(float(ENERGIES[0]), *map(float, inner), float(ENERGIES[-1])),
-    )
+    inner = (edge - BELOW_EDGE, edge + half, maximum + half)
+    # A region may lie beyond the window of the features: it is then named, and holds none.
+    start, end = min(float(ENERGIES[0]), inner[0]), max(float(ENERGIES[-1]), inner[-1])
+    return Bounds(names=("pre-edge", "edge", "white line", "post-edge"), ends=(start, *inner, end))
 
 
 def pdf_bounds(distribution: PairDistribution) -> Bounds:

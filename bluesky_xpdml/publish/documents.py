@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
 from bluesky_xpdml import __version__
+from bluesky_xpdml.publish.explanation import explanation_columns, explanation_summary
 from bluesky_xpdml.publish.plain import plain_mapping
 from bluesky_xpdml.records import (
     Descriptor,
@@ -37,8 +38,10 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
 
     The streams are `xanes` (one event: `energy` [eV], `mu_norm`, `mu_flat`, (n,) each), where there is a
     spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom], `g_r`, (m,) each),
-    where there is a pair distribution function; and `predictions` (one event of single numbers), where there
-    is an answer. Everything but the time is determined by the prediction, the uids too.
+    where there is a pair distribution function; `predictions` (one event of single numbers), where there
+    is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or angstrom], and
+    `attribution_`, `importance_` and `permutation_` of each descriptor, (n_features,) each), where the
+    prediction is explained. Everything but the time is determined by the prediction, the uids too.
 
     Parameters
     ----------
@@ -63,6 +66,8 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
         streams.append(("pdf", *_arrays(_pdf_columns(prediction.pdf))))
     if prediction.descriptors:
         streams.append(("predictions", *_numbers(prediction)))
+    if prediction.explanation is not None:
+        streams.append(("explanation", *_arrays(explanation_columns(prediction.explanation))))
     documents: list[NamedDocument] = [("start", start)]
     for name, data_keys, data in streams:
         documents += _stream(start["uid"], name, data_keys, data, now)
@@ -109,6 +114,9 @@ def summary(prediction: Prediction) -> Document:
             "quality": {"verdict": quality.verdict, "reasons": quality.reasons},
             "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
             "diagnostics": prediction.diagnostics,
+            "explanation": None
+            if prediction.explanation is None
+            else explanation_summary(prediction.explanation),
         }
     )
 
@@ -118,7 +126,8 @@ def run_uid(prediction: Prediction) -> str:
 
     It is a UUIDv5 of the raw uids, the element, the hashes of the bundles and the settings. Where there is no
     raw run, the source and the spectrum take its place. Failures also count their reasons, so that a run that
-    could not be analysed for want of time does not hide the analysis that is made up for later.
+    could not be analysed for want of time does not hide the analysis that is made up for later; so do
+    explanations, which may be asked for later.
 
     Parameters
     ----------
@@ -132,6 +141,8 @@ def run_uid(prediction: Prediction) -> str:
         "models": [model.sha256 for model in prediction.models],
         "settings": _sha256(_counted(prediction)),
     }
+    if prediction.explanation is not None:
+        identity["explained"] = list(prediction.explanation.attributions)
     if prediction.quality.verdict is Verdict.FAILED:
         identity["failed"] = prediction.quality.reasons
     return str(uuid5(_NAMESPACE, _canonical(identity)))
