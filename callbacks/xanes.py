@@ -1,7 +1,7 @@
 """From an absorption run to a prediction. A failure is a prediction too, with its reason."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from bluesky_xpdml.documents import (
     CollectedRun,
@@ -18,11 +18,18 @@ from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish.documents import PURPOSE
-from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Prediction, Quality, Xanes
+from bluesky_xpdml.records import AbsorptionScan, Prediction, Quality, Xanes
+from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory, calibration_of
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 
-def analyse_scan(scan: AbsorptionScan, *, store: BundleStore, settings: XanesSettings) -> Prediction:
+def analyse_scan(
+    scan: AbsorptionScan,
+    *,
+    store: BundleStore,
+    settings: XanesSettings,
+    memory: CalibrationMemory | None = None,
+) -> Prediction:
     """Return the prediction for one scan; what cannot be reduced or answered becomes a failed prediction.
 
     Parameters
@@ -33,11 +40,17 @@ def analyse_scan(scan: AbsorptionScan, *, store: BundleStore, settings: XanesSet
         The models that may answer.
     settings
         How the scan is reduced.
+    memory
+        Earlier calibrations of the monochromator, which a foil of this scan is added to; None where none
+        are kept.
     """
     xanes: Xanes | None = None
     try:
         _require_edge(scan)
-        xanes = reduce_xanes(scan, settings)
+        xanes = reduce_xanes(scan, settings, memory=memory)
+        calibration = calibration_of(scan, xanes)
+        if memory is not None and calibration is not None:
+            memory.remember(calibration)
         return predict_xanes(xanes, store)
     except XpdmlError as error:
         noticed = xanes.quality if xanes is not None else scan.quality
@@ -69,6 +82,8 @@ class XanesAnalysis:
     """How scans are reduced."""
     profile: str
     """Which convention the runs follow; `auto` reads it from each start document."""
+    memory: CalibrationMemory = field(default_factory=CalibrationMemory)
+    """What the foils of earlier scans told about the monochromators."""
 
     def predict(self, run: CollectedRun) -> Prediction | None:
         """Return the prediction for a run; None where it is no absorption run.
@@ -83,7 +98,7 @@ class XanesAnalysis:
             return None
         if run.given_up:
             return failed_run(run, run.given_up, profile=profile)
-        return analyse_run(run, profile=profile, store=self.store, settings=self.settings)
+        return analyse_run(run, profile=profile, store=self.store, settings=self.settings, memory=self.memory)
 
     def failure(self, run: CollectedRun, reason: str) -> Prediction:
         """Return the failed prediction for a run.
@@ -102,11 +117,16 @@ class XanesAnalysis:
 
 
 def analyse_run(
-    run: CollectedRun, *, profile: Profile, store: BundleStore, settings: XanesSettings
+    run: CollectedRun,
+    *,
+    profile: Profile,
+    store: BundleStore,
+    settings: XanesSettings,
+    memory: CalibrationMemory | None = None,
 ) -> Prediction:
     """Return the prediction for one absorption run, a failed one where the run cannot be read.
 
-    A run that declares fluorescence or reference is reduced as such, unless the settings name a mode.
+    The mode that a run declares is taken where it is usable, unless the settings prefer or name another.
 
     Parameters
     ----------
@@ -118,15 +138,17 @@ def analyse_run(
         The models that may answer.
     settings
         How the scan is reduced.
+    memory
+        Earlier calibrations of the monochromator; None where none are kept.
     """
     try:
         scan = scan_from_run(run, profile)
     except XpdmlError as error:
         return failed_run(run, str(error), profile=profile)
     declared = declared_mode(run.start, profile)
-    if settings.mode == "auto" and declared in (DetectionMode.FLUORESCENCE, DetectionMode.REFERENCE):
-        settings = replace(settings, mode=declared)
-    prediction = analyse_scan(scan, store=store, settings=settings)
+    if settings.prefer == "none" and declared is not None:
+        settings = replace(settings, prefer=declared)
+    prediction = analyse_scan(scan, store=store, settings=settings, memory=memory)
     return replace(prediction, settings={**prediction.settings, "profile": profile.name})
 
 

@@ -24,9 +24,10 @@ from bluesky_xpdml.features.xanes import (
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import class_probabilities
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import AxisSource, Descriptor, FloatArray, Prediction, Quality, Xanes
+from bluesky_xpdml.records import AxisSource, Descriptor, EnergyAxis, FloatArray, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.edge_position import edge_position
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, UNKNOWN_UNCERTAINTY, shows_metal
+from bluesky_xpdml.reduction.quality import unfit
 
 CALIBRATED_SHIFTS = np.arange(-2.0, 2.25, 0.5)
 """Shifts of a calibrated axis over which answers are averaged [eV]."""
@@ -36,7 +37,6 @@ CALIBRATED_SIGMA = 0.5
 """Weight of the shifts of a calibrated axis: standard deviation of a Gaussian [eV]."""
 DISAGREEMENT = 1.0
 """Edge position and shape may differ by this much before the verdict says so [e]."""
-
 OUTLYING = 2.0
 """Edges this many standard deviations beyond those of the outermost valences belong to no oxide."""
 
@@ -93,7 +93,9 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
         technique="xanes",
         element=xanes.element,
         edge=xanes.edge,
-        quality=_judge(xanes.quality.suspect(*_foreign(xanes)), bundle, answer, diagnostics),
+        quality=_judge(
+            xanes.quality.suspect(*unfit(xanes.quality), *_foreign(xanes)), bundle, answer, diagnostics
+        ),
         descriptors=answer,
         models=(bundle.reference,),
         sample=xanes.sample,
@@ -155,16 +157,27 @@ def observe(xanes: Xanes) -> Witness:
         If the spectrum does not show what the models look at.
     """
     x, signal = foil_scale(xanes)
-    calibrated = xanes.axis.source is not AxisSource.NONE
-    shifts = CALIBRATED_SHIFTS if calibrated else UNCALIBRATED_SHIFTS
+    calibrated = xanes.axis.source in {AxisSource.REFERENCE, AxisSource.GIVEN}
+    shifts, sigma = _shifts(xanes.axis)
     edge, _ = edge_position(x, xanes.mu)
     return Witness(
         edge=edge,
         features=features_of_shifts(fine_signal(x, signal), shifts),
         shifts=shifts,
-        sigma=CALIBRATED_SIGMA if calibrated else UNKNOWN_UNCERTAINTY,
+        sigma=sigma,
         calibrated=calibrated,
     )
+
+
+def _shifts(axis: EnergyAxis) -> tuple[FloatArray, float]:
+    """Return the shifts over which answers are averaged, and the weight of these as a Gaussian [eV]."""
+    if axis.source is AxisSource.NONE:
+        return UNCALIBRATED_SHIFTS, UNKNOWN_UNCERTAINTY
+    if axis.source is AxisSource.STORED:
+        # Over what the foil's own error allows, a stored axis may have drifted.
+        sigma = max(axis.uncertainty, CALIBRATED_SIGMA)
+        return (CALIBRATED_SHIFTS if sigma < 1.0 else UNCALIBRATED_SHIFTS), sigma
+    return CALIBRATED_SHIFTS, CALIBRATED_SIGMA
 
 
 def descriptors(bundle: Bundle, witness: Witness) -> dict[str, Descriptor]:

@@ -75,10 +75,11 @@ def deglitch(
     array([7200.])
     """
     repaired, where = mu.copy(), np.zeros(energy.size, dtype=bool)
-    allowed = _allowed(energy, mu, e0, i0)
-    scale = max(edge_step, 0.0)
-    for group in _groups(_suspicious(energy, mu, SMALLEST * scale)):
-        window = _window(energy, repaired, group, SMALLEST * scale)
+    smallest = SMALLEST * edge_step
+    groups = _groups(_suspicious(energy, mu, smallest))
+    allowed = _allowed(energy, mu, e0, i0) if groups else where
+    for group in groups:
+        window = _window(energy, repaired, group, smallest)
         if window is None or not allowed[window[0]].all():
             continue
         where[window[0]] = True
@@ -91,10 +92,15 @@ def _suspicious(energy: FloatArray, values: FloatArray, smallest: float) -> np.n
     if energy.size < 2 * AROUND:
         return np.zeros(energy.size, dtype=bool)
     deviation = np.abs(neighbour_deviation(energy, values))
-    padded = np.pad(deviation, AROUND, mode="reflect")
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)
-    level = 1.4826 * np.median(around, axis=1)
-    return np.concatenate([[False], deviation > np.maximum(SUSPICIOUS * level, smallest), [False]])
+    flags = np.zeros(energy.size, dtype=bool)
+    # Most curves have nowhere a deviation worth a median.
+    large = np.flatnonzero(deviation > smallest)
+    if large.size:
+        padded = np.pad(deviation, AROUND, mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)[large]
+        level = 1.4826 * np.partition(around, AROUND, axis=1)[:, AROUND]
+        flags[large + 1] = deviation[large] > SUSPICIOUS * level
+    return flags
 
 
 def _groups(flags: np.ndarray) -> list[np.ndarray]:

@@ -12,9 +12,10 @@ from bluesky_xpdml.reduction.detection import LOGARITHMS, SIGNIFICANT, SMALLEST_
 from bluesky_xpdml.reduction.edge_search import edge_energy_of
 from bluesky_xpdml.reduction.edges import EDGE_ENERGIES
 from bluesky_xpdml.reduction.energy import calibrate
+from bluesky_xpdml.reduction.identify import name_edge
 from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.normalisation import Normalised, find_e0, normalise
-from bluesky_xpdml.reduction.quality import faults
+from bluesky_xpdml.reduction.quality import faults, limits
 from bluesky_xpdml.reduction.ranges import FitRanges, fit_ranges
 from bluesky_xpdml.reduction.refinement import averaged, repaired
 from bluesky_xpdml.reduction.rise import Rise
@@ -62,16 +63,18 @@ def reduce_xanes(
     (7120.5, 3.1, 'good')
     """
     settings = settings or XanesSettings()
+    scan, identity = name_edge(scan, e0=settings.e0)
     axis, doubts, told = calibrate(scan, settings.energy_offset, memory=memory, drift=settings.drift)
     shifted = _shifted(scan, axis.offset)
     table = EDGE_ENERGIES.get((scan.element, scan.edge))
     if table is not None:
         _require_coverage(shifted.energy, table, f"{scan.element} {scan.edge}")
     chosen = select(shifted, mode=settings.mode, prefer=settings.prefer, near=table)
-    e0, _ = edge_energy_of(chosen.signal, settings.e0, table, scan)
+    e0, remarks = edge_energy_of(chosen.signal, settings.e0, table, scan)
     smooth = repaired(averaged(chosen.signal, e0, settings.rebin), shifted, e0, wanted=settings.deglitch)
     signal = smooth.signal
-    e0, remarks = edge_energy_of(signal, settings.e0, table, scan)
+    if signal.mu is not chosen.signal.mu:
+        e0, remarks = edge_energy_of(signal, settings.e0, table, scan)
     ranges = fit_ranges(signal.energy - e0, settings.pre_edge, settings.post_edge, settings.degree)
     result = _normalised(signal, e0, ranges)
     _require_step(signal, result, e0)
@@ -97,7 +100,8 @@ def reduce_xanes(
         source=scan.source,
         completeness=scan.completeness,
     )
-    quality = Quality().suspect(*faults(xanes, scan), *doubts, *smooth.doubts).merge(scan.quality)
+    quality = Quality().suspect(*faults(xanes, scan), *smooth.doubts).merge(scan.quality)
+    told = (*doubts, *limits(xanes), *identity, *told)
     return replace(xanes, quality=quality.note(*told, *signal.remarks, *remarks, *ranges.remarks))
 
 
