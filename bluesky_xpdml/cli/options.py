@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -76,6 +76,19 @@ Far = Annotated[
 ]
 FarWavelength = Annotated[float | None, typer.Option(help="Of the X-rays of that pattern [angstrom].")]
 FarPoni = Annotated[Path | None, typer.Option(help="Calibration of the detector for that pattern.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", help="Settings of the beamtime, instead of the first xpdml.toml from here upwards."
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        help="Key of the Tiled server; what TILED_API_KEY holds, or the variable that the settings name.",
+    ),
+]
 ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
 Models = Annotated[
     Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")
@@ -104,6 +117,6 @@ class Reading:
         )
 
 
-def settings_with(offset: float | None) -> XanesSettings:
+def settings_with(offset: float | Literal["reference", "none"] | None) -> XanesSettings:
     """Return the settings of the reduction: a stated offset, or the foil of the reference channel."""
     return XanesSettings(energy_offset="reference" if offset is None else offset)

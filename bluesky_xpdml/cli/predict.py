@@ -20,7 +20,7 @@ from bluesky_xpdml.cli.console import (
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
-from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings import Settings, resolve_settings, with_settings
 
 COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
 
@@ -50,6 +50,7 @@ def predict(
     far_wavelength: options.FarWavelength = None,
     far_poni: options.FarPoni = None,
     models: options.Models = None,
+    settings: options.SettingsFile = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw curves and answers into this PNG, SVG or PDF.")
     ] = None,
@@ -63,9 +64,12 @@ def predict(
     ranges = Ranges(
         background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
     )
+    resolved = resolve_settings(
+        settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
+    )
     reader = Reader(
         spectra=options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit),
-        settings=options.settings_with(energy_offset),
+        settings=resolved,
         scattering=ScatteringReading(
             composition=composition,
             q_unit=q_unit,
@@ -79,7 +83,7 @@ def predict(
             far_wavelength=far_wavelength,
             far_poni=far_poni,
         ),
-        store=open_store(models),
+        store=resolved.store(),
     )
     predictions: list[tuple[Path, Prediction]] = []
     for path in files:
@@ -104,12 +108,15 @@ class Reader:
     """Reads files and asks the models."""
 
     spectra: options.Reading
-    settings: XanesSettings
+    settings: Settings
     scattering: ScatteringReading
     store: Any
 
     def predict(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
         """Answer one file; what cannot be read becomes a failed prediction with the reason."""
+        return tuple(with_settings(each, self.settings) for each in self._answers(path, technique))
+
+    def _answers(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
         try:
             if technique is options.Technique.XANES:
                 return (self._absorption(path),)
@@ -131,7 +138,7 @@ class Reader:
     def _absorption(self, path: Path) -> Prediction:
         from bluesky_xpdml.callbacks.xanes import analyse_scan
 
-        return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings)
+        return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings.xanes())
 
     def _differential(self, path: Path) -> Prediction:
         from bluesky_xpdml.features.pdf import PdfModality

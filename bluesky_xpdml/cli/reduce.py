@@ -1,7 +1,7 @@
 """`xpdml reduce`: from data files to reduced curves, without asking a model."""
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -10,6 +10,7 @@ from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_co
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import PairDistribution, Xanes
+from bluesky_xpdml.settings import resolve_settings
 
 
 def reduce(
@@ -40,6 +41,7 @@ def reduce(
     far: options.Far = None,
     far_wavelength: options.FarWavelength = None,
     far_poni: options.FarPoni = None,
+    settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
     """Reduce absorption spectra to normalised XANES, and total scattering to G(r).
@@ -66,12 +68,13 @@ def reduce(
         far_wavelength=far_wavelength,
         far_poni=far_poni,
     )
+    resolved = resolve_settings(settings, options={"calibration.energy_offset": energy_offset})
     answers = []
     for path in files:
         kind = technique_of(path, technique)
         try:
             answer = _reduced(
-                path, kind, spectra, scattering, offset=energy_offset, writing=Writing(output, plot)
+                path, kind, spectra, scattering, offset=resolved.energy_offset, writing=Writing(output, plot)
             )
         except (XpdmlError, OSError) as error:
             answer = {"quality": {"verdict": "failed", "reasons": [str(error)]}}
@@ -97,7 +100,7 @@ def _reduced(
     spectra: options.Reading,
     scattering: ScatteringReading,
     *,
-    offset: float | None,
+    offset: float | Literal["reference", "none"],
     writing: Writing,
 ) -> dict[str, Any]:
     from bluesky_xpdml.reduction.xanes import reduce_xanes

@@ -9,9 +9,11 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, interval, print_json, print_table, progress_console, verdict
-from bluesky_xpdml.cli.predict import open_store
-from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.errors import SettingsError, XpdmlError
+from bluesky_xpdml.settings import Settings, resolve_settings
 
+RAW = "raw"
+"""Container of the raw runs, where neither option nor settings name one."""
 PATIENCE = 600.0
 """The callback may take this long for everything that was replayed [s]."""
 
@@ -36,21 +38,33 @@ class Collected:
 
 
 def replay(
-    what: Annotated[list[str], typer.Argument(help="Files, or with --tiled the uids of stored runs.")],
+    what: Annotated[list[str], typer.Argument(help="Files, or with --tiled or --stored the uids of runs.")],
     *,
     tiled: Annotated[str, typer.Option(help="Address of the Tiled server that holds the runs.")] = "",
-    path: Annotated[str, typer.Option(help="Container of the runs on that server.")] = "raw",
-    publish: Annotated[
-        str, typer.Option(help="Address of the Tiled server for the predictions; --tiled's by default.")
+    stored: Annotated[
+        bool, typer.Option("--stored", help="The server of the settings holds the runs.")
+    ] = False,
+    path: Annotated[
+        str, typer.Option(help="Container of the runs on that server; raw, or what the settings say.")
     ] = "",
-    into: Annotated[str, typer.Option(help="Container for the predictions.")] = "xpdml",
-    api_key: options.ApiKey = None,
+    publish: Annotated[
+        str,
+        typer.Option(
+            help="Address of the Tiled server for the predictions; --tiled's or that of the settings."
+        ),
+    ] = "",
+    into: Annotated[
+        str, typer.Option(help="Container for the predictions; xpdml, or what the settings say.")
+    ] = "",
+    api_key: options.Key = None,
+    profile: Annotated[str, typer.Option(help="Which convention the runs follow; auto by default.")] = "",
     element: options.Element = "",
     edge: options.Edge = "",
     columns: options.Columns = "",
     energy_unit: options.Unit = None,
     energy_offset: options.Offset = None,
     models: options.Models = None,
+    settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
     """Replay measurements through the callback, as if they were measured now, and publish the predictions.
@@ -60,22 +74,36 @@ def replay(
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.documents.stored import fetch_from
-    from bluesky_xpdml.publish import TiledPublisher
     from bluesky_xpdml.sources.stored import open_runs, stored_documents
 
-    target = publish or tiled
-    collected = Collected(TiledPublisher.from_uri(target, api_key=api_key, path=into) if target else None)
-    if not target:
-        progress_console.print("not published: neither --publish nor --tiled names a server")
+    resolved = resolve_settings(
+        settings,
+        options={
+            "tiled.uri": publish or tiled,
+            "tiled.path": into,
+            "tiled.raw_path": path,
+            "profile": profile,
+            "models.folder": models,
+            "calibration.energy_offset": energy_offset,
+        },
+    )
+    source = tiled or (resolve_settings(settings).tiled_uri if stored else "")
+    if stored and not source:
+        raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
+    store, key = resolved.store(), api_key or resolved.api_key()
+    collected = _collected(resolved, key)
     reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
     failures: list[str] = []
     with ExitStack() as stack:
-        runs = stack.enter_context(open_runs(tiled, api_key=api_key, path=path)) if tiled else None
+        raw = resolved.tiled_raw_path or RAW
+        runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None
         callback = XpdmlCallback(
             collected,
-            store=open_store(models),
-            settings=options.settings_with(energy_offset),
+            store=store,
+            settings=resolved.xanes(),
+            profile=resolved.profile,
             fetch=None if runs is None else fetch_from(runs),
+            beamtime=resolved,
         )
         stack.enter_context(callback)
         files = _from_files([Path(name) for name in what], reading, failures)
@@ -89,6 +117,15 @@ def replay(
     failed = any(start["quality"]["verdict"] == "failed" for start in collected.starts)
     if failures or failed or statistics.unpublished or len(collected.starts) + len(failures) < len(what):
         raise typer.Exit(1)
+
+
+def _collected(settings: Settings, key: str | None) -> Collected:
+    from bluesky_xpdml.publish import TiledPublisher
+
+    if not settings.tiled_uri:
+        progress_console.print("not published: neither --publish, --tiled nor the settings name a server")
+        return Collected(None)
+    return Collected(TiledPublisher.from_uri(settings.tiled_uri, api_key=key, path=settings.tiled_path))
 
 
 def _from_files(
