@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.features import pdf, xanes
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.records import FloatArray
 
@@ -26,6 +27,9 @@ class HeldOut:
     """What the forest should answer, (n,)."""
     classes: FloatArray
     """Labels in the order of the forest's outputs; empty for a regression."""
+    places: NDArray[np.int64]
+    """Where on the curve each feature is read, in grid points: neighbours are shuffled together,
+    (n_features,)."""
 
     def score(self, rows: FloatArray, labels: FloatArray) -> float:
         """Return the accuracy, or R2 for a regression."""
@@ -39,6 +43,8 @@ class HeldOut:
 class PermutationSettings:
     """How features are shuffled."""
 
+    reach: int = 2
+    """Features this many grid points to either side are shuffled together."""
     repeats: int = 3
     most_rows: int = 400
     """More rows than this are drawn from at random."""
@@ -109,8 +115,9 @@ def impurity_importances(fitted: Any, columns: NDArray[np.int64], n_features: in
 def permutation_importances(held_out: HeldOut, settings: PermutationSettings) -> FloatArray:
     """Return the accuracy or R2 that is lost where a feature is shuffled among unseen rows, (n_features,).
 
-    Neighbouring points of a curve say nearly the same, so that little is lost where one of them is shuffled:
-    the numbers tell features apart, they do not add up to the score.
+    Neighbouring points of a curve say nearly the same: shuffled alone, none is missed. All features within
+    reach of a place are therefore shuffled together, and all features of that place get the loss. Losses
+    tell places apart; they do not add up to the score.
 
     Parameters
     ----------
@@ -132,10 +139,36 @@ def permutation_importances(held_out: HeldOut, settings: PermutationSettings) ->
     rows, labels = held_out.rows[chosen], held_out.labels[chosen]
     whole = held_out.score(rows, labels)
     lost = np.empty(rows.shape[1])
-    for feature in range(lost.size):
+    for place in np.unique(held_out.places):
+        together = np.abs(held_out.places - place) <= settings.reach
         shuffled = np.tile(rows, (settings.repeats, 1))
-        shuffled[:, feature] = np.concatenate(
-            [random.permutation(rows[:, feature]) for _ in range(settings.repeats)]
-        )
-        lost[feature] = whole - held_out.score(shuffled, np.tile(labels, settings.repeats))
+        order = np.concatenate([random.permutation(n) for _ in range(settings.repeats)])
+        shuffled[:, together] = rows[order][:, together]
+        lost[held_out.places == place] = whole - held_out.score(shuffled, np.tile(labels, settings.repeats))
     return lost
+
+
+def xanes_places(n_features: int) -> NDArray[np.int64]:
+    """Return the places of spectrum and running integral, and one far off for what follows them.
+
+    Parameters
+    ----------
+    n_features
+        Columns of the forest: more than those of the curve where it also sees the answers of another one.
+
+    Examples
+    --------
+    >>> xanes_places(74)[[0, 35, 36, 71, 72, 73]]
+    array([ 0, 35,  0, 35, 72, 72])
+    """
+    return _places(np.tile(np.arange(xanes.GRID.size), 2), n_features)
+
+
+def pdf_places() -> NDArray[np.int64]:
+    """Return the places of the points of G(r), and one far off for the shape of the first shell."""
+    return _places(np.arange(pdf.GRID.size), len(pdf.FEATURE_NAMES))
+
+
+def _places(of_curve: NDArray[np.int64], n_features: int) -> NDArray[np.int64]:
+    far = 2 * (int(of_curve.max()) + 1)
+    return np.concatenate([of_curve, np.full(n_features - of_curve.size, far)])

@@ -1,5 +1,7 @@
 """Importances: zero for what a forest does not need, most for what the labels follow."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
@@ -12,7 +14,9 @@ from bluesky_xpdml.training.importances import (
     PermutationSettings,
     forest_importances,
     impurity_importances,
+    pdf_places,
     permutation_importances,
+    xanes_places,
 )
 
 RANDOM = np.random.default_rng(7)
@@ -29,7 +33,11 @@ def classes() -> ExtraTreesClassifier:
 @pytest.fixture(scope="module")
 def unseen(classes: ExtraTreesClassifier) -> HeldOut:
     return HeldOut(
-        forest=compact_forest(classes), rows=ROWS[160:], labels=LABELS[160:], classes=np.array([2.0, 3.0])
+        forest=compact_forest(classes),
+        rows=ROWS[160:],
+        labels=LABELS[160:],
+        classes=np.array([2.0, 3.0]),
+        places=10 * np.arange(4),
     )
 
 
@@ -60,7 +68,11 @@ def test_repeated_columns_are_counted_for_their_feature(classes: ExtraTreesClass
 def test_a_regression_loses_r2() -> None:
     fitted = ExtraTreesRegressor(20, random_state=0).fit(ROWS[:160], LENGTHS[:160])
     held_out = HeldOut(
-        forest=compact_forest(fitted), rows=ROWS[160:], labels=LENGTHS[160:], classes=np.empty(0)
+        forest=compact_forest(fitted),
+        rows=ROWS[160:],
+        labels=LENGTHS[160:],
+        classes=np.empty(0),
+        places=10 * np.arange(4),
     )
     assert held_out.score(ROWS[160:], LENGTHS[160:]) == pytest.approx(
         r2_score(LENGTHS[160:], fitted.predict(ROWS[160:])), abs=1e-3
@@ -78,8 +90,29 @@ def test_the_same_seed_gives_the_same_numbers(unseen: HeldOut) -> None:
 
 
 def test_one_row_cannot_be_shuffled(unseen: HeldOut) -> None:
-    alone = HeldOut(
-        forest=unseen.forest, rows=unseen.rows[:1], labels=unseen.labels[:1], classes=unseen.classes
-    )
+    alone = replace(unseen, rows=unseen.rows[:1], labels=unseen.labels[:1])
     with pytest.raises(TrainingError, match="expected rows to shuffle, found 1"):
         permutation_importances(alone, PermutationSettings())
+
+
+def test_neighbours_are_shuffled_together() -> None:
+    # Two copies of one column: alone neither is missed as much as both together.
+    rows = np.column_stack([ROWS[:, 2], ROWS[:, 2], ROWS[:, 0]])
+    fitted = ExtraTreesClassifier(20, random_state=0).fit(rows[:160], LABELS[:160])
+    apart = HeldOut(
+        forest=compact_forest(fitted),
+        rows=rows[160:],
+        labels=LABELS[160:],
+        classes=np.array([2.0, 3.0]),
+        places=np.array([0, 10, 20]),
+    )
+    together = replace(apart, places=np.array([0, 2, 20]))
+    settings = PermutationSettings(repeats=30)
+    alone, both = (permutation_importances(each, settings) for each in (apart, together))
+    assert both[0] == both[1] > alone[:2].max() + 0.05
+    assert both[:2] == pytest.approx(np.full(2, 0.5), abs=0.15)
+
+
+def test_places_follow_the_features() -> None:
+    assert np.bincount(xanes_places(75)).tolist() == [*[2] * 36, *[0] * 36, 3]
+    assert np.bincount(pdf_places()).tolist() == [*[1] * 86, *[0] * 86, 6]
