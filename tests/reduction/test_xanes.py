@@ -67,10 +67,11 @@ def test_the_recorded_settings_repeat_the_result():
     assert np.array_equal(reduce_xanes(iron(), explicit).flat, xanes.flat)
 
 
-def test_an_axis_that_nobody_calibrated_is_suspect():
+def test_an_axis_that_nobody_calibrated_is_said():
     xanes = reduce_xanes(iron())
     assert xanes.axis.source is AxisSource.NONE
-    assert xanes.quality.verdict is Verdict.SUSPECT
+    # It speaks against asking a model, not against the measurement.
+    assert xanes.quality.verdict is Verdict.GOOD
     assert xanes.quality.reasons[0].startswith("energy axis not calibrated")
 
 
@@ -99,7 +100,8 @@ def test_a_steeper_edge_elsewhere_does_not_win_and_is_mentioned():
 def test_an_element_that_nobody_stated_is_reduced_and_said():
     xanes = reduce_xanes(iron(element="", edge=""), GIVEN)
     assert xanes.e0 == pytest.approx(7124.0, abs=1.0)
-    assert any("no tabulated energy for unknown element" in reason for reason in xanes.quality.reasons)
+    assert (xanes.element, xanes.edge) == ("Fe", "K")
+    assert any("element found from the edge: Fe K, 12." in reason for reason in xanes.quality.reasons)
 
 
 def test_what_the_scan_knew_is_carried_on():
