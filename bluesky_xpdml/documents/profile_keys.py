@@ -21,6 +21,8 @@ class StartKeys:
     """Energy of the edge as planned [eV]."""
     detector_elements: tuple[str, ...]
     """A list of the data keys that hold the fluorescence of the absorber, one a detector element."""
+    mono: tuple[str, ...]
+    """Name of the monochromator."""
     remarks: tuple[str, ...]
     """Remarks on the data that were made before, a list of texts."""
 

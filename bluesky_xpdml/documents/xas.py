@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bluesky_xpdml.documents.absorption_start import claims_absorption, edge_of, elements_of, sample_of
+from bluesky_xpdml.documents.columns import real_number
 from bluesky_xpdml.documents.completeness import completeness, exit_remarks, said_before
 from bluesky_xpdml.documents.fly_scan import describes_fly_scan, fly_readings
 from bluesky_xpdml.documents.lookup import look_up_text
@@ -148,7 +149,13 @@ def _scans(run: CollectedRun, profile: Profile) -> Iterator[AbsorptionScan]:
             quality = quality.note(*several, *_which_sweep(number, parts, readings.energy))
             scan = _scan(run, profile, part, quality)
             edge = edge_of(run.start, profile, index)
+            scan = replace(scan, mono=look_up_text(run.start, profile.start.mono), time=_began(run))
             yield replace(scan, element=element, edge=edge, completeness=fraction)
+
+
+def _began(run: CollectedRun) -> float | None:
+    time = real_number(run.start.get("time"))
+    return time if time is not None and time > 0.0 else None
 
 
 def _which_sweep(number: int, parts: tuple[slice, ...], energy: FloatArray) -> tuple[str, ...]:

@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bluesky_xpdml.documents import absorption_scan
+from bluesky_xpdml.documents.bragg import bragg_energy
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
 from bluesky_xpdml.sources.roles import plain_name, roles_of_caller, roles_of_labels, stated_unit
 from bluesky_xpdml.sources.table import COMMENT_CHARACTERS, TextTable, parse_table, read_text, words
 from bluesky_xpdml.sources.xdi import EDGES, SYMBOLS, is_xdi, parse_header
 
-HC = 12398.41984
-"""Planck constant times speed of light [eV angstrom]."""
 CRYSTALS = {"si111": 3.13556, "si220": 1.92012, "si311": 1.63747, "si333": 1.04519}
 """Lattice plane distances of monochromator crystals, silicon at room temperature [angstrom]."""
 
@@ -52,7 +51,7 @@ def read_scan(
     element, edge
         What the scan was taken of; these win over what the file says.
     columns
-        Names of the columns in file order: `energy`, `i0`, `it`, `ir`, `if`, `mu`; any other skips one.
+        Names of the columns in file order: `energy`, `i0`, `it`, `ir`, `if`, `iy`, `mu`; any other skips one.
     energy_unit
         `eV` or `keV`; needed where neither the header nor the size of the numbers settles it.
 
@@ -141,20 +140,21 @@ def _scan(
     edge = _settled("edge", edge, content.fields.get("element.edge", ""), remarks)
     roles = _roles(content, element, columns, remarks)
     axis, found_unit = _axis(content, roles, unit, remarks)
-    signals = {role: content.data[:, where].sum(axis=1) for role, where in roles.items()}
-    if len(roles.get("if", ())) > 1:
-        remarks.append(f"fluorescence is the sum of {len(roles['if'])} detector elements")
+    elements = _detector_elements(content, roles)
+    signals = {role: content.data[:, where[0]] for role, where in roles.items() if len(where) == 1}
     sample = Sample(
         name=content.fields.get("sample.name", ""), composition=content.fields.get("sample.formula", "")
     )
     try:
-        return absorption_scan(
+        scan = absorption_scan(
             energy=axis,
             energy_unit=found_unit,
             i0=signals.get("i0"),
             it=signals.get("it"),
             ir=signals.get("ir"),
             fluorescence=signals.get("if"),
+            fluorescence_elements=elements,
+            electron_yield=signals.get("iy"),
             mu=signals.get("mu"),
             element=element,
             edge=edge,
@@ -162,9 +162,23 @@ def _scan(
             source=source,
             quality=Quality().note(*remarks),
         )
+        return replace(scan, mono=content.fields.get("mono.name", ""))
     except DocumentError as error:
         # What was noticed on the way is often the cause of what failed in the end.
         raise type(error)("; ".join((str(error), *remarks))) from error
+
+
+def _detector_elements(content: _Content, roles: Mapping[str, list[int]]) -> dict[str, FloatArray]:
+    """Return the fluorescence by detector element, under its column's name, where there are several."""
+    where = roles.get("if", [])
+    labels = [content.labels[index] if content.labels else "" for index in where]
+    names = [
+        label.split()[0] if label.strip() else f"column {index + 1}"
+        for label, index in zip(labels, where, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        names = [f"column {index + 1}" for index in where]
+    return {name: content.data[:, i] for name, i in zip(names, where, strict=True)} if len(where) > 1 else {}
 
 
 def _settled(what: str, given: str, found: str, remarks: list[str]) -> str:
@@ -191,7 +205,7 @@ def _roles(
         return {"energy": [0], "mu": [1]}
     raise MissingDataError(
         f"the {n_columns} columns have no names; say what they are, such as --columns energy,i0,it "
-        "(names: energy i0 it ir if mu, - skips one)"
+        "(names: energy i0 it ir if iy mu, - skips one)"
     )
 
 
@@ -255,5 +269,4 @@ def _energy_of_angle(angle: FloatArray, spacing: float, label: str) -> FloatArra
     """Return the energy by Bragg's law, E = hc / (2 d sin(theta)) [eV]."""
     lower = label.lower()
     radians = angle if "rad" in lower else np.deg2rad(angle * (1e-3 if "mdeg" in lower else 1.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(HC / (2.0 * spacing * np.sin(radians)))
+    return bragg_energy(radians, spacing)

@@ -20,7 +20,8 @@ def scan_documents(
     """Tell a scan as the documents of a run: start, descriptor, one page of events, stop.
 
     The uids follow from the content, so that the same scan is the same run whenever it is replayed. The
-    energy moves, the channels are read; data keys are `energy` [eV], `i0`, `it`, `ir`, `if`, `mu`.
+    energy moves, the channels are read; data keys are `energy` [eV], `i0`, `it`, `ir`, `if`, `iy`, `mu`, and
+    the names of the detector elements.
 
     Parameters
     ----------
@@ -78,7 +79,9 @@ def _columns(scan: AbsorptionScan) -> dict[str, FloatArray]:
         "it": scan.it,
         "ir": scan.ir,
         "if": scan.fluorescence,
+        "iy": scan.electron_yield,
         "mu": scan.mu,
+        **scan.fluorescence_elements,
     }
     return {name: values for name, values in channels.items() if values is not None}
 
@@ -101,6 +104,7 @@ def _start(scan: AbsorptionScan, uid: str, when: float) -> dict[str, Any]:
         "sample_uid": scan.sample.uid,
         "sample_composition": scan.sample.composition,
         "source": scan.source,
+        "mono": scan.mono,
     }
     return {
         "uid": uid,
@@ -111,6 +115,7 @@ def _start(scan: AbsorptionScan, uid: str, when: float) -> dict[str, Any]:
         "hints": {"dimensions": [[["energy"], "primary"]]},
         "num_points": round(scan.energy.size / max(scan.completeness, 1e-6)),
         "remarks": list(scan.quality.reasons),
+        "detector_elements": list(scan.fluorescence_elements),
         # A key that is absent says more honestly that nothing is known than an empty one.
         **{key: value for key, value in said.items() if value},
     }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bluesky_xpdml.errors import FileFormatError, MissingDataError
 
-ROLES = ("energy", "i0", "it", "ir", "if", "mu")
+ROLES = ("energy", "i0", "it", "ir", "if", "iy", "mu")
 """Names that a caller may give to columns; any other name skips one."""
 
 SYNONYMS = {
@@ -15,6 +15,7 @@ SYNONYMS = {
     "it": ("it", "itrans", "i1", "itransmission", "trans"),
     "ir": ("ir", "irefer", "iref", "i2", "irefe", "ireference"),
     "if": ("if", "ifluor", "fluor", "iff", "ifl", "fluo", "ifluo", "fluorescence"),
+    "iy": ("iy", "iyield", "tey", "yield", "electronyield"),
     "mu": ("mu", "xmu", "mutrans", "mufluor", "norm", "mux", "absorption"),
 }
 """Names of each role in lower case, in order of preference."""
@@ -61,7 +62,7 @@ def roles_of_labels(labels: Sequence[str], element: str) -> dict[str, list[int]]
     Returns
     -------
     dict
-        Column numbers of each role found; several only for `if`, to be summed.
+        Column numbers of each role found; several only for `if`, the elements of a detector.
 
     Examples
     --------

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bluesky_xpdml.documents.bragg import HC
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, XpdmlError
-from bluesky_xpdml.sources.files import HC, read_scan
+from bluesky_xpdml.records import DetectionMode
+from bluesky_xpdml.reduction.xanes import reduce_xanes
+from bluesky_xpdml.sources.files import read_scan
 
 ENERGY = np.arange(7050.0, 7250.0, 2.0)
 MU = 0.5 + np.arctan((ENERGY - 7124.0) / 2.0) / np.pi
@@ -217,7 +220,7 @@ def test_the_columns_of_measured_files_are_found(shared_data):
     for row in labels:
         scan = read_scan(folder / row["file"])
         if row["columns"].startswith("see"):
-            assert scan.fluorescence is not None
+            assert len(scan.fluorescence_elements) in (4, 8)
             continue
         names = row["columns"].split(" (")[0].split()
         table = np.loadtxt(folder / row["file"], comments="#", skiprows=18 if "APS10BM" in row["file"] else 0)
@@ -232,3 +235,24 @@ def test_the_columns_of_measured_files_are_found(shared_data):
     print(f"columns of {checked} of {len(labels)} labelled files compared, wrong: {wrong}")  # noqa: T201
     assert not wrong
     assert checked == 191
+
+
+@pytest.mark.parametrize(
+    ("name", "element", "e0"), [("NSLS6BM_2019.dat", "V", 5465.0), ("NSLS8ID_2019.dat", "As", 11867.0)]
+)
+def test_files_of_bmm_and_iss_say_all_that_is_needed(shared_data, name, element, e0):
+    scan = read_scan(shared_data / "experiment" / "xanes" / "xraylarch" / name)
+    assert (scan.element, scan.edge) == (element, "K")
+    xanes = reduce_xanes(scan)
+    # Neither sample lets enough through: their spectra are in the fluorescence.
+    assert xanes.mode is DetectionMode.FLUORESCENCE
+    assert abs(xanes.e0 - e0) < 10.0
+
+
+def test_electron_yield_and_detector_elements_have_columns_of_their_own(tmp_path):
+    rows = "\n".join(f"{7000 + i} 2.0 {i} {2 * i} {i + 1}" for i in range(20))
+    (tmp_path / "scan.dat").write_text(f"# energy i0 Fe1 Fe2 iy\n{rows}\n")
+    scan = read_scan(tmp_path / "scan.dat", element="Fe", edge="K")
+    assert {key: values[3] for key, values in scan.fluorescence_elements.items()} == {"Fe1": 3.0, "Fe2": 6.0}
+    assert scan.fluorescence is None
+    assert scan.electron_yield[3] == 4.0
