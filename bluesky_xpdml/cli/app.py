@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bluesky_xpdml import __version__
-from bluesky_xpdml.cli import bench, demo, doctor, models, predict, reduce, replay, simulate, train
+from bluesky_xpdml.cli import bench, dataset, demo, doctor, models, predict, reduce, replay, simulate, train
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
 
@@ -36,6 +36,7 @@ app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish 
 )
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(dataset.app, name="dataset")
 app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
 app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)

@@ -2,7 +2,8 @@
 
 A folder holds `xanes_<Element>.npz` (`energy`, `mu`, `id`, `site`, `source`) and `sites.csv.gz` (a row a
 site: valence by BVAnalyzer; coordination number, mean and spread of the bond lengths, coordination of the
-neighbours and smallest O-O distance by CrystalNN; geometry by ChemEnv).
+neighbours and smallest O-O distance by CrystalNN; geometry by ChemEnv). A data set that `xpdml dataset build`
+made, in parquet files, is read just as well.
 """
 
 import csv
@@ -10,12 +11,14 @@ import gzip
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation import dataset_tables
 
 StringArray = NDArray[np.str_]
 BoolArray = NDArray[np.bool_]
@@ -33,6 +36,21 @@ def spectra_file(element: str) -> str:
     'xanes_Fe.npz'
     """
     return f"xanes_{element}.npz"
+
+
+def library_files(folder: Path, element: str) -> tuple[str, ...]:
+    """Return the names of the files that an element's spectra and labels stand in.
+
+    Parameters
+    ----------
+    folder
+        Of either layout.
+    element
+        Chemical symbol.
+    """
+    if dataset_tables.is_built(folder):
+        return (dataset_tables.SPECTRA, dataset_tables.SITES)
+    return (spectra_file(element), SITES_TABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +121,17 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
     Parameters
     ----------
     folder
-        Holds `xanes_<element>.npz` and `sites.csv.gz`.
+        Holds `xanes_<element>.npz` and `sites.csv.gz`, or a built data set.
     element
         Chemical symbol.
 
     Raises
     ------
     TrainingError
-        If a file is missing, or a spectrum has no row in the table of sites.
+        If a file or the element is missing, or a spectrum has no row in the table of sites.
     """
+    if dataset_tables.is_built(folder):
+        return _load_built(folder, element)
     spectra, table = folder / spectra_file(element), folder / SITES_TABLE
     for path in (spectra, table):
         if not path.is_file():
@@ -142,6 +162,39 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
             mood=_numbers(rows, "mood"),
             source=archive["source"].astype(str),
         )
+
+
+def _load_built(folder: Path, element: str) -> SiteSpectra:
+    """Read the spectra and labels of one element from the tables of a built data set."""
+    spectra = dataset_tables.read_table(folder, dataset_tables.SPECTRA, element=element)
+    sites = dataset_tables.read_table(folder, dataset_tables.SITES, element=element)
+    if not spectra["id"]:
+        known = ", ".join(dataset_tables.read_manifest(folder)["counts"]["spectra"]) or "none"
+        msg = f"{folder} holds no spectra of {element}: expected one of {known}"
+        raise TrainingError(msg)
+    order = {key: row for row, key in enumerate(zip(sites["id"], sites["site"], strict=True))}
+    rows = [order[key] for key in zip(spectra["id"], spectra["site"], strict=True)]
+
+    def labels(column: str) -> NDArray[Any]:
+        return np.array(sites[column])[rows]
+
+    return SiteSpectra(
+        element=element,
+        energy=np.array(spectra["energy"][0], dtype=float),
+        mu=np.array(spectra["mu"], dtype=float),
+        material=np.array(spectra["id"], dtype=np.str_),
+        site=np.array(spectra["site"], dtype=np.int64),
+        formula=labels("formula"),
+        valence=labels("valence"),
+        coordination_number=labels("coordination_number").astype(float),
+        bond_length=labels("bond_length"),
+        only_oxygen=labels("only_oxygen"),
+        geometry=labels("geometry").astype(np.str_),
+        nnrs=labels("nnrs"),
+        ocn=labels("ocn"),
+        mood=labels("mood"),
+        source=np.array(spectra["source"], dtype=np.str_),
+    )
 
 
 def _read_labels(table: Path, element: str) -> dict[tuple[str, int], dict[str, str]]:
