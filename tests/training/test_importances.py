@@ -109,7 +109,7 @@ def test_neighbours_are_shuffled_together() -> None:
     together = replace(apart, places=np.array([0, 2, 20]))
     settings = PermutationSettings(repeats=30)
     alone, both = (permutation_importances(each, settings) for each in (apart, together))
-    assert both[0] == both[1] > alone[:2].max() + 0.05
+    assert both[:2].min() > alone[:2].max() + 0.05
     assert both[:2] == pytest.approx(np.full(2, 0.5), abs=0.15)
 
 
