@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from bluesky_xpdml.documents.lookup import look_up, look_up_text, matching
 from bluesky_xpdml.documents.profile_files import profile_table, read_profile
@@ -24,6 +25,7 @@ __all__ = [
     "look_up",
     "look_up_text",
     "matching",
+    "profile_file",
     "profile_names",
 ]
 
@@ -60,6 +62,30 @@ def load_profile(name: str) -> Profile:
     ('primary',)
     """
     return _loaded(name, _search_path())
+
+
+def profile_file(name: str) -> Path:
+    """Return the file of a profile.
+
+    Parameters
+    ----------
+    name
+        One of `profile_names()`.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such profile.
+
+    Examples
+    --------
+    >>> profile_file("iss").name
+    'iss.toml'
+    """
+    known = profile_files(_search_path())
+    if name not in known:
+        raise MissingDataError(f"expected a profile of {', '.join(sorted(known))}, found {name!r}")
+    return known[name]
 
 
 @cache

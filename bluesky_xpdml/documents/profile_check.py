@@ -1,0 +1,153 @@
+"""What a profile would read from a run, and what is missing, in words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluesky_xpdml.documents.absorption_start import (
+    claims_absorption,
+    declared_mode,
+    edge_of,
+    elements_of,
+    planned_edge_energy,
+)
+from bluesky_xpdml.documents.lookup import look_up, look_up_text
+from bluesky_xpdml.documents.profile import detect_profile
+from bluesky_xpdml.documents.profile_keys import Profile
+from bluesky_xpdml.documents.readings import Readings
+from bluesky_xpdml.documents.run import CollectedRun
+from bluesky_xpdml.documents.scattering_claims import claims_scattering, image_keys
+from bluesky_xpdml.documents.xas import readings_of, scans_from_run
+from bluesky_xpdml.errors import DocumentError
+
+_CHANNELS = {
+    "i0": "absorption.i0",
+    "it": "absorption.it",
+    "ir": "absorption.ir",
+    "fluorescence": "absorption.fluorescence",
+    "electron_yield": "absorption.electron_yield",
+    "mu": "absorption.mu",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a profile looks for in a run."""
+
+    what: str
+    found: str
+    """What would be read; empty where nothing was found."""
+    where: str = ""
+    """Where it was found, or where it was looked for."""
+    needed: bool = False
+    """Whether no answer can be given without it."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether something is not there that is needed."""
+        return self.needed and not self.found
+
+
+def check_profile(run: CollectedRun, profile: Profile) -> tuple[Finding, ...]:
+    """Return what a profile would read from a run, and what is missing.
+
+    Parameters
+    ----------
+    run
+        A collected run.
+    profile
+        The profile in question.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> run = CollectedRun(uid="a", start={"element": "Fe"})
+    >>> findings = check_profile(run, load_profile("generic"))
+    >>> [finding.what for finding in findings if finding.is_missing]
+    ['edge', 'energy and channels', 'absorption scan']
+    """
+    found = [_technique(run, profile), *_said_at_the_start(run, profile)]
+    if claims_scattering(run.start, profile) and image_keys(run, profile):
+        images = ", ".join(f"{key} in stream {stream}" for stream, key in image_keys(run, profile).items())
+        return (*found, Finding(what="images", found=images, where="scattering.image"))
+    return (*found, *_measured(run, profile))
+
+
+def _technique(run: CollectedRun, profile: Profile) -> Finding:
+    claims = [
+        name
+        for name, claimed in (
+            ("absorption", claims_absorption(run.start, profile)),
+            ("total scattering", claims_scattering(run.start, profile)),
+        )
+        if claimed
+    ]
+    detected = detect_profile(run.start).name
+    said = f"says it is {' and '.join(claims)}" if claims else "does not say what it is"
+    return Finding(
+        what="run", found=f"{said}; detected as {detected}", where=", ".join(profile.start.technique)
+    )
+
+
+def _said_at_the_start(run: CollectedRun, profile: Profile) -> Iterator[Finding]:
+    start, keys = run.start, profile.start
+    absorbs = not claims_scattering(start, profile) or claims_absorption(start, profile)
+    mode, e0 = declared_mode(start, profile), planned_edge_energy(start, profile)
+    planned = look_up(start, keys.planned_points)
+    for what, text, paths, needed in (
+        ("element", ", ".join(elements_of(start, profile)), keys.element, absorbs),
+        ("edge", edge_of(start, profile), keys.edge, absorbs),
+        ("sample", look_up_text(start, keys.sample_name), keys.sample_name, False),
+        ("composition", look_up_text(start, keys.sample_composition), keys.sample_composition, False),
+        ("planned points", "" if planned is None else str(planned), keys.planned_points, False),
+        ("detection mode", "" if mode is None else str(mode), keys.mode, False),
+        ("planned edge energy", "" if e0 is None else f"{e0:g} eV", keys.e0, False),
+        ("monochromator", look_up_text(start, keys.mono), keys.mono, False),
+    ):
+        yield Finding(what=what, found=text, where=", ".join(_holding(run, paths) or paths), needed=needed)
+
+
+def _holding(run: CollectedRun, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first path that holds something, as it is the one that is read."""
+    return next(((path,) for path in paths if look_up(run.start, (path,)) is not None), ())
+
+
+def _measured(run: CollectedRun, profile: Profile) -> Iterator[Finding]:
+    try:
+        readings = readings_of(run, profile, next(iter(elements_of(run.start, profile)), ""))
+    except DocumentError as error:
+        yield Finding(what="energy and channels", found="", where=str(error), needed=True)
+    else:
+        yield from _channels(readings)
+    try:
+        scans = scans_from_run(run, profile)
+    except DocumentError as error:
+        yield Finding(what="absorption scan", found="", where=str(error), needed=True)
+        return
+    for scan in scans:
+        said = f"{scan.energy.size} points, {scan.energy[0]:.1f} to {scan.energy[-1]:.1f} eV"
+        quality = "; ".join(scan.quality.reasons)
+        yield Finding(
+            what="absorption scan",
+            found=f"{said}, {scan.completeness:.0%} complete",
+            where=quality,
+            needed=True,
+        )
+
+
+def _channels(readings: Readings) -> Iterator[Finding]:
+    known = readings.energy[np.isfinite(readings.energy)]
+    said = f"{known.min():g} to {known.max():g} {readings.unit}" if known.size else ""
+    yield Finding(what="energy", found=said, where=readings.names["energy"], needed=True)
+    for channel, patterns in _CHANNELS.items():
+        values = readings.channels.get(channel)
+        source = readings.names.get(channel, "")
+        if channel == "fluorescence" and readings.elements:
+            yield Finding(what=channel, found=f"{len(readings.elements)} detector elements", where=source)
+        elif values is None:
+            yield Finding(what=channel, found="", where=patterns)
+        else:
+            finite = values[np.isfinite(values)]
+            said = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
+            yield Finding(what=channel, found=said, where=source)
