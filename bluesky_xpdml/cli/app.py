@@ -8,7 +8,19 @@ import typer
 from typer.exceptions import TyperException
 
 from bluesky_xpdml import __version__
-from bluesky_xpdml.cli import bench, dataset, demo, doctor, models, predict, reduce, replay, simulate, train
+from bluesky_xpdml.cli import (
+    bench,
+    dataset,
+    demo,
+    doctor,
+    explain,
+    models,
+    predict,
+    reduce,
+    replay,
+    simulate,
+    train,
+)
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
 
@@ -26,6 +38,9 @@ app = typer.Typer(
 app.command(name="demo", epilog="Example: xpdml demo")(demo.demo)
 app.command(name="predict", epilog="Example: xpdml predict spectrum.xdi --energy-offset -0.25")(
     predict.predict
+)
+app.command(name="explain", epilog="Example: xpdml explain spectrum.xdi --format html --output pictures")(
+    explain.explain
 )
 app.command(
     name="reduce",
