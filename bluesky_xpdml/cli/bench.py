@@ -23,6 +23,7 @@ class Bench(StrEnum):
     ACCURACY = "accuracy"
     EXPERIMENT = "experiment"
     PUBLISH = "publish"
+    QUALITY = "quality"
     SPEED = "speed"
 
 
@@ -34,6 +35,9 @@ def bench(
     standards: Annotated[
         Path, typer.Option(help="Folder of measured spectra with labels.csv.")
     ] = options.DATA / "experiment" / "xanes",
+    judged: Annotated[
+        Path, typer.Option(help="Folder of spectra that people called good or bad (quality).")
+    ] = options.DATA / "experiment" / "quality",
     element: Annotated[
         list[str] | None, typer.Option(help="Only this element (accuracy); repeatable.")
     ] = None,
@@ -48,7 +52,7 @@ def bench(
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure and print one table: accuracy, experiment, publish or speed."""
+    """Measure and print one table: accuracy, experiment, publish, quality or speed."""
     with progress_bars() as advance:
         match name:
             case Bench.ACCURACY:
@@ -61,6 +65,10 @@ def bench(
                 from bluesky_xpdml.bench.publish import measure_publish
 
                 report = measure_publish(rounds=1 if quick else 4, seed=1, progress=advance)
+            case Bench.QUALITY:
+                from bluesky_xpdml.bench.quality import measure_quality
+
+                report = measure_quality(judged)
             case Bench.SPEED:
                 from bluesky_xpdml.bench.speed import measure_speed
 

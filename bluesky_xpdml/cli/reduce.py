@@ -9,7 +9,7 @@ from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console, verdict
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.records import PairDistribution, Xanes
+from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Verdict, Xanes
 from bluesky_xpdml.settings import resolve_settings
 
 
@@ -46,8 +46,10 @@ def reduce(
 ) -> None:
     """Reduce absorption spectra to normalised XANES, and total scattering to G(r).
 
+    Spectra are judged without a model. Where a file names no element, it is found from the edge, and said so.
     A file that cannot be reduced is answered with the reason, and the exit status is 1; the rest are still
-    reduced. With --json: one object a line and a file.
+    reduced. With --json: one object a line and a file, with `verdict` and `reasons`; for spectra also
+    `element`, `edge`, `e0`, `edge_step` and `mode`, null where they could not be found.
     """
     if plot and output is None:
         raise typer.BadParameter("--plot draws into the folder that --output names: give it")
@@ -78,13 +80,24 @@ def reduce(
             )
         except (XpdmlError, OSError) as error:
             answer = {"quality": {"verdict": "failed", "reasons": [str(error)]}}
-        answers.append({"file": str(path), "technique": str(kind), **answer})
+        answers.append(_complete(path, kind, answer))
         if json:
             print_json(answers[-1])
     if not json:
         _show(answers)
     if any(answer["quality"]["verdict"] == "failed" for answer in answers):
         raise typer.Exit(1)
+
+
+FOUND = ("element", "edge", "e0", "edge_step", "mode")
+"""What is found of a spectrum."""
+
+
+def _complete(path: Path, technique: options.Technique, answer: dict[str, Any]) -> dict[str, Any]:
+    """Put the verdict first, and say of a spectrum what is not known of it as well."""
+    unknown = dict.fromkeys(FOUND) if technique is options.Technique.XANES else {}
+    found = {key: value for key, value in answer.items() if value != "" or key not in FOUND}
+    return {"file": str(path), "technique": str(technique), **answer["quality"], **unknown, **found}
 
 
 class Writing(NamedTuple):
@@ -103,13 +116,26 @@ def _reduced(
     offset: float | Literal["reference", "none"],
     writing: Writing,
 ) -> dict[str, Any]:
-    from bluesky_xpdml.reduction.xanes import reduce_xanes
-
     if technique is options.Technique.XANES:
-        return _xanes_answer(reduce_xanes(spectra.read(path), options.settings_with(offset)), writing)
+        return _spectrum(spectra.read(path), offset, writing)
     if technique is options.Technique.DPDF:
         return _pdf_answer(scattering.differential(path, spectra.element), writing)
     return _pdf_answer(scattering.distribution(path), writing)
+
+
+def _spectrum(
+    scan: AbsorptionScan, offset: float | Literal["reference", "none"], writing: Writing
+) -> dict[str, Any]:
+    """Answer a spectrum; one that cannot be reduced with what its file claims, and the reason first."""
+    from bluesky_xpdml.reduction.xanes import reduce_xanes
+
+    try:
+        xanes = reduce_xanes(scan, options.settings_with(offset))
+    except XpdmlError as error:
+        reasons = list(dict.fromkeys((str(error), *scan.quality.reasons)))
+        quality = {"verdict": str(Verdict.FAILED), "reasons": reasons}
+        return {"element": scan.element, "edge": scan.edge, "quality": quality}
+    return _xanes_answer(xanes, writing)
 
 
 def _xanes_answer(xanes: Xanes, writing: Writing) -> dict[str, Any]:
@@ -169,7 +195,7 @@ def _show(answers: list[dict[str, Any]]) -> None:
 
 
 def _summary(answer: dict[str, Any]) -> str:
-    if "e0" in answer:
+    if answer.get("e0") is not None:
         return f"E0 {answer['e0']:.2f} eV, edge step {answer['edge_step']:.3f}"
     chosen = answer.get("settings", {})
     names = {"q_min": "Qmin", "q_max": "Qmax", "r_poly": "rpoly"}
