@@ -1,6 +1,10 @@
 """What the tests of the callbacks share: a callback whose derived runs are kept in a list."""
 
+import sys
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import event_model
@@ -43,3 +47,16 @@ def derived() -> Derived:
 def callback(derived: Derived, store: BundleStore) -> Iterator[XpdmlCallback]:
     with XpdmlCallback(CallbackPublisher(derived), store=store) as open_callback:
         yield open_callback
+
+
+@pytest.fixture(scope="session")
+def conventions() -> ModuleType:
+    """Return the module that writes document streams as beamlines do."""
+    path = Path(__file__).resolve().parents[1] / "documents" / "conventions.py"
+    spec = spec_from_file_location("xas_conventions_of_callbacks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ JUNK = st.one_of(
     st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
     st.just([[1], [2, 3]]),
 )
+TABLES = ("nan", "inf", "huge", "zero", "negative", "empty", "one", "short", "text", "rows", "number", "none")
+"""What becomes of a table of a continuous scan."""
 POSITION = st.floats(min_value=0.0, max_value=1.0, exclude_max=True)
 CHANGES = st.lists(
     st.one_of(
@@ -37,6 +40,7 @@ CHANGES = st.lists(
         ),
         st.tuples(st.just("cut"), POSITION, st.just(None)),
         st.tuples(st.just("unkey"), POSITION, POSITION),
+        st.tuples(st.just("table"), POSITION, st.tuples(POSITION, st.sampled_from(TABLES))),
     ),
     max_size=12,
 )
@@ -99,7 +103,43 @@ def spoil_column(stream, i, how, _kind):
             row[sorted(row, key=str)[i % len(row)]] = how
 
 
+def spoil_table(stream, i, how, _kind):
+    """Spoil the table nearest to a position; streams without tables stay as they are."""
+    pages = [doc for name, doc in stream if name == "event_page" and isinstance(doc, dict)]
+    tables = [
+        (page["data"], key)
+        for page in pages
+        if isinstance(page.get("data"), dict)
+        for key, values in page["data"].items()
+        if isinstance(values, list) and values and isinstance(values[0], np.ndarray)
+    ]
+    if tables:
+        data, key = tables[i % len(tables)]
+        data[key] = [spoiled(data[key][0], *how)]
+
+
+def spoiled(table, position, what):
+    """Return a table with one fault."""
+    size = int(position * len(table)) if len(table) else 0
+    faults = {"nan": math.nan, "inf": math.inf, "huge": 1e300, "zero": 0.0, "negative": -1e9}
+    if what in faults and table.dtype.names and len(table):
+        plain = np.array(table.tolist(), dtype=float)
+        plain[size:, int(position * plain.shape[1])] = faults[what]
+        return plain
+    other = {
+        "empty": table[:0],
+        "one": table[:1],
+        "short": table[:size],
+        "text": np.full(3, "counts"),
+        "rows": [list(row) for row in table[:20].tolist()] if table.dtype.names else [[1], [2, 3]],
+        "number": 5,
+        "none": None,
+    }
+    return other.get(what, table)
+
+
 CHANGE = {
+    "table": spoil_table,
     "drop": drop,
     "cut": cut,
     "repeat": repeat,
@@ -123,6 +163,21 @@ def spoil(document, kind, how):
         del inner[key]
     else:
         inner[key] = junk
+
+
+@pytest.fixture(scope="module")
+def short_runs(conventions):
+    """Documents of short scans that can be answered, as three beamlines write them."""
+    known = conventions.Known()
+    energy = known.grid()[::3]
+    return {
+        "bmm": conventions.bmm_documents(known, mode="fluorescence", energy=energy),
+        "iss": conventions.iss_documents(known, n_samples=1_000),
+        "qas": conventions.qas_documents(known, n_samples=2_000, triggered=True),
+    }
+
+
+CONVENTIONS = ("bmm", "iss", "qas")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +230,31 @@ def test_the_stream_that_is_spoiled_is_good_before(short_scan, store):
 @given(changes=CHANGES)
 def test_nothing_is_raised_and_every_run_is_accounted_for(short_scan, store, changes):
     check(*published(store, changed(short_scan, changes)))
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_the_runs_of_beamlines_that_are_spoiled_are_good_before(short_runs, store, name):
+    derived, statistics = published(store, short_runs[name])
+    check(derived, statistics)
+    assert statistics.predicted == 1
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+@settings(max_examples=240, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@example(changes=[("table", 0.0, (0.0, "nan"))])
+@example(changes=[("table", 0.5, (0.3, "huge"))])
+@example(changes=[("table", 0.5, (0.3, "rows")), ("table", 0.9, (0.3, "short"))])
+@given(changes=CHANGES)
+def test_the_runs_of_beamlines_are_all_accounted_for(short_runs, store, name, changes):
+    check(*published(store, changed(short_runs[name], changes)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONVENTIONS)
+@settings(max_examples=3_400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(changes=CHANGES)
+def test_ten_thousand_spoiled_runs_of_beamlines(short_runs, store, name, changes):
+    check(*published(store, changed(short_runs[name], changes)))
 
 
 @pytest.mark.slow
