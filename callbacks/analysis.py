@@ -16,6 +16,8 @@ from bluesky_xpdml.documents import (
     is_scattering,
     load_profile,
 )
+from bluesky_xpdml.models.explain import explained
+from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Prediction
 
 
@@ -36,6 +38,8 @@ class RunAnalysis:
     """Whether something is said of absorption runs that go on."""
     live_scattering: bool = True
     """Whether something is said of total-scattering runs that go on."""
+    explain_with: BundleStore | None = None
+    """Models by which predictions are explained; None for not."""
 
     def prepare(self) -> None:
         """Import what the first spectrum and the first image need."""
@@ -50,6 +54,11 @@ class RunAnalysis:
         run
             The collected run.
         """
+        found = self._answers(run)
+        store = self.explain_with
+        return found if store is None else tuple(explained(each, store) for each in found)
+
+    def _answers(self, run: CollectedRun) -> tuple[Prediction, ...]:
         profile = self._profile_of(run)
         if is_derived(run.start):
             return ()

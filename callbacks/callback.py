@@ -62,6 +62,8 @@ class XpdmlCallback:
         Whether absorption runs are answered while they go on; None for not.
     beamtime
         Settings of the beamtime, which predictions tell; None where there are none.
+    explain
+        Whether each prediction is published with its explanation: some seconds of work after each run.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class XpdmlCallback:
         fetch: FetchRun | None = None,
         live: LiveSettings | None = None,
         beamtime: Settings | None = None,
+        explain: bool = False,
     ) -> None:
         if profile != _AUTO:
             load_profile(profile)
@@ -107,6 +110,7 @@ class XpdmlCallback:
             profile=profile,
             live_xanes=live.xanes,
             live_scattering=scattering.live,
+            explain_with=store if explain else None,
         )
         collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
         told = analysis if beamtime is None else BeamtimeAnalysis(analysis=analysis, settings=beamtime)
@@ -126,6 +130,7 @@ class XpdmlCallback:
         scattering: ScatteringSettings | None = None,
         raw_path: str | None = None,
         live: LiveSettings | None = None,
+        explain: bool = False,
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -147,6 +152,8 @@ class XpdmlCallback:
             Container of the raw runs, from which dark runs are fetched that were not seen; None fetches none.
         live
             Whether absorption runs are answered while they go on; None for not.
+        explain
+            Whether each prediction is published with its explanation: some seconds of work after each run.
 
         Raises
         ------
@@ -165,6 +172,7 @@ class XpdmlCallback:
             scattering=scattering,
             fetch=fetch,
             live=live,
+            explain=explain,
         )
 
     @classmethod
