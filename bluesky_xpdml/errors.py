@@ -13,6 +13,7 @@
     │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
     ├── SettingsError(ValueError)        a settings file or variable says what cannot be used
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
+    ├── SourceError(RuntimeError)        a stream of documents cannot be listened to
     ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
     └── BeamlineError(ValueError)        the simulated beamline was asked for what it does not have
@@ -64,6 +65,10 @@ class SettingsError(XpdmlError, ValueError):
 
 class PublishError(XpdmlError, RuntimeError):
     """Predictions could not be handed to where they belong."""
+
+
+class SourceError(XpdmlError, RuntimeError):
+    """A stream of documents cannot be listened to."""
 
 
 class SimulationError(XpdmlError, ValueError):

@@ -20,6 +20,7 @@ from bluesky_xpdml.cli import (
     replay,
     simulate,
     train,
+    watch,
 )
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
@@ -54,6 +55,9 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(dataset.app, name="dataset")
 app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
 app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
+app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --tiled http://localhost:8000")(
+    watch.watch
+)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 

@@ -1,0 +1,294 @@
+"""Documents from a 0MQ proxy, as `bluesky-0MQ-proxy` forwards them, read without trusting who sends them.
+
+Bluesky's own dispatcher unpickles what it hears unless it is told otherwise, prints to standard output, and
+ends with a `KeyError` at the first message whose name is no document's. This one refuses pickles, counts what
+it cannot read by reason, and goes on. Connections that break come back by themselves.
+"""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from bluesky_xpdml.errors import DocumentError, SourceError
+from bluesky_xpdml.sources.source import OnDocument
+from bluesky_xpdml.sources.wire import decode, encode
+
+if TYPE_CHECKING:
+    import zmq
+    from bluesky.callbacks.zmq import Publisher
+
+logger = logging.getLogger(__name__)
+
+POLL_INTERVAL = 0.2
+"""A stop is noticed after this long at most [s]."""
+BEAT = 10.0
+"""The other side is asked this often whether it is still there [s]; three silent beats end the connection."""
+WAITING = 10_000
+"""Messages that may wait in the socket."""
+LARGEST_MESSAGE = 1 << 29
+"""A larger message is not read [bytes]: one of many images at once is smaller."""
+
+_REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "start": ("uid",),
+    "descriptor": ("uid", "run_start"),
+    "event": ("descriptor", "data"),
+    "event_page": ("descriptor", "data"),
+    "stop": ("run_start",),
+    "resource": ("uid",),
+    "datum": ("datum_id", "resource"),
+    "datum_page": ("datum_id", "resource"),
+    "stream_resource": ("uid",),
+    "stream_datum": ("stream_resource", "descriptor"),
+    "bulk_events": (),
+    "bulk_datum": (),
+}
+
+
+class ZmqSource:
+    """Listens to a 0MQ proxy.
+
+    Parameters
+    ----------
+    address
+        Where the proxy gives documents out, such as `localhost:5578` or `ipc:///run/documents`.
+    prefix
+        Of the publishers to hear; others are counted as strangers. Empty to hear all.
+    allow_remote
+        Whether the address may lie outside this computer. 0MQ neither encrypts nor asks who is there:
+        everybody who reaches the proxy can send documents.
+
+    Attributes
+    ----------
+    documents : int
+        Documents that were handed on.
+    refused : Counter
+        Messages that were no documents, by reason.
+    connected : bool
+        Whether the connection stands.
+
+    Raises
+    ------
+    SourceError
+        If the address cannot be understood, or lies outside this computer without leave.
+
+    Examples
+    --------
+    >>> source = ZmqSource("localhost:5578")
+    >>> source.address, source.documents
+    ('tcp://localhost:5578', 0)
+    """
+
+    def __init__(self, address: str, *, prefix: bytes = b"", allow_remote: bool = False) -> None:
+        self.address = checked_address(address, allow_remote=allow_remote)
+        self.prefix = checked_prefix(prefix)
+        self.documents = 0
+        self.refused: Counter[str] = Counter()
+        self.connected = False
+
+    def run(self, on_document: OnDocument, stop: Event) -> None:
+        """Hand on every document, until `stop` is set and what had come by then is handed on.
+
+        Parameters
+        ----------
+        on_document
+            Called in this thread with each document.
+        stop
+            Set from elsewhere; noticed within 0.2 s.
+
+        Raises
+        ------
+        SourceError
+            If 0MQ does not take the address.
+        """
+        import zmq
+
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        with (
+            zmq.Context() as context,
+            _listener(context) as listening,
+            # Before it connects: the first connection on one computer stands at once.
+            listening.get_monitor_socket(events) as monitor,
+        ):
+            _connect(listening, self.address)
+            poller = zmq.Poller()
+            poller.register(listening, zmq.POLLIN)
+            poller.register(monitor, zmq.POLLIN)
+            while not stop.is_set():
+                ready = dict(poller.poll(int(POLL_INTERVAL * 1e3)))
+                if monitor in ready:
+                    self._notice(monitor)
+                if listening in ready:
+                    self._take_waiting(listening, on_document, stop)
+            self._take_waiting(listening, on_document, None)
+            listening.disable_monitor()
+
+    def _take_waiting(
+        self, listening: "zmq.Socket[bytes]", on_document: OnDocument, stop: Event | None
+    ) -> None:
+        """Hand on what waits in the socket."""
+        import zmq
+
+        for _ in range(WAITING):
+            if stop is not None and stop.is_set():
+                return
+            try:
+                parts = listening.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                name, document = self._read(parts)
+            except DocumentError as error:
+                self._refuse(str(error))
+            else:
+                self.documents += 1
+                on_document(name, document)
+
+    def _read(self, parts: list[bytes]) -> tuple[str, dict[str, Any]]:
+        """Return name and content of a document: `prefix name content`, as Bluesky's publisher sends it."""
+        pieces = parts[0].split(b" ", 2) if len(parts) == 1 else ()
+        if len(pieces) != 3:
+            raise DocumentError("a message without prefix, name and content")
+        prefix, name, content = pieces
+        if self.prefix and prefix != self.prefix:
+            raise DocumentError("a message of another prefix")
+        known = name.decode("ascii", "replace")
+        if known not in _REQUIRED:
+            raise DocumentError("a message whose name is that of no document")
+        document = decode(content)
+        missing = [key for key in _REQUIRED[known] if key not in document]
+        if missing:
+            raise DocumentError(f"a {known} without {' and '.join(missing)}")
+        return known, document
+
+    def _refuse(self, reason: str) -> None:
+        # What differs from message to message stands behind the colon: reasons must not pile up.
+        kind = reason.partition(": ")[0]
+        self.refused[kind] += 1
+        if self.refused[kind] == 1:
+            logger.info("refused: %s", reason)
+
+    def _notice(self, monitor: "zmq.Socket[bytes]") -> None:
+        import zmq
+        from zmq.utils.monitor import recv_monitor_message
+
+        self.connected = recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        logger.info("%s %s", "connected to" if self.connected else "connection lost to", self.address)
+
+
+def safe_publisher(address: str, *, prefix: bytes = b"", allow_remote: bool = False) -> "Publisher":
+    """Return what a RunEngine subscribes to send its documents to a 0MQ proxy, not pickled.
+
+    It is Bluesky's own publisher with the serialiser of `bluesky_xpdml.sources.wire`, which never raises. As
+    with every publisher of 0MQ, what is sent in the first moments before the connection stands is lost.
+
+    Parameters
+    ----------
+    address
+        Where the proxy takes documents in, such as `localhost:5577`.
+    prefix
+        By which listeners know this publisher; may be empty.
+    allow_remote
+        Whether the address may lie outside this computer.
+
+    Raises
+    ------
+    SourceError
+        If the address cannot be understood, or lies outside this computer without leave.
+
+    Examples
+    --------
+    >>> publisher = safe_publisher("localhost:5577")
+    >>> publisher("start", {"uid": "a", "time": 0.0})
+    >>> publisher.close()
+    """
+    from bluesky.callbacks.zmq import Publisher
+
+    checked = checked_address(address, allow_remote=allow_remote)
+    return Publisher(checked, prefix=checked_prefix(prefix), serializer=encode)
+
+
+def checked_prefix(prefix: bytes) -> bytes:
+    """Return a prefix, or refuse it: a space ends it on the wire.
+
+    Raises
+    ------
+    SourceError
+        If there is a space in it.
+    """
+    if b" " in prefix:
+        raise SourceError(f"expected a prefix without spaces, found {prefix!r}")
+    return prefix
+
+
+def checked_address(address: str, *, allow_remote: bool) -> str:
+    """Return an address with its protocol, if it may be used.
+
+    Parameters
+    ----------
+    address
+        `host:port`, `tcp://host:port` or `ipc://path`.
+    allow_remote
+        Whether it may lie outside this computer.
+
+    Raises
+    ------
+    SourceError
+        If the address cannot be understood, or lies outside this computer without leave.
+
+    Examples
+    --------
+    >>> checked_address("127.0.0.1:5578", allow_remote=False)
+    'tcp://127.0.0.1:5578'
+    >>> checked_address("beamline.example:5578", allow_remote=False)
+    Traceback (most recent call last):
+    ...
+    bluesky_xpdml.errors.SourceError: expected an address on this computer, found beamline.example: ...
+    """
+    protocol, _, rest = address.rpartition("://")
+    if protocol == "ipc" and rest:
+        return address
+    host, _, port = rest.rpartition(":")
+    if protocol not in {"", "tcp"} or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SourceError(f"expected an address such as localhost:5578 or ipc:///path, found {address!r}")
+    if not allow_remote and not _is_here(host.strip("[]")):
+        raise SourceError(
+            f"expected an address on this computer, found {host}: 0MQ neither encrypts nor asks who is "
+            "there; use a tunnel to localhost, or allow it in a closed network with --allow-remote "
+            "(allow_remote=True)"
+        )
+    return f"tcp://{rest}"
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a host is this computer, seen from within."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # Any other name may be looked up differently the next time.
+        return host.lower() == "localhost"
+
+
+def _listener(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    """Return a socket that will hear everything a proxy gives out."""
+    import zmq
+
+    listening = context.socket(zmq.SUB)
+    listening.set(zmq.LINGER, 0)
+    listening.set(zmq.RCVHWM, WAITING)
+    listening.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
+    listening.set(zmq.HEARTBEAT_IVL, int(BEAT * 1e3))
+    listening.set(zmq.HEARTBEAT_TIMEOUT, int(3.0 * BEAT * 1e3))
+    listening.set(zmq.SUBSCRIBE, b"")
+    return listening
+
+
+def _connect(listening: "zmq.Socket[bytes]", address: str) -> None:
+    import zmq
+
+    try:
+        listening.connect(address)
+    except zmq.ZMQError as error:
+        raise SourceError(f"expected an address that 0MQ can connect to, found {address}: {error}") from error

@@ -1,0 +1,251 @@
+"""`xpdml watch` as beamlines run it: a RunEngine, a 0MQ proxy and a Tiled server, each where it belongs."""
+
+import json
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+
+from bluesky_xpdml import TiledPublisher, find_predictions
+from bluesky_xpdml.beamline import ImageFormat, ScatteringBeamline, XasBeamline, scan_sample, scattering_scan
+from bluesky_xpdml.sources.zmq import safe_publisher
+
+PROGRAM = Path(sys.executable).with_name("xpdml")
+PATIENCE = 45.0
+PROXY = """
+import sys
+from bluesky.callbacks.zmq import Proxy
+proxy = Proxy(*sys.argv[1:3])
+print(proxy.in_port, proxy.out_port, flush=True)
+proxy.start()
+"""
+
+
+class Process:
+    """A process whose lines can be waited for."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.out, self.err = queue.Queue(), queue.Queue()
+        self.threads = [
+            threading.Thread(target=self._read, args=pair, daemon=True)
+            for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    @staticmethod
+    def _read(stream, lines):
+        with stream:
+            for line in stream:
+                lines.put(line.rstrip("\n"))
+
+    def line(self):
+        return self.out.get(timeout=PATIENCE)
+
+    def note(self, text):
+        """Wait for a line on stderr that holds a text and return it."""
+        seen = []
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            seen.append(self.err.get(timeout=PATIENCE))
+            if text in seen[-1]:
+                return seen[-1]
+        raise AssertionError(seen[-5:])
+
+    def end(self, number):
+        """Send a signal, wait, and return the exit status."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.close()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for thread in self.threads:
+            thread.join()
+
+
+class Proxy:
+    def __init__(self, addresses=("tcp://127.0.0.1", "tcp://127.0.0.1")):
+        self.process = Process(sys.executable, "-c", PROXY, *addresses)
+        self.addresses = self.process.line().split()
+
+    def restart(self):
+        self.process.end(signal.SIGKILL)
+        self.process = Process(sys.executable, "-c", PROXY, *self.addresses)
+        assert self.process.line().split() == self.addresses
+
+
+@pytest.fixture(scope="module")
+def proxy():
+    opened = Proxy()
+    yield opened
+    opened.process.close()
+
+
+def watching(proxy, tiled_server, *more):
+    process = Process(
+        PROGRAM, "watch", "--zmq", proxy.addresses[1], "--tiled", tiled_server.uri, "--into", "watched", *more
+    )
+    try:
+        process.note("connected to tcp://127.0.0.1")
+    except BaseException:
+        process.close()
+        raise
+    return process
+
+
+@pytest.fixture(scope="module")
+def watcher(proxy, tiled_server):
+    """Return the command that listens through all tests, whatever comes."""
+    process = watching(proxy, tiled_server, "--json", "--heartbeat", "0.5")
+    yield process
+    assert process.end(signal.SIGTERM) == 0
+
+
+@pytest.fixture
+def measure(proxy, run_engine):
+    """Return a function that measures with a publisher of its own, and returns the uid of the run."""
+
+    def run(plan):
+        with publishing(proxy) as publisher:
+            token = run_engine.subscribe(publisher)
+            try:
+                return run_engine(plan)[-1]
+            finally:
+                run_engine.unsubscribe(token)
+
+    return run
+
+
+@contextmanager
+def publishing(proxy):
+    publisher = safe_publisher(proxy.addresses[0])
+    # What is sent before the connection stands is lost.
+    time.sleep(1.0)
+    try:
+        yield publisher
+    finally:
+        # Closing drops what has not gone out yet.
+        time.sleep(0.5)
+        publisher.close()
+
+
+@pytest.fixture
+def found(tiled_server):
+    """Return a function that returns the derived runs of a raw run."""
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path="watched")
+    yield lambda uid: [run.metadata["start"] for run in find_predictions(publisher.container, uid)]
+    publisher.close()
+
+
+def test_a_scan_becomes_a_line_and_a_prediction_in_tiled(watcher, measure, found):
+    uid = measure(scan_sample(XasBeamline(seed=1), "LaFeO3"))
+    said = json.loads(watcher.line())
+    assert (said["raw_uid"], said["technique"], said["element"]) == (uid, "xanes", "Fe")
+    assert 2.5 < said["descriptors"]["oxidation_state"]["value"] < 3.5
+    assert said["seconds"] > 0.0
+    (start,) = found(uid)
+    assert (start["uid"], start["completeness"]) == (said["derived_uid"], 1.0)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_strangers_are_counted_and_their_pickles_stay_closed(watcher, proxy, measure, found, tmp_path):
+    trap = tmp_path / "sprung"
+    with zmq.Context() as context, context.socket(zmq.PUB) as stranger:
+        stranger.connect(proxy.addresses[0])
+        time.sleep(1.0)
+        for message in (
+            os.urandom(300).replace(b" ", b"x"),
+            b" start " + pickle.dumps(Trap(trap)),
+            b" start " + pickle.dumps({"uid": "a", "trap": Trap(trap)}, protocol=0),
+            b' start {"temperature": 21.5}',
+            b' stop {"run_start": "never seen"}',
+            b' event {"descriptor": 5, "data": null}',
+            b" start \x81\xa3uid",
+        ):
+            stranger.send(message)
+        watcher.note("1 x a start without uid")
+        note = watcher.note("neither")
+    assert "2 x expected msgpack or JSON, found a pickle" in note
+    assert not trap.exists()
+    uid = measure(scan_sample(XasBeamline(seed=2), "LaMnO3"))
+    assert json.loads(watcher.line())["raw_uid"] == uid
+    assert len(found(uid)) == 1
+
+
+@pytest.mark.slow
+def test_it_finds_a_proxy_that_was_started_again(watcher, proxy, measure):
+    proxy.restart()
+    watcher.note("connected to")
+    uid = measure(scan_sample(XasBeamline(seed=3), "La2NiWO6"))
+    assert json.loads(watcher.line())["raw_uid"] == uid
+
+
+@pytest.mark.slow
+def test_images_that_documents_name_are_read_from_disk(watcher, measure, found, tmp_path):
+    beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=tmp_path)
+    uid = measure(scattering_scan(beamline, "LaFeO3", frames=2))
+    said = json.loads(watcher.line())
+    assert (said["raw_uid"], said["technique"], said["element"]) == (uid, "pdf", "Fe")
+    (start,) = found(uid)
+    assert start["analysis"]["settings"]["integration"]["n_frames"] == 2
+
+
+def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, found, run_engine):
+    """The signal comes while the documents of several runs wait, and in the midst of another."""
+    process = watching(proxy, tiled_server, "--live", "--live-interval", "0")
+    with publishing(proxy) as publisher:
+        token = run_engine.subscribe(publisher)
+        beamline = XasBeamline(seed=4)
+        uids = [run_engine(scan_sample(beamline, name))[-1] for name in ("NaFeO2", "CaMnO3")]
+        run_engine.unsubscribe(token)
+        publisher("start", {"uid": "cut off", "time": 0.0, "plan_name": "xafs", "element": "Fe", "edge": "K"})
+        time.sleep(0.5)
+        assert process.end(signal.SIGINT) == 0
+    lines = list(process.out.queue)
+    assert [line.split()[:3] for line in lines] == [
+        [uids[0][:8], "xanes", "Fe"],
+        [uids[1][:8], "xanes", "Mn"],
+        ["cut", "off", "xanes"],
+    ]
+    assert "closed before the run stopped" in lines[2]
+    assert list(process.err.queue)[-1].endswith("stopped")
+    assert [found(uid)[-1]["purpose"] for uid in uids] == ["xpdml", "xpdml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--zmq", "beamline.example:5578", "--tiled", "http://127.0.0.1:1"), "on this computer"),
+        (("--zmq", "localhost:5578", "--tiled", "http://127.0.0.1:1"), "expected a Tiled server"),
+        (("--zmq", "localhost", "--tiled", "http://127.0.0.1:1"), "expected an address"),
+    ],
+)
+def test_what_cannot_be_watched_is_one_clear_line(xpdml, arguments, message):
+    outcome = xpdml("watch", *arguments)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
