@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +13,9 @@ import typer
 from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table
-from bluesky_xpdml.cli.predict import open_store
-from bluesky_xpdml.errors import ModelError, PublishError
+from bluesky_xpdml.errors import ModelError, PublishError, SettingsError
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.settings import FILE_NAME, Settings, resolve_settings
 
 REQUIRED = (
     "bluesky",
@@ -56,14 +57,20 @@ class Check(NamedTuple):
 def doctor(
     *,
     tiled: Annotated[str, typer.Option(help="Address of a Tiled server to try.")] = "",
-    api_key: options.ApiKey = None,
+    api_key: options.Key = None,
     models: options.Models = None,
+    settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
-    """Say what is installed, reachable and loadable; the exit status is 1 if something needed is broken."""
-    checks = [*_python(), *_packages(), *_extras(), *_models(models), *_data(), *_server(tiled, api_key)]
+    """Say what is installed, reachable and loadable, and which settings count.
+
+    The exit status is 1 if something needed is broken.
+    """
+    found, told = _settings(settings, {"tiled.uri": tiled, "models.folder": models})
+    server = _server(found.tiled_uri, api_key or found.api_key())
+    checks = [*_python(), *_packages(), *_extras(), *told, *_models(found), *_data(), *server]
     if json:
-        print_json({"checks": [check._asdict() for check in checks]})
+        print_json({"checks": [check._asdict() for check in checks], "settings": found.described()})
     else:
         colours = {"ok": "green", "missing": "yellow", "broken": "red"}
         rows = [
@@ -97,8 +104,33 @@ def _extras() -> Iterator[Check]:
         )
 
 
-def _models(folder: Path | None) -> Iterator[Check]:
-    store = open_store(folder)
+def _settings(file: Path | None, given: Mapping[str, object]) -> tuple[Settings, list[Check]]:
+    """Return the settings, those built in where the file cannot be used, and what there is to say of them."""
+    name = "settings file"
+    try:
+        found = resolve_settings(file, options=given)
+    except SettingsError as error:
+        return Settings(), [Check(name, "broken", str(error), "correct it: see docs/reference/settings.md")]
+    checks = [Check(name, "ok", str(found.file))]
+    if found.file is None:
+        advice = "not needed; what a beamtime fixes can stand in one"
+        checks = [Check(name, "missing", f"no {FILE_NAME} from here upwards", advice)]
+    values = found.described().items()
+    return found, checks + [Check(f"setting {key}", "ok", _told(value)) for key, value in values]
+
+
+def _told(value: Mapping[str, object]) -> str:
+    shown = "none" if value["value"] == "" else value["value"]
+    return f"{shown} ({value['origin']})"
+
+
+def _models(settings: Settings) -> Iterator[Check]:
+    store = BundleStore(settings.models_folder, pins=settings.pins)
+    for name in settings.pins:
+        try:
+            store.chosen(name)
+        except ModelError as error:
+            yield Check(f"pin {name}", "broken", str(error), f"xpdml models pin {name} VERSION")
     names = store.names()
     if not names:
         yield Check(
@@ -125,7 +157,9 @@ def _server(uri: str, api_key: str | None) -> Iterator[Check]:
     from bluesky_xpdml.publish.tiled import connect
 
     if not uri:
-        yield Check("tiled server", "missing", "none was named", "xpdml doctor --tiled ADDRESS tries one")
+        yield Check(
+            "tiled server", "missing", "none was named", "--tiled ADDRESS, or tiled.uri in the settings"
+        )
         return
     try:
         client: Any = connect(uri, api_key=api_key)
