@@ -182,6 +182,7 @@ class XpdmlCallback:
         *,
         scattering: ScatteringSettings | None = None,
         live: LiveSettings | None = None,
+        explain: bool = False,
     ) -> Self:
         """Return a callback with the server, the models and the calibration that a beamtime fixes.
 
@@ -193,6 +194,8 @@ class XpdmlCallback:
             How total-scattering runs are reduced; None for the defaults.
         live
             Whether absorption runs are answered while they go on; None for not.
+        explain
+            Whether each prediction is published with its explanation: some seconds of work after each run.
 
         Raises
         ------
@@ -218,6 +221,7 @@ class XpdmlCallback:
             scattering=scattering,
             fetch=None if runs is None else fetch_from(runs),
             live=live,
+            explain=explain,
             beamtime=fixed,
         )
 
