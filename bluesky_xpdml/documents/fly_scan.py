@@ -252,14 +252,23 @@ def _during(exposures: _Exposures, time: FloatArray, samples: Readings) -> Readi
         for name, values in samples.channels.items()
         if name != "fluorescence"
     }
+    # Counts are positive: beside them a current must be, too, whichever way its amplifier counts.
+    negative = [name for name, values in channels.items() if _is_negative(values)]
+    channels |= {name: -channels[name] for name in negative}
+    turned = (f"{', '.join(negative)} are negative currents; their signs were turned",) if negative else ()
     return Readings(
         energy=_means(samples.energy[order], first, last),
         unit=samples.unit,
         channels=channels,
         elements=exposures.counts,
         names={**samples.names, "fluorescence": f"{', '.join(exposures.counts)} of {exposures.stream}"},
-        remarks=(*samples.remarks, *exposures.remarks),
+        remarks=(*samples.remarks, *exposures.remarks, *turned),
     )
+
+
+def _is_negative(values: FloatArray) -> bool:
+    known = values[np.isfinite(values)]
+    return bool(known.size and np.median(known) < 0.0)
 
 
 def _means(values: FloatArray, first: _Indices, last: _Indices) -> FloatArray:

@@ -195,7 +195,9 @@ def test_exposures_of_a_triggered_detector(conventions, beamline, trigger):
     assert len(held) == 399
     scan = scan_of(documents)
     np.testing.assert_allclose(scan.energy, [energy[i].mean() for i in inside], **EXACT)
-    np.testing.assert_allclose(scan.i0, [currents["i0"][i].mean() for i in inside], rtol=1e-9)
+    # Counts are positive, and the amplifier counted downwards.
+    np.testing.assert_allclose(scan.i0, [-currents["i0"][i].mean() for i in inside], rtol=1e-9)
+    assert "i0, it, ir are negative currents; their signs were turned" in scan.quality.reasons
     assert len(scan.fluorescence_elements) == 4
     counts = np.sum(list(scan.fluorescence_elements.values()), axis=0)
     written = conventions.triggers_and_counts(known)[1]
