@@ -73,7 +73,8 @@ def _dead(values: FloatArray) -> str:
 
 def _faint(elements: Mapping[str, FloatArray]) -> dict[str, str]:
     """Return the elements that count orders less than the others."""
-    levels = {name: float(np.nanmean(values)) for name, values in elements.items()}
+    with np.errstate(over="ignore"):
+        levels = {name: float(np.nanmean(values)) for name, values in elements.items()}
     if len(levels) < 2:
         return {}
     middle = float(np.median(list(levels.values()))) if len(levels) > 2 else max(levels.values())
@@ -89,12 +90,13 @@ def _inconsistent(scan: AbsorptionScan, elements: Mapping[str, FloatArray], near
     intensity = scan.i0 if scan.i0 is not None else np.ones_like(scan.energy)
     steps: dict[str, float] = {}
     for name, values in elements.items():
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             mu = values / intensity
-        finite = np.isfinite(mu)
+            finite = np.isfinite(mu)
+            level = float(np.mean(mu[finite])) if finite.any() else 0.0
         rise = rise_near(scan.energy[finite], mu[finite], near)
-        if rise is not None:
-            steps[name] = rise.step / float(np.mean(mu[finite]))
+        if rise is not None and level != 0.0:
+            steps[name] = rise.step / level
     if len(steps) < FEWEST_TO_COMPARE:
         return {}
     middle = float(np.median(list(steps.values())))
