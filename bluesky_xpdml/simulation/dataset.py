@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.simulation.dataset_entries import Dropped
 from bluesky_xpdml.simulation.dataset_tables import (
     DROPPED,
     SITES,
-    STRUCTURES,
     TABLES,
     read_manifest,
     read_table,
     sha256,
 )
 from bluesky_xpdml.simulation.library import SiteSpectra, load_site_spectra
-from bluesky_xpdml.simulation.structure import Structure
+from bluesky_xpdml.simulation.structure import Structure, load_structures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +42,7 @@ class Dataset:
 
     def structures(self) -> Iterator[tuple[str, Structure]]:
         """Yield identifiers and structures."""
-        columns = read_table(self.folder, STRUCTURES)
-        names = ("id", "lattice", "fractional", "species")
-        for identifier, lattice, fractional, species in zip(*(columns[n] for n in names), strict=True):
-            yield (
-                identifier,
-                Structure(
-                    lattice=np.array(lattice, dtype=float).reshape(3, 3),
-                    fractional=np.array(fractional, dtype=float).reshape(-1, 3),
-                    species=tuple(species),
-                ),
-            )
+        yield from load_structures(self.folder)
 
     def dropped(self) -> list[Dropped]:
         """Read what was left out and why."""

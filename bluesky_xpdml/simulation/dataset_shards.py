@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
+from bluesky_xpdml.simulation.bonds import FAILURES
 from bluesky_xpdml.simulation.dataset_entries import Dropped, Kind, StructureEntry
-from bluesky_xpdml.simulation.labels import FAILURES, LabelSettings, label_sites
+from bluesky_xpdml.simulation.labels import LabelSettings, label_sites
 from bluesky_xpdml.simulation.structure import Structure, read_cif
 
 Batch = list[StructureEntry | Dropped]

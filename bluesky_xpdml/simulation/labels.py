@@ -2,7 +2,7 @@
 
 ============================  =====================================================================
 valence                       BVAnalyzer: bond valence sums, the likeliest neutral assignment
-coordination number           number of neighbours of CrystalNN
+coordination number           number of bonds (CrystalNN, from either end)
 bond length, spread (NNRS)    mean and standard deviation of the distances to them
 coordination of neighbours    (OCN) mean of the coordination numbers of the neighbours
 smallest O-O distance         (MOOD) over the oxygens among the neighbours
@@ -14,7 +14,7 @@ geometry                      ChemEnv: the ideal polyhedron of least continuous 
 import itertools
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,13 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.bonds import FAILURES, Bonds, Shell, find_bonds
 from bluesky_xpdml.simulation.structure import Structure
-
-Shell = list[Mapping[str, Any]]
-
-FAILURES = (ValueError, KeyError, IndexError, TypeError, RuntimeError)
-"""What pymatgen raises where an algorithm finds no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,18 +120,14 @@ def label_sites(
         warnings.simplefilter("ignore")
         with result.clock("valence"):
             valences, valence_reason = _valences(crystal, settings)
-        shells = _Shells(crystal)
+        with result.clock("bonds"):
+            bonds = find_bonds(crystal)
         for site in wanted:
-            try:
-                with result.clock("shell"):
-                    shell = shells[site]
-                    coordinations = [len(shells[neighbour["site_index"]]) for neighbour in shell]
-            except FAILURES as error:
-                result.failed[site] = f"no shell: {type(error).__name__}"
+            reason = _unusable(site, bonds)
+            if reason:
+                result.failed[site] = reason
                 continue
-            if not shell:
-                result.failed[site] = "no neighbours"
-                continue
+            shell = bonds.shells[site]
             with result.clock("geometry"):
                 geometry, csm, geometry_reason = _geometry(crystal, site, shell, settings)
             result.sites.append(
@@ -146,14 +137,25 @@ def label_sites(
                     valence=float(valences[site]) if valences else np.nan,
                     valence_reason=valence_reason,
                     coordination_number=len(shell),
-                    ocn=float(np.mean(coordinations)),
+                    ocn=float(np.mean([len(bonds.shells[neighbour]) for neighbour in shell.sites])),
                     geometry=geometry,
                     csm=csm,
                     geometry_reason=geometry_reason,
-                    **_distances(crystal[site].coords, shell),
+                    **_distances(structure, site, shell),
                 )
             )
     return result
+
+
+def _unusable(site: int, bonds: Bonds) -> str:
+    """Return why a site cannot be labelled, empty where it can."""
+    if site in bonds.failed:
+        return f"no shell: {bonds.failed[site]}"
+    if not bonds.shells[site].sites:
+        return "no neighbours"
+    if any(neighbour in bonds.failed for neighbour in bonds.shells[site].sites):
+        return "no shell of a neighbour"
+    return ""
 
 
 def as_pymatgen(structure: Structure) -> Any:
@@ -186,27 +188,15 @@ def _valences(crystal: Any, settings: LabelSettings) -> tuple[list[int], str]:
     return found, reason
 
 
-class _Shells(dict[int, Shell]):
-    """Neighbours by site, found when they are first asked for."""
-
-    def __init__(self, crystal: Any) -> None:
-        from pymatgen.analysis.local_env import CrystalNN
-
-        super().__init__()
-        self._crystal = crystal
-        self._finder = CrystalNN()
-
-    def __missing__(self, site: int) -> Shell:
-        self[site] = self._finder.get_nn_info(self._crystal, site)
-        return self[site]
-
-
-def _distances(centre: FloatArray, shell: Shell) -> dict[str, Any]:
+def _distances(structure: Structure, site: int, shell: Shell) -> dict[str, Any]:
     """Return the labels that follow from the positions of the neighbours."""
-    positions = np.array([neighbour["site"].coords for neighbour in shell])
-    symbols = [neighbour["site"].specie.symbol for neighbour in shell]
-    distances = np.linalg.norm(positions - centre, axis=1)
-    oxygens = [position for position, symbol in zip(positions, symbols, strict=True) if symbol == "O"]
+    centre = structure.fractional[site] @ structure.lattice
+    distances = np.linalg.norm(shell.positions - centre, axis=1)
+    oxygens = [
+        position
+        for position, neighbour in zip(shell.positions, shell.sites, strict=True)
+        if structure.species[neighbour] == "O"
+    ]
     apart = [float(np.linalg.norm(first - second)) for first, second in itertools.combinations(oxygens, 2)]
     return {
         "bond_length": float(distances.mean()),
@@ -230,7 +220,7 @@ def _geometry(crystal: Any, site: int, shell: Shell, settings: LabelSettings) ->
     finder = _geometry_finder()
     finder.setup_structure(crystal)
     try:
-        finder.setup_local_geometry(site, coords=[neighbour["site"].coords for neighbour in shell])
+        finder.setup_local_geometry(site, coords=list(shell.positions))
         measures = finder.get_coordination_symmetry_measures(only_minimum=True, all_csms=False)
     except FAILURES as error:
         return "", np.nan, type(error).__name__

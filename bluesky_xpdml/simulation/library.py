@@ -25,6 +25,13 @@ BoolArray = NDArray[np.bool_]
 
 SITES_TABLE = "sites.csv.gz"
 """Name of the table of sites."""
+BUILT_NAMES = {
+    "coordination_number": "cn",
+    "bond_length": "d_mean",
+    "nnrs": "d_std",
+    "only_oxygen": "only_O",
+}
+"""What columns of a built data set are called in that table."""
 
 
 def spectra_file(element: str) -> str:
@@ -38,19 +45,15 @@ def spectra_file(element: str) -> str:
     return f"xanes_{element}.npz"
 
 
-def library_files(folder: Path, element: str) -> tuple[str, ...]:
-    """Return the names of the files that an element's spectra and labels stand in.
+def sites_file(folder: Path) -> str:
+    """Return the name of a folder's table of sites, in either layout."""
+    return dataset_tables.SITES if dataset_tables.is_built(folder) else SITES_TABLE
 
-    Parameters
-    ----------
-    folder
-        Of either layout.
-    element
-        Chemical symbol.
-    """
-    if dataset_tables.is_built(folder):
-        return (dataset_tables.SPECTRA, dataset_tables.SITES)
-    return (spectra_file(element), SITES_TABLE)
+
+def library_files(folder: Path, element: str) -> tuple[str, ...]:
+    """Return the names of the files that an element's spectra and labels stand in, in either layout."""
+    built = dataset_tables.is_built(folder)
+    return (dataset_tables.SPECTRA if built else spectra_file(element), sites_file(folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,78 +133,93 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
     TrainingError
         If a file or the element is missing, or a spectrum has no row in the table of sites.
     """
-    if dataset_tables.is_built(folder):
-        return _load_built(folder, element)
-    spectra, table = folder / spectra_file(element), folder / SITES_TABLE
-    for path in (spectra, table):
-        if not path.is_file():
-            msg = f"{path} is missing: expected simulated spectra and their table of sites in {folder}"
-            raise TrainingError(msg)
-    labels = _read_labels(table, element)
-    with np.load(spectra, allow_pickle=False) as archive:
-        keys = list(zip(archive["id"].tolist(), archive["site"].tolist(), strict=True))
-        missing = [key for key in keys if key not in labels]
-        if missing:
-            msg = f"{len(missing)} spectra of {spectra.name} have no row in {table.name}, first {missing[0]}"
-            raise TrainingError(msg)
-        rows = [labels[key] for key in keys]
-        return SiteSpectra(
-            element=element,
-            energy=archive["energy"].astype(float),
-            mu=archive["mu"].astype(float),
-            material=archive["id"].astype(str),
-            site=archive["site"].astype(np.int64),
-            formula=np.array([row["formula"] for row in rows]),
-            valence=_numbers(rows, "valence"),
-            coordination_number=_numbers(rows, "cn"),
-            bond_length=_numbers(rows, "d_mean"),
-            only_oxygen=np.array([row["only_O"] == "True" for row in rows]),
-            geometry=np.array([row.get("geometry", "") for row in rows], dtype=np.str_),
-            nnrs=_numbers(rows, "d_std"),
-            ocn=_numbers(rows, "ocn"),
-            mood=_numbers(rows, "mood"),
-            source=archive["source"].astype(str),
-        )
-
-
-def _load_built(folder: Path, element: str) -> SiteSpectra:
-    """Read the spectra and labels of one element from the tables of a built data set."""
-    spectra = dataset_tables.read_table(folder, dataset_tables.SPECTRA, element=element)
-    sites = dataset_tables.read_table(folder, dataset_tables.SITES, element=element)
-    if not spectra["id"]:
-        known = ", ".join(dataset_tables.read_manifest(folder)["counts"]["spectra"]) or "none"
-        msg = f"{folder} holds no spectra of {element}: expected one of {known}"
+    built = dataset_tables.is_built(folder)
+    spectra = _read_built(folder, element) if built else _read_archive(folder / spectra_file(element))
+    labels = {(row["id"], int(row["site"])): row for row in site_rows(folder, element)}
+    keys = list(zip(spectra["id"].tolist(), spectra["site"].tolist(), strict=True))
+    missing = [key for key in keys if key not in labels]
+    if missing:
+        names = library_files(folder, element)
+        msg = f"{len(missing)} spectra of {names[0]} have no row in {names[1]}, first {missing[0]}"
         raise TrainingError(msg)
-    order = {key: row for row, key in enumerate(zip(sites["id"], sites["site"], strict=True))}
-    rows = [order[key] for key in zip(spectra["id"], spectra["site"], strict=True)]
-
-    def labels(column: str) -> NDArray[Any]:
-        return np.array(sites[column])[rows]
-
+    rows = [labels[key] for key in keys]
     return SiteSpectra(
         element=element,
-        energy=np.array(spectra["energy"][0], dtype=float),
-        mu=np.array(spectra["mu"], dtype=float),
-        material=np.array(spectra["id"], dtype=np.str_),
-        site=np.array(spectra["site"], dtype=np.int64),
-        formula=labels("formula"),
-        valence=labels("valence"),
-        coordination_number=labels("coordination_number").astype(float),
-        bond_length=labels("bond_length"),
-        only_oxygen=labels("only_oxygen"),
-        geometry=labels("geometry").astype(np.str_),
-        nnrs=labels("nnrs"),
-        ocn=labels("ocn"),
-        mood=labels("mood"),
-        source=np.array(spectra["source"], dtype=np.str_),
+        energy=spectra["energy"].astype(float),
+        mu=spectra["mu"].astype(float),
+        material=spectra["id"].astype(str),
+        site=spectra["site"].astype(np.int64),
+        formula=np.array([row["formula"] for row in rows]),
+        valence=_numbers(rows, "valence"),
+        coordination_number=_numbers(rows, "cn"),
+        bond_length=_numbers(rows, "d_mean"),
+        only_oxygen=np.array([row["only_O"] == "True" for row in rows]),
+        geometry=np.array([row.get("geometry", "") for row in rows], dtype=np.str_),
+        nnrs=_numbers(rows, "d_std"),
+        ocn=_numbers(rows, "ocn"),
+        mood=_numbers(rows, "mood"),
+        source=spectra["source"].astype(str),
     )
 
 
-def _read_labels(table: Path, element: str) -> dict[tuple[str, int], dict[str, str]]:
-    with gzip.open(table, "rt", newline="") as lines:
-        return {
-            (row["id"], int(row["site"])): row for row in csv.DictReader(lines) if row["element"] == element
+def site_rows(folder: Path, element: str) -> list[dict[str, str]]:
+    """Read the rows of the table of sites that an element has.
+
+    Parameters
+    ----------
+    folder
+        Holds `sites.csv.gz`, or a built data set.
+    element
+        Chemical symbol.
+
+    Returns
+    -------
+    list of dict
+        Texts by the column names of `sites.csv.gz`, empty where a label is unknown.
+
+    Raises
+    ------
+    TrainingError
+        If the table is missing.
+    """
+    if dataset_tables.is_built(folder):
+        columns = dataset_tables.read_table(folder, dataset_tables.SITES, element=element)
+        texts = {
+            BUILT_NAMES.get(name, name): [_text(value) for value in values]
+            for name, values in columns.items()
         }
+        return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+    table = folder / SITES_TABLE
+    _require(table)
+    with gzip.open(table, "rt", newline="") as lines:
+        return [row for row in csv.DictReader(lines) if row["element"] == element]
+
+
+def _text(value: Any) -> str:
+    return "" if isinstance(value, float) and np.isnan(value) else str(value)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        msg = f"{path} is missing: expected simulated spectra and their table of sites in {path.parent}"
+        raise TrainingError(msg)
+
+
+def _read_archive(path: Path) -> dict[str, NDArray[Any]]:
+    _require(path)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in ("energy", "mu", "id", "site", "source")}
+
+
+def _read_built(folder: Path, element: str) -> dict[str, NDArray[Any]]:
+    """Read the same arrays from the table of spectra of a built data set."""
+    columns = dataset_tables.read_table(folder, dataset_tables.SPECTRA, element=element)
+    if not columns["id"]:
+        known = ", ".join(dataset_tables.read_manifest(folder)["counts"]["spectra"]) or "none"
+        msg = f"{folder} holds no spectra of {element}: expected one of {known}"
+        raise TrainingError(msg)
+    found = {name: np.array(columns[name]) for name in ("mu", "id", "site", "source")}
+    return {**found, "energy": np.array(columns["energy"][0])}
 
 
 def _numbers(rows: list[dict[str, str]], column: str) -> FloatArray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation import dataset_tables
 
 STRUCTURES_FILE = "structures.jsonl.gz"
 """Name of a folder's file of structures: one JSON object a line with `id`, `formula` and `cif`."""
@@ -111,13 +112,18 @@ def lattice_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     )
 
 
+def structures_file(folder: Path) -> str:
+    """Return the name of a folder's file of structures, in either layout."""
+    return dataset_tables.STRUCTURES if dataset_tables.is_built(folder) else STRUCTURES_FILE
+
+
 def load_structures(folder: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Structure]]:
     """Read structures of a data set one by one.
 
     Parameters
     ----------
     folder
-        Holds `structures.jsonl.gz`.
+        Holds `structures.jsonl.gz`, or a built data set.
     wanted
         Identifiers to read; all where None.
 
@@ -133,6 +139,9 @@ def load_structures(folder: Path, wanted: Container[str] | None = None) -> Itera
     FileFormatError
         If a structure cannot be read.
     """
+    if dataset_tables.is_built(folder):
+        yield from _load_built(folder, wanted)
+        return
     path = folder / STRUCTURES_FILE
     if not path.is_file():
         msg = f"{path} is missing: expected a line of JSON a structure with id, formula and cif"
@@ -142,6 +151,21 @@ def load_structures(folder: Path, wanted: Container[str] | None = None) -> Itera
             entry = json.loads(line)
             if wanted is None or entry["id"] in wanted:
                 yield entry["id"], read_cif(entry["cif"])
+
+
+def _load_built(folder: Path, wanted: Container[str] | None) -> Iterator[tuple[str, Structure]]:
+    columns = dataset_tables.read_table(folder, dataset_tables.STRUCTURES)
+    names = ("id", "lattice", "fractional", "species")
+    for identifier, lattice, fractional, species in zip(*(columns[name] for name in names), strict=True):
+        if wanted is None or identifier in wanted:
+            yield (
+                identifier,
+                Structure(
+                    lattice=np.array(lattice, dtype=float).reshape(3, 3),
+                    fractional=np.array(fractional, dtype=float).reshape(-1, 3),
+                    species=tuple(species),
+                ),
+            )
 
 
 def _read_plain(text: str) -> Structure | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.models.bundle import Bundle, write_bundle
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.simulation.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
+from bluesky_xpdml.simulation.library import SiteSpectra, library_files, load_site_spectra
 from bluesky_xpdml.training.benchmark import Score, score_split
 from bluesky_xpdml.training.card import model_card
 from bluesky_xpdml.training.compact import CLASS_LEVELS, LENGTH_LEVELS
@@ -196,7 +196,7 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
     sites = data.sites[element]
-    files = (spectra_file(element), SITES_TABLE)
+    files = library_files(data.folder, element)
     sources, counts = np.unique(sites.source, return_counts=True)
     return {
         "files": file_hashes(data.folder, files),

@@ -9,8 +9,8 @@ import numpy as np
 
 from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.bundle import write_bundle
-from bluesky_xpdml.simulation.library import SITES_TABLE
-from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
+from bluesky_xpdml.simulation.library import sites_file
+from bluesky_xpdml.simulation.structure import structures_file
 from bluesky_xpdml.training.build import (
     Progress,
     file_hashes,
@@ -151,7 +151,7 @@ def _build(
 
 def _provenance(data: PdfTrainingData, materials: Materials, recipe: PdfRecipe) -> dict[str, Any]:
     return {
-        "files": file_hashes(data.folder, (STRUCTURES_FILE, SITES_TABLE)),
+        "files": file_hashes(data.folder, (structures_file(data.folder), sites_file(data.folder))),
         "n_materials": len(materials),
         "n_formulas": int(np.unique(materials.formula).size),
         "copies": recipe.augmentation.copies,

@@ -4,8 +4,6 @@ A PDF sees all sites of an element at once, so only materials whose sites agree 
 number have labels; the bond length is the mean over the sites. Features are simulated from the structures.
 """
 
-import csv
-import gzip
 import hashlib
 import json
 import os
@@ -21,10 +19,10 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, PdfModality, pdf_features
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.simulation.library import SITES_TABLE, StringArray
+from bluesky_xpdml.simulation.library import StringArray, site_rows
 from bluesky_xpdml.simulation.pair_distribution import Instrument, Pairs, curve, reach_needed
 from bluesky_xpdml.simulation.pair_histogram import PairHistogram, pair_histogram
-from bluesky_xpdml.simulation.structure import STRUCTURES_FILE, Structure, load_structures
+from bluesky_xpdml.simulation.structure import Structure, load_structures, structures_file
 
 R_STEP = 0.02
 """Spacing of simulated curves [angstrom]."""
@@ -131,7 +129,7 @@ def load_materials(folder: Path, element: str) -> Materials:
     Parameters
     ----------
     folder
-        Holds `sites.csv.gz`.
+        Holds `sites.csv.gz`, or a built data set.
     element
         Chemical symbol.
 
@@ -140,18 +138,12 @@ def load_materials(folder: Path, element: str) -> Materials:
     TrainingError
         If the table is missing or holds no such material.
     """
-    table = folder / SITES_TABLE
-    if not table.is_file():
-        msg = f"{table} is missing: expected a table of labelled sites"
-        raise TrainingError(msg)
     sites: dict[str, list[dict[str, str]]] = {}
-    with gzip.open(table, "rt", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["element"] == element:
-                sites.setdefault(row["id"], []).append(row)
+    for row in site_rows(folder, element):
+        sites.setdefault(row["id"], []).append(row)
     kept = {name: rows for name, rows in sites.items() if _agree(rows)}
     if not kept:
-        msg = f"{table.name} holds {len(sites)} materials with {element}, none of them with sites that agree"
+        msg = f"{folder} holds {len(sites)} materials with {element}, none of them with sites that agree"
         raise TrainingError(msg)
     first = [rows[0] for rows in kept.values()]
     return Materials(
@@ -205,7 +197,7 @@ def simulated_features(
     """
     key = {
         "materials": zlib.crc32("".join(materials.identifier).encode()),
-        "structures": hashlib.sha256((folder / STRUCTURES_FILE).read_bytes()).hexdigest(),
+        "structures": hashlib.sha256((folder / structures_file(folder)).read_bytes()).hexdigest(),
         "settings": asdict(settings),
         "q_max": q_max_range(materials.element, modality, settings),
         "grid": [R_STEP, R_MAX, *GRID],
@@ -277,7 +269,7 @@ def _simulate(
     structures = dict(load_structures(folder, set(materials.identifier.tolist())))
     missing = sorted(set(materials.identifier.tolist()) - set(structures))
     if missing:
-        msg = f"{len(missing)} materials have no structure in {STRUCTURES_FILE}, first {missing[0]}"
+        msg = f"{len(missing)} materials have no structure in {structures_file(folder)}, first {missing[0]}"
         raise TrainingError(msg)
     jobs = (
         delayed(_batch)(

@@ -48,7 +48,7 @@ def test_a_data_set_is_built_and_shown(xpdml, inputs: Path) -> None:
     (answer,) = done.objects
     assert answer["counts"] == {"structures": 1, "sites": {"Ti": 2}, "spectra": {"Ti": 1}}
     assert answer["labelled_now"] == 1
-    assert set(answer["milliseconds_a_structure"]) == {"valence", "shell", "geometry"}
+    assert set(answer["milliseconds_a_structure"]) == {"valence", "bonds", "geometry"}
     shown = xpdml("dataset", "show", "titanium", "--json")
     assert shown.objects[0]["files"] == answer["files"]
     table = xpdml("dataset", "show", "titanium")

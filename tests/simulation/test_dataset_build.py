@@ -15,7 +15,9 @@ from bluesky_xpdml.simulation.dataset_build import Built, DatasetSettings, build
 from bluesky_xpdml.simulation.dataset_join import EnergyAxis
 from bluesky_xpdml.simulation.dataset_shards import Workers
 from bluesky_xpdml.simulation.dataset_tables import SPECTRA, TABLES, read_table
-from bluesky_xpdml.simulation.library import library_files, load_site_spectra
+from bluesky_xpdml.simulation.library import library_files, load_site_spectra, site_rows
+from bluesky_xpdml.simulation.structure import load_structures, structures_file
+from bluesky_xpdml.training.pdf_data import load_materials
 
 Inputs = tuple[Path, Path]
 SETTINGS = DatasetSettings(
@@ -233,3 +235,17 @@ def test_labels_agree_with_the_development_data(shared_data: Path, tmp_path: Pat
         assert row["geometry"] in {"", site["geometry"]}
         if row["bva"] == "ok":
             assert site["valence"] == float(row["valence"])
+
+
+def test_structures_and_rows_of_sites_are_read_as_those_of_the_other_layout(built: Built) -> None:
+    assert structures_file(built.folder) == "structures.parquet"
+    assert [name for name, _ in load_structures(built.folder, {"moved"})] == ["moved"]
+    rows = site_rows(built.folder, "Ti")
+    assert [(row["id"], row["site"], row["valence"], row["cn"], row["only_O"]) for row in rows[:2]] == [
+        ("rutile", "0", "4.0", "6", "True"),
+        ("rutile", "1", "4.0", "6", "True"),
+    ]
+    assert rows[0]["csm"]
+    materials = load_materials(built.folder, "Ti")
+    assert materials.identifier.tolist() == ["rutile", "moved"]
+    assert materials.bond_length[0] == pytest.approx(1.9591, abs=1e-4)

@@ -94,6 +94,15 @@ def test_iron_on_the_other_site_of_the_spinel_is_trivalent_and_octahedral(
     assert site.ocn == 4.0
 
 
+def test_a_bond_counts_where_either_end_sees_it() -> None:
+    sites = [[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0]]
+    perovskite = crystal("Pm-3m", [3.905, 3.905], ["Sr", "Ti", "O"], sites)
+    site = only(perovskite, "Ti")
+    assert (site.valence, site.coordination_number, site.geometry) == (4.0, 6, "O:6")
+    assert site.bond_length == pytest.approx(3.905 / 2.0)
+    assert site.ocn == 6.0  # two titanium and four strontium, which are too far for the oxygen to count
+
+
 def test_copper_in_cuprite_is_linear_and_monovalent() -> None:
     cuprite = crystal("Pn-3m", [4.27, 4.27], ["O", "Cu"], [[0, 0, 0], [0.25, 0.25, 0.25]])
     site = only(cuprite, "Cu")
