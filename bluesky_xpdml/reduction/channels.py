@@ -202,10 +202,11 @@ def _others(
     prefer: DetectionMode | Literal["none"],
 ) -> Iterator[str]:
     """Say why a usable mode that comes earlier in the order was not taken."""
-    if chosen.mode == prefer or chosen not in usable:
+    modes = [signal.mode for signal in usable]
+    if chosen.mode == prefer or chosen.mode not in modes:
         return
     ours = rises.get(chosen.mode)
-    for signal in usable[: usable.index(chosen)]:
+    for signal in usable[: modes.index(chosen.mode)]:
         theirs = rises[signal.mode]
         yield (
             f"{signal.mode} not used: step {theirs.step:.3g} with {theirs.relative_noise:.1%} noise"
