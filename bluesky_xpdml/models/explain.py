@@ -34,6 +34,8 @@ from bluesky_xpdml.records import FloatArray, Prediction, Xanes
 
 TELLING = 0.1
 """Edge and shape must differ by this much before their shares can be told [e]."""
+ROUNDING = 0.02
+"""A share may be this far outside 0 to 1 before the answer counts as no mixture."""
 
 
 def explain(prediction: Prediction, store: BundleStore, *, targets: Iterable[str] = TARGETS) -> Explanation:
@@ -188,7 +190,8 @@ def edge_share(prediction: Prediction) -> float | None:
     if by_edge is None or by_shape is None or state is None or abs(by_edge - by_shape) < TELLING:
         return None
     share = (state.value - by_shape) / (by_edge - by_shape)
-    return share if 0.0 <= share <= 1.0 else None
+    # An answer that follows one alone may lie a rounding beyond it.
+    return min(max(share, 0.0), 1.0) if -ROUNDING <= share <= 1.0 + ROUNDING else None
 
 
 def _unshifted(xanes: Xanes) -> FloatArray:

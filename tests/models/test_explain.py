@@ -114,7 +114,14 @@ def test_the_edge_is_told_from_the_shape(iron: Prediction, store: BundleStore) -
 
 @pytest.mark.parametrize(
     ("by_edge", "by_shape", "answer", "share"),
-    [(3.0, 2.0, 2.75, 0.75), (3.0, 2.0, 3.0, 1.0), (3.0, 2.95, 2.97, None), (3.0, 2.0, 1.9, None)],
+    [
+        (3.0, 2.0, 2.75, 0.75),
+        (3.0, 2.0, 3.0, 1.0),
+        (3.0, 2.0, 3.01, 1.0),
+        (3.0, 2.0, 1.99, 0.0),
+        (3.0, 2.95, 2.97, None),
+        (3.0, 2.0, 1.9, None),
+    ],
 )
 def test_the_share_of_the_edge(by_edge: float, by_shape: float, answer: float, share: float | None) -> None:
     said = Prediction(
