@@ -15,6 +15,8 @@ COMMANDS = [
     ("models", "list"),
     ("models", "show"),
     ("models", "verify"),
+    ("models", "compare"),
+    ("models", "pin"),
     ("train",),
     ("bench",),
     ("doctor",),
