@@ -15,8 +15,8 @@ from bluesky_xpdml.bench.report import Report
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
-from bluesky_xpdml.models.predict import bond_valence_length
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
+from bluesky_xpdml.models.upgrade import upgraded
 from bluesky_xpdml.records import FloatArray, ModelReference
 
 FORMAT = 2
@@ -69,7 +70,8 @@ class Bundle:
         """Curve of the measured edge position against the oxidation state."""
         stored = self.manifest["edge_model"]
         return EdgeModel(
-            **{key: np.asarray(stored[key], dtype=float) for key in ("valence", "edge", "sigma")}
+            **{key: np.asarray(stored[key], dtype=float) for key in ("valence", "edge", "sigma")},
+            pre_edge_shift=stored["pre_edge_shift"],
         )
 
 
@@ -110,7 +112,7 @@ def load_bundle(folder: Path) -> Bundle:
         msg = f"{folder / FORESTS} holds no forests ({error}): expected plain arrays, fetch the bundle again"
         raise BundleError(msg) from error
     return Bundle(
-        manifest=manifest,
+        manifest=upgraded(manifest),
         forests=forests,
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
         tables=tables,

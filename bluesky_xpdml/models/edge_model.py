@@ -25,6 +25,27 @@ class EdgeModel:
     """Expected edge position [eV above the metal foil], (n,)."""
     sigma: FloatArray
     """Standard deviation of a measured edge around it [eV], (n,)."""
+    pre_edge_shift: float = 0.0
+    """Added to a measured edge for every edge step of pre-edge peak [eV]: what goes into the peak is missing
+    from the rise, and sites that have one are more oxidised than their edge tells."""
+
+    def corrected(self, edge: float, pre_edge_peak: float) -> float:
+        """Return an edge position corrected for the pre-edge peak [eV above the foil].
+
+        Parameters
+        ----------
+        edge
+            As measured [eV above the foil].
+        pre_edge_peak
+            Height of the peak above a quarter of the step [edge steps].
+
+        Examples
+        --------
+        >>> model = EdgeModel(valence=np.ones(1), edge=np.ones(1), sigma=np.ones(1), pre_edge_shift=7.0)
+        >>> round(model.corrected(17.0, 0.3), 3)
+        19.1
+        """
+        return edge + self.pre_edge_shift * pre_edge_peak
 
     def posterior(
         self, edges: FloatArray, weights: FloatArray, *, expected: FloatArray, expected_sigma: float

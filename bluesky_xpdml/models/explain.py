@@ -26,10 +26,11 @@ from bluesky_xpdml.features import pdf as pdf_side
 from bluesky_xpdml.features import xanes as xanes_side
 from bluesky_xpdml.models.attribution import TARGETS, Question
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.predict import bond_valence_length, observe
 from bluesky_xpdml.models.regions import Bounds, pdf_bounds, xanes_bounds
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
+from bluesky_xpdml.models.witness import observe
+from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.records import FloatArray, Prediction, Xanes
 
 TELLING = 0.1

@@ -5,6 +5,8 @@ mean of four crossings of the rising edge moves smoothly with the oxidation stat
 the 3d metals it lies 13.7 + 3.2 (v - 3) - 0.6 (v - 3)^2 eV above the foil of the same metal.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
@@ -22,6 +24,23 @@ PRE_EDGE_RANGE = (-162.0, -12.0)
 """Where the pre-edge line is fitted [eV above the foil]."""
 SHORTEST_LINE = 20.0
 """A shorter pre-edge range is fitted by a constant [eV]."""
+PEAK_LEVEL = 0.25
+"""A pre-edge peak is what stands above this share of the step before the edge rises through it for good."""
+PEAK_START = -8.0
+"""Pre-edge peaks are sought from here on [eV above the foil]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeShape:
+    """Where an absorption edge lies, and whether a peak stands before it."""
+
+    edge: float
+    """Mean of the crossings at 30, 50, 70 and 90 % of the edge step [eV above the foil]."""
+    half_edge: float
+    """The 50 % crossing alone [eV above the foil]."""
+    pre_edge_peak: float
+    """Height of the largest pre-edge signal above a quarter of the step [edge steps]; 0 where no peak rises
+    that high. Metal sites without inversion centre and with empty d states, as in chromates, have one."""
 
 
 def edge_position(x: FloatArray, mu: FloatArray) -> tuple[float, float]:
@@ -52,6 +71,32 @@ def edge_position(x: FloatArray, mu: FloatArray) -> tuple[float, float]:
     >>> round(edge), round(half)
     (12, 12)
     """
+    shape = edge_shape(x, mu)
+    return shape.edge, shape.half_edge
+
+
+def edge_shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
+    """Find the edge of a spectrum, and the peak before it.
+
+    Parameters
+    ----------
+    x
+        Energy above the metal foil [eV], ascending, (n,).
+    mu
+        Absorption with or without its pre-edge [any unit], (n,).
+
+    Raises
+    ------
+    ReductionError
+        If the scan does not cover the edge, or no rise is found where an edge should be.
+
+    Examples
+    --------
+    >>> x = np.arange(-50.0, 60.0, 0.5)
+    >>> edge = 0.5 + np.arctan((x - 16.0) / 0.5) / np.pi
+    >>> round(edge_shape(x, edge + 0.6 * np.exp(-0.5 * (x - 5.0) ** 2)).pre_edge_peak, 1)
+    0.3
+    """
     if x[0] > 3.0 or x[-1] < 25.0:
         msg = (
             f"the scan covers {x[0]:+.1f} to {x[-1]:+.1f} eV around the foil's edge; "
@@ -66,7 +111,13 @@ def edge_position(x: FloatArray, mu: FloatArray) -> tuple[float, float]:
         half = _crossing(grid, signal, 0.5 * step, low, high)
         low, high = half - 3.0, half + 12.0
     crossings = [_crossing(grid, signal, level * step, low, high) for level in LEVELS]
-    return float(np.mean(crossings)), half
+    rise = _crossing(grid, signal, PEAK_LEVEL * step, low, high)
+    before = signal[(grid >= PEAK_START) & (grid <= rise)] / step
+    return EdgeShape(
+        edge=float(np.mean(crossings)),
+        half_edge=half,
+        pre_edge_peak=float(max(before.max(initial=0.0) - PEAK_LEVEL, 0.0)),
+    )
 
 
 def pre_edge_line(x: FloatArray, mu: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.models.predict import observe
+from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan

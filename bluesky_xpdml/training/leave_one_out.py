@@ -12,7 +12,8 @@ import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
-from bluesky_xpdml.models.predict import Witness, descriptors, edge_curve_state
+from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.xanes_answers import descriptors, edge_curve_state
 from bluesky_xpdml.simulation.library import SiteSpectra
 from bluesky_xpdml.training.edge_fit import Standard, fit_edge_models
 from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, train_bundle

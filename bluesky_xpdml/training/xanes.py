@@ -10,7 +10,8 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.models.predict import bond_valence_length, input_description
+from bluesky_xpdml.models.witness import input_description
+from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.library import SiteSpectra, StringArray

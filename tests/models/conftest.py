@@ -33,7 +33,7 @@ def write_small(small_forests: dict[str, Forest], tmp_path: Path) -> Callable[..
             target: forest.quantised(levels=LENGTH_LEVELS if target == "bond_length" else CLASS_LEVELS)
             for target, forest in small_forests.items()
         }
-        edge_model = {"valence": [2.0, 3.0], "edge": [10.5, 13.7], "sigma": [0.7, 0.7]}
+        edge_model = {"valence": [2.0, 3.0], "edge": [10.5, 13.7], "sigma": [0.7, 0.7], "pre_edge_shift": 0.0}
         named = {"name": f"{element}-xanes", "version": version, "element": element, "edge": "K"}
         write_bundle(folder, {**named, "edge_model": edge_model, **manifest}, arrays, "# A card\n")
         return folder

@@ -11,10 +11,11 @@ from bluesky_xpdml.errors import BundleError, ModelError
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, GRID
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import edge_share, explain, explain_pdf, explain_xanes, explained
-from bluesky_xpdml.models.predict import observe, predict_xanes
+from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.predict_pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
+from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.records import (
     AbsorptionScan,
     Descriptor,

@@ -12,8 +12,8 @@ import pytest
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.predict import descriptors
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes_answers import descriptors
 from bluesky_xpdml.simulation.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
 from bluesky_xpdml.training.benchmark import score_split
 from bluesky_xpdml.training.build import build_bundles, load_training_data

@@ -1,0 +1,234 @@
+"""From what a XANES spectrum shows to descriptors.
+
+The oxidation state is the mean of a posterior over a continuous valence. Its first witness is the edge above
+the metal foil, corrected for a pre-edge peak; the second is what a forest sees in the shape. On measured
+spectra of laboratories that no standard came from, the shape helps where there is a pre-edge peak or where
+the axis is unknown, and harms elsewhere: there the edge is followed.
+
+The coordination number is the mean of a forest's classes. The bond length is mostly bond-valence arithmetic,
+d = R0 - 0.37 ln(v / CN) (Brese and O'Keeffe, Acta Cryst. B47 (1991) 192), corrected by a forest; it holds for
+the coordination number published with it. Further forests answer the local geometry (Carbone et al., Phys.
+Rev. Mater. 3 (2019) 033604) and the surroundings (Liang et al., Phys. Rev. Mater. 7 (2023) 053802).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.conformal import prediction_set
+from bluesky_xpdml.models.edge_model import class_probabilities
+from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.records import Descriptor, FloatArray
+
+PEAK_SEEN = 0.05
+"""A pre-edge peak higher than this is one [edge steps above a quarter]."""
+NOT_ASKED = 1e3
+"""Standard deviation of a witness that is not asked [e]."""
+SURROUNDINGS = ("ocn", "nnrs", "mood")
+"""Mean coordination of the neighbouring oxygen atoms; spread of the nearest distances; smallest distance
+between two oxygen atoms of the shell."""
+
+
+def descriptors(bundle: Bundle, witness: Witness) -> dict[str, Descriptor]:
+    """Answer from what a spectrum shows.
+
+    Parameters
+    ----------
+    bundle
+        Models of the element.
+    witness
+        Edge position and features.
+
+    Returns
+    -------
+    dict
+        `oxidation_state` [e], `coordination_number` [1] and `bond_length` [angstrom]; where the bundle
+        knows them, `geometry`, `ocn` [1], `nnrs` [angstrom] and `mood` [angstrom].
+    """
+    return answers_with(bundle, witness, expected_states(bundle, witness))
+
+
+def expected_states(bundle: Bundle, witness: Witness) -> FloatArray:
+    """Return the valence that the forest sees on each shifted axis [e], (s,)."""
+    classes = np.asarray(bundle.manifest["targets"]["oxidation_state"]["classes"], dtype=float)
+    return np.asarray(bundle.forests["oxidation_state"].predict(witness.features) @ classes)
+
+
+def answers_with(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict[str, Descriptor]:
+    """Answer from what a spectrum shows, given what the forest of valences says of it.
+
+    Parameters
+    ----------
+    bundle, witness
+        As for `descriptors`.
+    expected
+        From `expected_states`, (s,).
+    """
+    targets = bundle.manifest["targets"]
+    weights = witness.weights()
+    state = oxidation_state(bundle, witness, expected)
+    members = bundle.forests["coordination_number"].predict(witness.features)
+    number = _of_classes(targets["coordination_number"], weights @ members)
+    residuals = bundle.forests["bond_length"].predict(np.concatenate([witness.features, members], axis=1))
+    length = _bond_length(targets["bond_length"], state, number, float(weights @ residuals[:, 0]))
+    found = {"oxidation_state": state, "coordination_number": number, "bond_length": length}
+    row = witness.unshifted[None, :]
+    if "geometry" in targets:
+        found["geometry"] = _geometry(targets["geometry"], bundle.forests["geometry"].predict(row)[0])
+    if "surroundings" in targets:
+        found |= _surroundings(bundle, targets["surroundings"], row)
+    return found
+
+
+def oxidation_state(
+    bundle: Bundle, witness: Witness, expected: FloatArray, centre: float = 0.0
+) -> Descriptor:
+    """Fuse edge and shape into an oxidation state.
+
+    Parameters
+    ----------
+    bundle, witness, expected
+        As for `answers_with`.
+    centre
+        Error that the axis is supposed to have [eV].
+    """
+    target = bundle.manifest["targets"]["oxidation_state"]
+    if witness.calibrated:
+        expected = np.array([witness.weights(centre) @ expected])
+    edges, weights = _edges(bundle, witness, centre)
+    valence, weight = bundle.edge_model.posterior(
+        edges, weights, expected=expected, expected_sigma=shape_sigma(target, witness)
+    )
+    mean = float(valence @ weight)
+    factor = target["interval_factor"] if witness.calibrated else target["interval_factor_uncalibrated"]
+    half_width = factor * float(np.sqrt(weight @ (valence - mean) ** 2))
+    classes = range(int(valence[0]), int(np.ceil(valence[-1])) + 1)
+    return Descriptor(
+        value=mean,
+        low=max(mean - half_width, 0.0),
+        high=mean + half_width,
+        unit="e",
+        probabilities=class_probabilities(valence, weight, classes),
+    )
+
+
+def shape_sigma(target: Mapping[str, Any], witness: Witness) -> float:
+    """Return how far the valence seen in the shape is trusted: a standard deviation [e].
+
+    Parameters
+    ----------
+    target
+        The oxidation state in the manifest of a bundle.
+    witness
+        What the spectrum shows.
+    """
+    peak = witness.pre_edge_peak > PEAK_SEEN
+    if peak and not target["knows_pre_edge_peaks"]:
+        return NOT_ASKED
+    if peak or not witness.calibrated:
+        return float(target["forest_sigma"])
+    return float(target["forest_sigma_without_peak"])
+
+
+def edge_curve_state(bundle: Bundle, witness: Witness) -> float:
+    """Return the oxidation state by edge position and pre-edge peak alone [e]."""
+    return bundle.edge_model.mean_valence(*_edges(bundle, witness, 0.0))
+
+
+def bond_valence_length(parameters: Mapping[str, float], valence: float, coordination_number: float) -> float:
+    """Return the mean cation-oxygen distance that the bond valence sum demands [angstrom].
+
+    d = R0(v) - 0.37 ln(v / CN), R0 interpolated between the tabulated valences.
+
+    Parameters
+    ----------
+    parameters
+        R0 [angstrom] by valence.
+    valence
+        Oxidation state [e], positive.
+    coordination_number
+        Number of oxygen neighbours.
+
+    Examples
+    --------
+    >>> round(bond_valence_length({"2": 1.734, "3": 1.759}, 2.0, 6.0), 3)
+    2.14
+    """
+    tabulated = sorted((float(key), value) for key, value in parameters.items())
+    r0 = float(np.interp(valence, [key for key, _ in tabulated], [value for _, value in tabulated]))
+    return r0 - 0.37 * float(np.log(valence / coordination_number))
+
+
+def _edges(bundle: Bundle, witness: Witness, centre: float) -> tuple[FloatArray, FloatArray]:
+    """Return edge positions and weights of the axes that may be the true one.
+
+    The edge curve was fitted on foil-calibrated spectra: its width holds the error of such an axis already.
+    """
+    edge = bundle.edge_model.corrected(witness.edge, witness.pre_edge_peak)
+    if witness.calibrated:
+        return np.array([edge + centre]), np.ones(1)
+    return edge + witness.shifts, witness.weights(centre)
+
+
+def _of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
+    """Return the mean of numbered classes; the interval spans the conformal set and the mean."""
+    classes = np.asarray(target["classes"], dtype=float)
+    probabilities = probabilities / probabilities.sum()
+    mean = float(probabilities @ classes)
+    inside = classes[prediction_set(probabilities, np.asarray(target["thresholds"]))]
+    return Descriptor(
+        value=mean,
+        low=min(float(inside.min()), mean),
+        high=max(float(inside.max()), mean),
+        unit="1",
+        probabilities={f"{name:.0f}": float(p) for name, p in zip(classes, probabilities, strict=True)},
+    )
+
+
+def _geometry(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
+    """Return the likeliest polyhedron by the number of its corners, 4, 5 or 6."""
+    corners = np.array([float(name[1:]) for name in target["classes"]])
+    probabilities = probabilities / probabilities.sum()
+    likeliest = float(corners[np.argmax(probabilities)])
+    inside = corners[prediction_set(probabilities, np.asarray(target["thresholds"]))]
+    return Descriptor(
+        value=likeliest,
+        low=min(float(inside.min()), likeliest),
+        high=max(float(inside.max()), likeliest),
+        unit="1",
+        probabilities={
+            name: float(p) for name, p in zip(target["classes"], probabilities.tolist(), strict=True)
+        },
+    )
+
+
+def _bond_length(
+    target: Mapping[str, Any], state: Descriptor, number: Descriptor, residual: float
+) -> Descriptor:
+    from_valence = bond_valence_length(target["bond_valence_r0"], state.value, number.value)
+    length = from_valence + target["forest_weight"] * residual
+    return Descriptor(
+        value=length,
+        low=length - target["half_width"],
+        high=length + target["half_width"],
+        unit="angstrom",
+    )
+
+
+def _surroundings(bundle: Bundle, target: Mapping[str, Any], row: FloatArray) -> dict[str, Descriptor]:
+    """Return the means over the trees of one forest that answers all of them."""
+    forest = bundle.forests["surroundings"]
+    members = forest.value[forest.leaves(row)[0]].astype(np.float64)
+    values, spreads = members.mean(axis=0), members.std(axis=0)
+    found = {}
+    for name, value, spread in zip(target["names"], values.tolist(), spreads.tolist(), strict=True):
+        half_width = target["interval_factor"][name] * max(spread, target["spread_floor"][name])
+        found[name] = Descriptor(
+            value=value,
+            low=max(value - half_width, 0.0),
+            high=value + half_width,
+            unit=target["units"][name],
+        )
+    return found
