@@ -67,7 +67,7 @@ class RunAnalysis:
                 return (failed_scattering(run, run.given_up, profile=profile),)
             return self.scattering.predict(run, profile)
         prediction = self.xanes.predict(run)
-        return () if prediction is None else (prediction,)
+        return () if prediction is None else (prediction, *self.xanes.others(run))
 
     def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
         """Return what can be said of a run that goes on; nothing of a technique that is switched off.
@@ -85,7 +85,13 @@ class RunAnalysis:
         if not self.live_xanes:
             return ()
         absorption = self.xanes
-        return analyse_partial_run(run, profile=profile, store=absorption.store, settings=absorption.settings)
+        return analyse_partial_run(
+            run,
+            profile=profile,
+            store=absorption.store,
+            settings=absorption.settings,
+            memory=absorption.memory,
+        )
 
     def failure(self, run: CollectedRun, reason: str) -> Prediction:
         """Return the failed prediction for a run.

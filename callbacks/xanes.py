@@ -8,10 +8,12 @@ from bluesky_xpdml.documents import (
     Profile,
     declared_mode,
     detect_profile,
+    elements_of,
     is_absorption,
     load_profile,
     sample_of,
     scan_from_run,
+    scans_from_run,
 )
 from bluesky_xpdml.documents.profile import look_up_text
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
@@ -100,6 +102,30 @@ class XanesAnalysis:
             return failed_run(run, run.given_up, profile=profile)
         return analyse_run(run, profile=profile, store=self.store, settings=self.settings, memory=self.memory)
 
+    def others(self, run: CollectedRun) -> tuple[Prediction, ...]:
+        """Return the predictions for the further absorbers of a run that names several; else none.
+
+        Parameters
+        ----------
+        run
+            The collected run, which `predict` has answered for its first absorber.
+        """
+        profile = self._profile_of(run)
+        if run.given_up or len(elements_of(run.start, profile)) < 2:
+            return ()
+        try:
+            scans = scans_from_run(run, profile)
+        except XpdmlError:
+            # What is wrong with the run stands in the first answer.
+            return ()
+        first = {scan.element: scan for scan in reversed(scans) if scan.element != scans[0].element}
+        return tuple(self._answer(run, first[element], profile) for element in reversed(first))
+
+    def _answer(self, run: CollectedRun, scan: AbsorptionScan, profile: Profile) -> Prediction:
+        settings = as_declared(run, profile, self.settings)
+        found = analyse_scan(scan, store=self.store, settings=settings, memory=self.memory)
+        return replace(found, settings={**found.settings, "profile": profile.name})
+
     def failure(self, run: CollectedRun, reason: str) -> Prediction:
         """Return the failed prediction for a run.
 
@@ -145,11 +171,27 @@ def analyse_run(
         scan = scan_from_run(run, profile)
     except XpdmlError as error:
         return failed_run(run, str(error), profile=profile)
-    declared = declared_mode(run.start, profile)
-    if settings.prefer == "none" and declared is not None:
-        settings = replace(settings, prefer=declared)
+    settings = as_declared(run, profile, settings)
     prediction = analyse_scan(scan, store=store, settings=settings, memory=memory)
     return replace(prediction, settings={**prediction.settings, "profile": profile.name})
+
+
+def as_declared(run: CollectedRun, profile: Profile, settings: XanesSettings) -> XanesSettings:
+    """Return settings that prefer the mode that a run declares, unless they prefer another.
+
+    Parameters
+    ----------
+    run
+        The collected run.
+    profile
+        Which key means what.
+    settings
+        How the scan is reduced.
+    """
+    declared = declared_mode(run.start, profile)
+    if settings.prefer != "none" or declared is None:
+        return settings
+    return replace(settings, prefer=declared)
 
 
 def is_derived(start: Mapping[str, object]) -> bool:

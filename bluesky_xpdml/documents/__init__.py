@@ -3,6 +3,7 @@
 from bluesky_xpdml.documents.absorption_start import (
     claims_absorption,
     declared_mode,
+    elements_of,
     planned_edge_energy,
     sample_of,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "dark_of",
     "declared_mode",
     "detect_profile",
+    "elements_of",
     "holds_energy_scan",
     "is_absorption",
     "is_dark",

@@ -56,6 +56,26 @@ def test_another_edge_is_reduced_and_judged_and_says_why_it_is_not_answered(call
     assert streams == ["xanes"]
 
 
+def test_a_scan_over_two_edges_is_answered_for_both(callback, derived, conventions):
+    manganese = conventions.Known(element="Mn", edge_energy=6539.0, high=290.0)
+    iron = conventions.Known()
+    energy = np.concatenate([manganese.grid(), iron.grid()])
+    documents = conventions.bmm_documents(manganese, energy=energy, start={"num_points": energy.size})
+    documents[0][1]["XDI"]["Element"] = {"symbol": ["Mn", "Fe"], "edge": "K"}
+    for name, document in documents:
+        if name == "event" and "It" in document["data"]:
+            data, at = document["data"], np.array(document["data"]["dcm_energy"])
+            data["It"] = float(data["It"] * np.exp(-iron.mu(at, iron.sample_above)))
+            data["Ir"] = float(data["It"] * np.exp(-0.4))
+    uid = sent(callback, documents)
+    answers = {start["element"]: start for start in derived.starts if start["raw_uid"] == uid}
+    assert list(answers) == ["Mn", "Fe"]
+    assert len({start["uid"] for start in answers.values()}) == 2
+    for element, start in answers.items():
+        assert f"the run names Mn, Fe; this is {element}" in start["quality"]["reasons"]
+        assert "oxidation_state" in start["descriptors"], start["quality"]
+
+
 def test_both_techniques_of_qas_reach_their_analysis(callback, derived, conventions):
     scan = sent(callback, conventions.qas_documents(conventions.Known()))
     image = np.full((16, 16), 7, dtype=np.uint16)
