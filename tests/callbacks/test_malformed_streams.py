@@ -165,16 +165,24 @@ def spoil(document, kind, how):
         inner[key] = junk
 
 
+class Runs(dict):
+    """Document streams by name, which no report of a failure repeats."""
+
+    def __repr__(self):
+        return f"<runs of {', '.join(self)}>"
+
+
 @pytest.fixture(scope="module")
 def short_runs(conventions):
     """Documents of short scans that can be answered, as three beamlines write them."""
     known = conventions.Known()
     energy = known.grid()[::3]
-    return {
+    runs = {
         "bmm": conventions.bmm_documents(known, mode="fluorescence", energy=energy),
         "iss": conventions.iss_documents(known, n_samples=1_000),
         "qas": conventions.qas_documents(known, n_samples=2_000, triggered=True),
     }
+    return Runs(runs)
 
 
 CONVENTIONS = ("bmm", "iss", "qas")
