@@ -16,6 +16,7 @@ from bluesky_xpdml.cli import (
     explain,
     models,
     predict,
+    profile,
     reduce,
     replay,
     simulate,
@@ -51,6 +52,7 @@ app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish 
     replay.replay
 )
 app.add_typer(models.app, name="models")
+app.add_typer(profile.app, name="profile")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(dataset.app, name="dataset")
 app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
