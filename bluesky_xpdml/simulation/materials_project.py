@@ -72,7 +72,7 @@ def store(spectra: Iterable[Any], materials: Iterable[Any], output: Path) -> Fet
     Parameters
     ----------
     spectra
-        With `material_id` and `spectrum`, a pymatgen XAS with its structure.
+        With `material_id` (`task_id` in newer clients) and `spectrum`, a pymatgen XAS with its structure.
     materials
         With `material_id` and `structure`; where a spectrum has one, that one counts, since its sites are
         numbered by it.
@@ -83,13 +83,13 @@ def store(spectra: Iterable[Any], materials: Iterable[Any], output: Path) -> Fet
     documents: list[dict[str, Any]] = []
     other = 0
     for document in spectra:
-        identifier, spectrum = str(document.material_id), document.spectrum
+        identifier, spectrum = _identifier(document), document.spectrum
         if structures.setdefault(identifier, spectrum.structure) != spectrum.structure:
             other += 1
             continue
         documents.append({"material_id": identifier, **_plain(spectrum)})
     for document in materials:
-        structures.setdefault(str(document.material_id), document.structure)
+        structures.setdefault(_identifier(document), document.structure)
     output.mkdir(parents=True, exist_ok=True)
     documents.sort(key=lambda entry: (entry["material_id"], entry["absorbing_element"]))
     (output / SPECTRA_FILE).write_text(json.dumps(documents), encoding="utf-8")
@@ -98,6 +98,16 @@ def store(spectra: Iterable[Any], materials: Iterable[Any], output: Path) -> Fet
             entry = {"id": identifier, "structure": structures[identifier].as_dict()}
             lines.write(json.dumps(entry) + "\n")
     return Fetched(n_structures=len(structures), n_spectra=len(documents), n_other_setting=other)
+
+
+def _identifier(document: Any) -> str:
+    """Return what the material is called, in documents of older and newer clients."""
+    found = getattr(document, "material_id", None) or getattr(document, "task_id", None)
+    if not found:
+        msg = "a document of the Materials Project has neither material_id nor task_id: expected one"
+        raise TrainingError(msg)
+    # Newer identifiers print in letters; `string` is the number that the web pages show.
+    return str(getattr(found, "string", found))
 
 
 def _plain(spectrum: Any) -> dict[str, Any]:

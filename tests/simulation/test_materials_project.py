@@ -35,7 +35,7 @@ def test_stored_documents_are_read_back_as_spectra_and_structures(tmp_path: Path
     documents = [
         SimpleNamespace(material_id="mp-2", spectrum=spectrum(structure, None)),
         SimpleNamespace(material_id="mp-1", spectrum=spectrum(structure, 2)),
-        SimpleNamespace(material_id="mp-1", spectrum=spectrum(other, 0)),
+        SimpleNamespace(task_id="mp-1", spectrum=spectrum(other, 0)),
     ]
     materials = [
         SimpleNamespace(material_id="mp-1", structure=other),
@@ -67,6 +67,11 @@ def test_stored_files_do_not_depend_on_the_order_of_the_documents(tmp_path: Path
         with gzip.open(folder / "structures.jsonl.gz", "rt") as lines:
             contents.append((lines.read(), (folder / "spectra.json").read_text()))
     assert contents[0] == contents[1]
+
+
+def test_a_document_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="neither material_id nor task_id"):
+        store([SimpleNamespace(spectrum=spectrum(oxide(4.18), 0))], [], tmp_path)
 
 
 def test_without_a_key_it_is_said_where_it_goes(tmp_path: Path) -> None:
