@@ -7,12 +7,18 @@ from bluesky_xpdml.documents import CollectedRun, Profile, declared_mode, is_abs
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.models.partial import continued, widened
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Prediction
+from bluesky_xpdml.records import AbsorptionScan, Prediction
+from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 
 def analyse_partial_run(
-    run: CollectedRun, *, profile: Profile, store: BundleStore, settings: XanesSettings
+    run: CollectedRun,
+    *,
+    profile: Profile,
+    store: BundleStore,
+    settings: XanesSettings,
+    memory: CalibrationMemory | None = None,
 ) -> tuple[Prediction, ...]:
     """Return the answer for an absorption run that goes on; nothing before its edge is passed.
 
@@ -26,6 +32,8 @@ def analyse_partial_run(
         The models that may answer.
     settings
         How the scan is reduced.
+    memory
+        Earlier calibrations of the monochromator; nothing is added to them. None where none are kept.
     """
     if not is_absorption(run, profile):
         return ()
@@ -35,14 +43,18 @@ def analyse_partial_run(
         # Whether it is a failure is known when the run has ended.
         return ()
     declared = declared_mode(run.start, profile)
-    if settings.mode == "auto" and declared in (DetectionMode.FLUORESCENCE, DetectionMode.REFERENCE):
-        settings = replace(settings, mode=declared)
-    found = analyse_partial_scan(scan, store=store, settings=settings)
+    if settings.prefer == "none" and declared is not None:
+        settings = replace(settings, prefer=declared)
+    found = analyse_partial_scan(scan, store=store, settings=settings, memory=memory)
     return tuple(replace(each, settings={**each.settings, "profile": profile.name}) for each in found)
 
 
 def analyse_partial_scan(
-    scan: AbsorptionScan, *, store: BundleStore, settings: XanesSettings
+    scan: AbsorptionScan,
+    *,
+    store: BundleStore,
+    settings: XanesSettings,
+    memory: CalibrationMemory | None = None,
 ) -> tuple[Prediction, ...]:
     """Return the answer for a scan that goes on, its intervals widened; nothing before its edge is passed.
 
@@ -54,6 +66,8 @@ def analyse_partial_scan(
         The models that may answer.
     settings
         How the scan is reduced.
+    memory
+        Earlier calibrations of the monochromator; nothing is added to them. None where none are kept.
 
     Examples
     --------
@@ -67,7 +81,9 @@ def analyse_partial_scan(
         longer = continued(scan)
     except XpdmlError:
         return ()
-    answer = analyse_scan(longer, store=store, settings=settings)
+    # Half a foil is good enough to answer by, not to be remembered.
+    earlier = None if memory is None else CalibrationMemory.from_plain(memory.to_plain())
+    answer = analyse_scan(longer, store=store, settings=settings, memory=earlier)
     if not answer.descriptors:
         return ()
     answer = widened(answer, float(scan.energy[-1]))

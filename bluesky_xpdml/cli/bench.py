@@ -22,6 +22,7 @@ class Bench(StrEnum):
 
     ACCURACY = "accuracy"
     EXPERIMENT = "experiment"
+    LIVE = "live"
     PUBLISH = "publish"
     QUALITY = "quality"
     SPEED = "speed"
@@ -52,7 +53,7 @@ def bench(
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure and print one table: accuracy, experiment, publish, quality or speed."""
+    """Measure and print one table: accuracy, experiment, live, publish, quality or speed."""
     with progress_bars() as advance:
         match name:
             case Bench.ACCURACY:
@@ -61,6 +62,10 @@ def bench(
                 from bluesky_xpdml.bench.experiment import measure_experiment
 
                 report = measure_experiment(standards, simulation, seed=0, progress=advance)
+            case Bench.LIVE:
+                from bluesky_xpdml.bench.live import measure_live
+
+                report = measure_live(standards, scans=2 if quick else 20, progress=advance)
             case Bench.PUBLISH:
                 from bluesky_xpdml.bench.publish import measure_publish
 
