@@ -18,6 +18,7 @@ from bluesky_xpdml.cli import (
     predict,
     profile,
     reduce,
+    repeats,
     replay,
     simulate,
     train,
@@ -48,6 +49,7 @@ app.command(
     name="reduce",
     epilog="Example: xpdml reduce nickel.chi --composition Ni --q-unit 1/nm --output reduced --plot",
 )(reduce.reduce)
+app.command(name="repeats", epilog="Example: xpdml repeats scan_*.xdi --plot interval.png")(repeats.repeats)
 app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish http://localhost:8000")(
     replay.replay
 )

@@ -1,0 +1,283 @@
+"""The answer after each repeat of a scan, and whether more repeats would narrow its interval.
+
+The interval of a single answer comes from standards that the models never saw; it says what models and axes
+are worth, not what counting longer would help. The noise is added to it::
+
+    half width = sqrt(half width of the model^2 + (1.645 s)^2)
+
+s is the larger of two: the standard deviation of the answer when the mean spectrum is drawn anew with the
+variance of its points, and, from three repeats on, the scatter of the answers of single repeats over the
+square root of their number, which also knows slow drifts. Standards are noisy too, so that a part of it
+counts twice: the interval is rather too wide. Repeats are enough once infinitely many more would narrow it
+by less than a twentieth.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.models.predict import predict_xanes
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.records import AbsorptionScan, Descriptor, FloatArray, Prediction, Xanes
+from bluesky_xpdml.reduction.repeats import MergedRepeats, RepeatSettings, merge_repeats
+from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
+NORMAL_90 = 1.645
+"""Half width of the 90 % interval of a normal distribution [standard deviations]."""
+DRAWS = 24
+"""How often a spectrum is drawn anew."""
+ENOUGH = 0.05
+"""Repeats are enough where the rest would narrow the interval by less than this part."""
+HEADLINE = "oxidation_state"
+"""The descriptor whose interval decides whether repeats are enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatProgress:
+    """How far repeats have come.
+
+    Examples
+    --------
+    >>> progress = RepeatProgress(n_repeats=4, n_kept=4, noise=0.1, width=1.2, model_width=1.0)
+    >>> round(progress.left_to_gain, 3), progress.enough, progress.n_needed
+    (0.167, False, 17)
+    """
+
+    n_repeats: int
+    """Repeats so far."""
+    n_kept: int
+    """Of these, the ones that were averaged."""
+    noise: float
+    """Standard deviation of the oxidation state by noise [e]."""
+    width: float
+    """Of the 90 % interval of the oxidation state [e]."""
+    model_width: float
+    """What the width would be without noise [e]."""
+
+    @property
+    def left_to_gain(self) -> float:
+        """Return which part of the width more repeats could take away at most, 0 to 1."""
+        return 1.0 - self.model_width / self.width if self.width > 0.0 else 0.0
+
+    @property
+    def enough(self) -> bool:
+        """Return whether more repeats would be in vain."""
+        return self.left_to_gain < ENOUGH
+
+    @property
+    def n_needed(self) -> int:
+        """Return how many such repeats would be enough, if noise falls with the root of their number."""
+        allowed = self.model_width * math.sqrt(1.0 / (1.0 - ENOUGH) ** 2 - 1.0)
+        ours = math.sqrt(max(self.width**2 - self.model_width**2, 0.0))
+        if self.enough or allowed <= 0.0:
+            return self.n_kept
+        return math.ceil(self.n_kept * (ours / allowed) ** 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatedPrediction:
+    """The answer after some repeats."""
+
+    prediction: Prediction
+    """Of the mean spectrum, with the noise in its intervals."""
+    merged: MergedRepeats
+    progress: RepeatProgress
+
+
+class RepeatSeries:
+    """Takes the repeats of one sample, one after the other, and answers after each.
+
+    Parameters
+    ----------
+    store
+        The models that may answer.
+    settings
+        How repeats are merged.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.bench.speed import simulated_scan
+    >>> series = RepeatSeries(BundleStore.default(), RepeatSettings())
+    >>> answers = [series.add(reduce_xanes(simulated_scan(seed=seed))) for seed in (1, 2)]
+    >>> answer = answers[-1]
+    >>> answer.progress.n_repeats, round(answer.prediction.descriptors["oxidation_state"].value)
+    (2, 3)
+    """
+
+    def __init__(self, store: BundleStore, settings: RepeatSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._spectra: list[Xanes] = []
+        self._singles: list[Mapping[str, float]] = []
+
+    def add(self, xanes: Xanes) -> RepeatedPrediction:
+        """Return the answer with one more repeat.
+
+        Parameters
+        ----------
+        xanes
+            The reduced repeat.
+
+        Raises
+        ------
+        XpdmlError
+            If it is of another element or edge than the repeats before, or cannot be answered; the
+            repeat does not count then.
+        """
+        single = predict_xanes(xanes, self._store)
+        merged = merge_repeats([*self._spectra, xanes], self._settings)
+        answer = predict_xanes(merged.xanes, self._store)
+        self._spectra.append(xanes)
+        self._singles.append({name: found.value for name, found in single.descriptors.items()})
+        noise = self._noise(merged)
+        widened = {
+            name: with_noise(found, noise.get(name, 0.0)) for name, found in answer.descriptors.items()
+        }
+        before, after = answer.descriptors[HEADLINE], widened[HEADLINE]
+        progress = RepeatProgress(
+            n_repeats=len(self._spectra),
+            n_kept=merged.n_kept,
+            noise=noise[HEADLINE],
+            width=after.high - after.low,
+            model_width=before.high - before.low,
+        )
+        prediction = replace(
+            answer, descriptors=widened, diagnostics={**answer.diagnostics, **_diagnostics(progress)}
+        )
+        return RepeatedPrediction(prediction=prediction, merged=merged, progress=progress)
+
+    def _noise(self, merged: MergedRepeats) -> dict[str, float]:
+        """Return the standard deviation of each descriptor by noise."""
+        drawn = drawn_noise(merged.xanes, self._store)
+        kept = [
+            single
+            for single, repeat in zip(self._singles, merged.repeats, strict=True)
+            if not repeat.rejected
+        ]
+        if len(kept) < 3:
+            return drawn
+        return {
+            name: max(value, float(np.std([single[name] for single in kept], ddof=1)) / math.sqrt(len(kept)))
+            for name, value in drawn.items()
+        }
+
+
+def predict_repeats(
+    scans: Sequence[AbsorptionScan],
+    store: BundleStore,
+    settings: XanesSettings,
+    repeats: RepeatSettings | None = None,
+) -> tuple[RepeatedPrediction, ...]:
+    """Answer after each repeat of a scan.
+
+    Parameters
+    ----------
+    scans
+        Scans of one sample, in the order in which they were measured.
+    store
+        The models that may answer.
+    settings
+        How each scan is reduced.
+    repeats
+        How the scans are merged; the defaults if None.
+
+    Returns
+    -------
+    tuple
+        One answer after each scan that could be reduced; why another could not is a remark in the quality
+        of the answers after it.
+
+    Raises
+    ------
+    XpdmlError
+        If no scan can be reduced and answered: the reason of the last one.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.bench.speed import simulated_scan
+    >>> answers = predict_repeats([simulated_scan(seed=1)], BundleStore.default(), XanesSettings())
+    >>> len(answers), answers[0].progress.enough
+    (1, True)
+    """
+    series = RepeatSeries(store, repeats or RepeatSettings())
+    answers: list[RepeatedPrediction] = []
+    refused: list[XpdmlError] = []
+    for scan in scans:
+        try:
+            answer = series.add(reduce_xanes(scan, settings))
+        except XpdmlError as error:
+            refused.append(error)
+            continue
+        said = [f"a repeat left out: {error}" for error in refused]
+        quality = answer.prediction.quality.note(*said)
+        answers.append(replace(answer, prediction=replace(answer.prediction, quality=quality)))
+    if refused and not answers:
+        raise refused[-1]
+    return tuple(answers)
+
+
+def with_noise(descriptor: Descriptor, noise: float) -> Descriptor:
+    """Widen the interval of a descriptor by the noise of its value.
+
+    Parameters
+    ----------
+    descriptor
+        With the interval of the model.
+    noise
+        Standard deviation of the value [its unit].
+
+    Examples
+    --------
+    >>> one = Descriptor(value=3.0, low=2.6, high=3.3, unit="e")
+    >>> wide = with_noise(one, 0.4 / 1.645)
+    >>> round(wide.low, 3), round(wide.high, 3)
+    (2.434, 3.5)
+    """
+    extra = NORMAL_90 * noise
+    low = descriptor.value - math.hypot(descriptor.value - descriptor.low, extra)
+    high = descriptor.value + math.hypot(descriptor.high - descriptor.value, extra)
+    return replace(descriptor, low=max(low, 0.0), high=high)
+
+
+def drawn_noise(xanes: Xanes, store: BundleStore) -> dict[str, float]:
+    """Return how much the noise of a spectrum moves each descriptor, as a standard deviation.
+
+    Parameters
+    ----------
+    xanes
+        Reduced spectrum with the variance of its mu.
+    store
+        The models that may answer.
+
+    Raises
+    ------
+    XpdmlError
+        If the spectrum cannot be answered.
+    """
+    if xanes.mu_variance is None:
+        return {}
+    drawn = [
+        {name: found.value for name, found in predict_xanes(draw, store).descriptors.items()}
+        for draw in _draws(xanes, np.sqrt(xanes.mu_variance))
+    ]
+    return {name: float(np.std([each[name] for each in drawn], ddof=1)) for name in drawn[0]}
+
+
+def _draws(xanes: Xanes, sigma: FloatArray) -> Iterator[Xanes]:
+    # The same draws for the same spectrum: an answer must not depend on when it was asked for.
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        yield replace(xanes, mu=xanes.mu + sigma * rng.normal(size=sigma.size))
+
+
+def _diagnostics(progress: RepeatProgress) -> dict[str, float]:
+    return {
+        "repeats": float(progress.n_repeats),
+        "repeats_kept": float(progress.n_kept),
+        "oxidation_state_noise": progress.noise,
+        "interval_left_to_gain": progress.left_to_gain,
+        "repeats_needed": float(progress.n_needed),
+    }
