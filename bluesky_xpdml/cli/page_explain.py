@@ -12,6 +12,7 @@ from bluesky_xpdml.records import Prediction
 HTML = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: sans-serif; color: #1b2a41; margin: 2em auto; max-width: 1100px; }}
+svg {{ max-width: 100%; height: auto; }}
 table {{ border-collapse: collapse; }} th, td {{ padding: 0.25em 0.8em; text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }} tr {{ border-bottom: 1px solid #d5dae2; }}
 </style></head><body>
