@@ -17,7 +17,7 @@ from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, ScatteringSettings
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis
-from bluesky_xpdml.documents import collector_for, load_profile
+from bluesky_xpdml.documents import collector_for, detect_profile, load_profile
 from bluesky_xpdml.documents.stored import fetch_from
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
@@ -97,8 +97,8 @@ class XpdmlCallback:
         beamtime: Settings | None = None,
         explain: bool = False,
     ) -> None:
-        if profile != _AUTO:
-            load_profile(profile)
+        # A profile with a fault is better refused now than with every run.
+        _ = detect_profile({}) if profile == _AUTO else load_profile(profile)
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False

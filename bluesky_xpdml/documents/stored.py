@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 
 
@@ -76,6 +78,33 @@ def run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
     return _exported(run, uid)
 
 
+class StoredRow:
+    """What one event holds of a stored array, fetched when somebody looks at it.
+
+    Spectra of a detector are the most of a run, and nobody who reads absorption asks for them.
+
+    Parameters
+    ----------
+    array
+        In Tiled; its first axis is the events.
+    row
+        Which event.
+
+    Examples
+    --------
+    >>> np.asarray(StoredRow(np.arange(6).reshape(2, 3), 1))
+    array([3, 4, 5])
+    """
+
+    def __init__(self, array: Any, row: int) -> None:
+        self._array = array
+        self._row = row
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """Fetch the row."""
+        return np.array(self._array[self._row], dtype=dtype, copy=copy)
+
+
 def _parts(stream: Any) -> dict[str, Any] | None:
     """Return tables and arrays of a stream; None where it holds anything else, or nothing."""
     if not hasattr(stream, "base"):
@@ -111,7 +140,8 @@ def _pages(table: Any, arrays: Mapping[str, Any], descriptor: str) -> Iterator[d
     images = {key: array for key, array in arrays.items() if len(array.shape) > 2}
     for key, array in arrays.items():
         if key not in images:
-            page["data"][key] = list(array.read())
+            wide = len(array.shape) == 2 and array.shape[1] > 1
+            page["data"][key] = [StoredRow(array, row) for row in range(rows)] if wide else list(array.read())
             page["timestamps"][key] = page["time"]
     if not images:
         yield page

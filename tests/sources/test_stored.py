@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
 
+from bluesky_xpdml.documents import RunCollector
+from bluesky_xpdml.documents.stored import StoredRow
 from bluesky_xpdml.errors import DocumentError, MissingDataError, PublishError
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.sources.replay import scan_documents
@@ -54,6 +56,51 @@ def test_stored_numbers_come_back_bit_by_bit(stored):
         assert back["descriptor"]["data_keys"] == original["descriptor"]["data_keys"]
         assert back["event_page"]["data"] == original["event_page"]["data"]
         assert back["event_page"]["seq_num"] == original["event_page"]["seq_num"]
+
+
+def spectra_run():
+    """Return a run whose events hold a spectrum of 64 channels and a table of 5 rows each."""
+    shapes = {"Fe1_xrf": [64], "apb_stream": [5, 9]}
+    keys = {
+        key: {"source": "x", "dtype": "array", "dtype_numpy": "<f8", "shape": shape}
+        for key, shape in shapes.items()
+    }
+    yield "start", {"uid": "spectra", "time": 1.0}
+    described = {
+        "uid": "spectra-d",
+        "run_start": "spectra",
+        "time": 1.0,
+        "name": "primary",
+        "data_keys": keys,
+    }
+    more = {"object_keys": {}, "hints": {}, "configuration": {}}
+    yield "descriptor", described | more
+    for number in (1, 2, 3):
+        data = {key: np.full(shape, float(number)).tolist() for key, shape in shapes.items()}
+        event = {"uid": f"spectra-{number}", "descriptor": "spectra-d", "seq_num": number, "time": 1.0}
+        yield "event", event | {"data": data, "timestamps": dict.fromkeys(data, 1.0), "filled": {}}
+    ended = {"uid": "spectra-z", "run_start": "spectra", "time": 2.0, "exit_status": "success"}
+    yield "stop", ended | {"reason": "", "num_events": {"primary": 3}}
+
+
+def test_spectra_are_fetched_when_somebody_looks_at_them(stored):
+    from bluesky_tiled_plugins import TiledWriter
+
+    writer = TiledWriter(stored[1], max_array_size=0)
+    for name, document in spectra_run():
+        writer(name, document)
+    collector = RunCollector({"uid": "spectra"}, array_keys=("apb_stream",))
+    pages = []
+    for name, document in stored_documents(stored[1], ["spectra"]):
+        collector.feed(name, document)
+        pages += [document] if name == "event_page" else []
+    (page, *_) = pages
+    assert isinstance(page["data"]["Fe1_xrf"][0], StoredRow)
+    assert np.asarray(page["data"]["Fe1_xrf"][0]).tolist() == [1.0] * 64
+    stream = collector.finish().streams["primary"]
+    assert list(stream.arrays) == ["apb_stream"]
+    assert stream.arrays["apb_stream"]["0"].tolist() == [1.0] * 5 + [2.0] * 5 + [3.0] * 5
+    assert stream.columns == {}
 
 
 def test_a_run_that_is_not_there_is_refused(stored):
