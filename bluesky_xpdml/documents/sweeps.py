@@ -33,7 +33,8 @@ def sweeps(energy: FloatArray) -> tuple[slice, ...]:
     """
     everything = (slice(0, energy.size),)
     known = np.flatnonzero(np.isfinite(energy))
-    span = float(np.ptp(energy[known])) if known.size else 0.0
+    with np.errstate(over="ignore"):
+        span = float(np.ptp(energy[known])) if known.size else 0.0
     if not 0.0 < span < np.inf:
         return everything
     ends = [int(known[turn]) + 1 for turn in _turns(energy[known], TURN * span)]
