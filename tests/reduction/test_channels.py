@@ -5,8 +5,8 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode
-from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.channels import absorption
+from bluesky_xpdml.reduction.noise import noise_level
 
 ENERGY = np.arange(7000.0, 7200.0, 1.0)
 EDGE = 0.5 + np.arctan((ENERGY - 7112.0) / 2.0) / np.pi
