@@ -1,12 +1,12 @@
 """The tables of a data set on disk: parquet files with fixed columns, and a manifest.
 
-==================  ==========================================================================
-`sites.parquet`      a row a labelled site
-`spectra.parquet`    a row a spectrum, on one axis an element
-`structures.parquet` a row a structure: cell, species and positions
-`dropped.parquet`    a row an entry that was left out, with the reason
-`manifest.json`      what it was made of and how, counts, SHA-256 of the tables; written last
-==================  ==========================================================================
+====================  ==========================================================================
+`sites.parquet`       a row a labelled site
+`spectra.parquet`     a row a spectrum, on one axis an element
+`structures.parquet`  a row a structure: cell, species and positions
+`dropped.parquet`     a row an entry that was left out, with the reason
+`manifest.json`       what it was made of and how, counts, SHA-256 of the tables; written last
+====================  ==========================================================================
 """
 
 import hashlib

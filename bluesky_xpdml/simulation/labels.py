@@ -62,7 +62,7 @@ class SiteLabels:
     """Smallest distance of two oxygens among the neighbours [angstrom], NaN with fewer than two."""
     only_oxygen: bool
     geometry: str
-    """ChemEnv symbol such as `O:6`, empty where unknown."""
+    """ChemEnv symbol such as O:6, empty where unknown."""
     csm: float
     """Continuous symmetry measure, 0 for the ideal polyhedron, at most 100, NaN where unknown."""
     geometry_reason: str
@@ -103,7 +103,7 @@ def label_sites(
 
     Examples
     --------
-    Rock salt::
+    Rock salt:
 
     >>> import numpy as np
     >>> corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
