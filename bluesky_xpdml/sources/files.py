@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def _scan(
         name=content.fields.get("sample.name", ""), composition=content.fields.get("sample.formula", "")
     )
     try:
-        scan = absorption_scan(
+        return absorption_scan(
             energy=axis,
             energy_unit=found_unit,
             i0=signals.get("i0"),
@@ -162,7 +162,6 @@ def _scan(
             source=source,
             quality=Quality().note(*remarks),
         )
-        return replace(scan, mono=content.fields.get("mono.name", ""))
     except DocumentError as error:
         # What was noticed on the way is often the cause of what failed in the end.
         raise type(error)("; ".join((str(error), *remarks))) from error

@@ -104,7 +104,6 @@ def _start(scan: AbsorptionScan, uid: str, when: float) -> dict[str, Any]:
         "sample_uid": scan.sample.uid,
         "sample_composition": scan.sample.composition,
         "source": scan.source,
-        "mono": scan.mono,
     }
     return {
         "uid": uid,
