@@ -16,6 +16,8 @@ MOST_LOST = 0.2
 STEP_FACTOR = 2.5
 """Edge steps in counts before the edge differ by less than this factor between elements that see one sample:
 an element beside the scattering maximum shows a larger one."""
+LARGEST = 1e30
+"""No detector counts more; squares of larger numbers overflow."""
 FEWEST_TO_COMPARE = 3
 """Of two elements that differ, nobody can say which is wrong."""
 
@@ -47,7 +49,7 @@ def living_sum(scan: AbsorptionScan, near: float | None = None) -> tuple[FloatAr
     >>> living_sum(scan)
     (array([1., 2., 3., 4., 5.]), ('1 of 2 detector elements summed; left out: Fe2 (constant at 0)',))
     """
-    elements = scan.fluorescence_elements
+    elements = {name: _counted(values) for name, values in scan.fluorescence_elements.items()}
     dead = {name: reason for name, values in elements.items() if (reason := _dead(values))}
     dead |= _faint({name: values for name, values in elements.items() if name not in dead})
     alive = {name: values for name, values in elements.items() if name not in dead}
@@ -60,6 +62,12 @@ def living_sum(scan: AbsorptionScan, near: float | None = None) -> tuple[FloatAr
     total = np.sum(list(alive.values()), axis=0)
     remark = f"{len(alive)} of {len(elements)} detector elements summed; left out: {left_out}"
     return total, (remark,) if dead else ()
+
+
+def _counted(values: FloatArray) -> FloatArray:
+    """Return counts with NaN where a number is none that a detector counts."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(values) < LARGEST, values, np.nan)
 
 
 def _dead(values: FloatArray) -> str:
@@ -91,7 +99,7 @@ def _inconsistent(scan: AbsorptionScan, elements: Mapping[str, FloatArray], near
     steps: dict[str, float] = {}
     for name, values in elements.items():
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            mu = values / intensity
+            mu = _counted(values / intensity)
             finite = np.isfinite(mu)
             level = float(np.mean(mu[finite])) if finite.any() else 0.0
         rise = rise_near(scan.energy[finite], mu[finite], near)
