@@ -1,8 +1,8 @@
 """How unlike the training a row of features is: a score, and the share of familiar rows that score as high.
 
 Two things make a row strange. It does not lie on the surface that the training rows span: principal
-components do not reproduce it. Or it lies on that surface, far from every row of the training: its neighbours are
-distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is the score, so
+components do not reproduce it. Or it lies on that surface, far from every row of the training: its
+neighbours are distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is the score, so
 that 1 is where every twentieth familiar row begins. Components are those of standardised columns, and
 distances are measured with every component at unit variance: a shift of the axis and a missing pre-edge peak
 then count alike.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_xpdml.records import FloatArray
 
@@ -182,7 +183,7 @@ def as_tables(reference: NoveltyReference) -> tuple[dict[str, FloatArray], dict[
     return tables, entry
 
 
-def from_tables(tables: Mapping[str, FloatArray], entry: Mapping[str, Any]) -> NoveltyReference:
+def from_tables(tables: Mapping[str, NDArray[Any]], entry: Mapping[str, Any]) -> NoveltyReference:
     """Return the reference that a bundle keeps.
 
     Parameters
