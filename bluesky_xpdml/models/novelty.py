@@ -2,10 +2,10 @@
 
 Two things make a row strange. It does not lie on the surface that the training rows span: principal
 components do not reproduce it. Or it lies on that surface, far from every row of the training: its
-neighbours are distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is the score, so
-that 1 is where every twentieth familiar row begins. Components are those of standardised columns, and
-distances are measured with every component at unit variance: a shift of the axis and a missing pre-edge peak
-then count alike.
+neighbours are distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is
+the score, so that 1 is where every twentieth familiar row begins. Components are those of standardised
+columns, and distances are measured with every component at unit variance: a shift of the axis and a missing
+pre-edge peak then count alike.
 """
 
 from collections.abc import Mapping
