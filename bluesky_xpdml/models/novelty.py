@@ -4,8 +4,8 @@ Two things make a row strange. It does not lie on the surface that the training 
 components do not reproduce it. Or it lies on that surface, far from every row of the training: its
 neighbours are distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is
 the score, so that 1 is where every twentieth familiar row begins. Components are those of standardised
-columns, and distances are measured with every component at unit variance: a shift of the axis and a missing
-pre-edge peak then count alike.
+columns. Distances are measured among the leading ones, each at unit variance, so that a shift of the axis and
+a missing pre-edge peak count alike.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class NoveltyReference:
     deviations: FloatArray
     """Standard deviation along each component, (c,)."""
     rows: FloatArray
-    """Some training rows, in components of unit variance, (k, c)."""
+    """Some training rows, in the leading l components at unit variance, (k, l)."""
     residual_unit: float
     """Root mean square misfit of the components that 95 % of familiar rows stay below."""
     distance_unit: float
@@ -127,8 +127,9 @@ def misfits(reference: NoveltyReference, rows: FloatArray) -> tuple[FloatArray, 
     again = np.einsum("nc,cd->nd", place * reference.deviations**2, reference.components)
     residual = np.sqrt(np.mean((standard - again) ** 2, axis=1))
     # The square of a difference, multiplied out: no array of rows by rows by components.
-    products = np.einsum("nc,kc->nk", place, reference.rows)
-    squares = np.sum(place**2, axis=1)[:, None] + np.sum(reference.rows**2, axis=1) - 2.0 * products
+    leading = place[:, : reference.rows.shape[1]]
+    products = np.einsum("nc,kc->nk", leading, reference.rows)
+    squares = np.sum(leading**2, axis=1)[:, None] + np.sum(reference.rows**2, axis=1) - 2.0 * products
     count = min(NEIGHBOURS, squares.shape[1])
     nearest = np.partition(squares, count - 1, axis=1)[:, :count]
     return residual, np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1)

@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_formula(reference):
     place = reference.components @ standard
     again = reference.components.T @ (place * reference.deviations**2)
     residual = np.sqrt(np.mean((standard - again) ** 2))
-    distance = np.sort(np.linalg.norm(reference.rows - place, axis=1))[:3].mean()
+    distance = np.sort(np.linalg.norm(reference.rows - place[:20], axis=1))[:3].mean()
     expected = max(residual / reference.residual_unit, distance / reference.distance_unit)
     assert novelty(reference, row).score == pytest.approx(expected)
 
