@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
+from bluesky_xpdml.models.novelty import NoveltyReference, from_tables
 from bluesky_xpdml.models.upgrade import upgraded
 from bluesky_xpdml.records import FloatArray, ModelReference
 
@@ -73,6 +74,12 @@ class Bundle:
             **{key: np.asarray(stored[key], dtype=float) for key in ("valence", "edge", "sigma")},
             pre_edge_shift=stored["pre_edge_shift"],
         )
+
+    @cached_property
+    def familiar(self) -> NoveltyReference | None:
+        """What familiar rows look like; None where the bundle does not say."""
+        entry = self.manifest.get("novelty")
+        return None if entry is None else from_tables(self.tables, entry)
 
 
 def load_bundle(folder: Path) -> Bundle:

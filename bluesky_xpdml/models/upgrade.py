@@ -38,6 +38,7 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     if state is not None:
         targets["oxidation_state"] = {
             "interval_factor_uncalibrated": state["interval_factor"],
+            "interval_floor": 0.0,
             "forest_sigma_without_peak": state["forest_sigma"],
             "knows_pre_edge_peaks": True,
             **state,

@@ -35,6 +35,8 @@ class Witness:
 
     edge: float
     """Edge position [eV above the metal foil]."""
+    edge_width: float
+    """From 30 to 90 % of the rise [eV]."""
     pre_edge_peak: float
     """Height of the pre-edge peak above a quarter of the step [edge steps]; 0 without one."""
     features: FloatArray
@@ -88,6 +90,7 @@ def observe(xanes: Xanes) -> Witness:
     shape = edge_shape(x, xanes.mu)
     return Witness(
         edge=shape.edge,
+        edge_width=shape.width,
         pre_edge_peak=shape.pre_edge_peak,
         features=features_of_shifts(fine_signal(x, signal), shifts),
         shifts=shifts,

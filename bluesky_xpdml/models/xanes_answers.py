@@ -103,7 +103,8 @@ def oxidation_state(
     )
     mean = float(valence @ weight)
     factor = target["interval_factor"] if witness.calibrated else target["interval_factor_uncalibrated"]
-    half_width = factor * float(np.sqrt(weight @ (valence - mean) ** 2))
+    variance = float(weight @ (valence - mean) ** 2) + target["interval_floor"] ** 2
+    half_width = factor * float(np.sqrt(variance))
     classes = range(int(valence[0]), int(np.ceil(valence[-1])) + 1)
     return Descriptor(
         value=mean,

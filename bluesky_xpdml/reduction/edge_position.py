@@ -38,6 +38,9 @@ class EdgeShape:
     """Mean of the crossings at 30, 50, 70 and 90 % of the edge step [eV above the foil]."""
     half_edge: float
     """The 50 % crossing alone [eV above the foil]."""
+    width: float
+    """From the 30 % to the 90 % crossing [eV]. Oxides rise within 8 eV; metals, sulfides and phosphides,
+    whose spectra have no white line, take longer."""
     pre_edge_peak: float
     """Height of the largest pre-edge signal above a quarter of the step [edge steps]; 0 where no peak rises
     that high. Metal sites without inversion centre and with empty d states, as in chromates, have one."""
@@ -116,6 +119,7 @@ def edge_shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
     return EdgeShape(
         edge=float(np.mean(crossings)),
         half_edge=half,
+        width=crossings[-1] - crossings[0],
         pre_edge_peak=float(max(before.max(initial=0.0) - PEAK_LEVEL, 0.0)),
     )
 

@@ -10,9 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.models.witness import observe
+from bluesky_xpdml.models.witness import Witness, observe
+from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
@@ -74,18 +76,30 @@ def _is_standard(row: Mapping[str, str]) -> bool:
 def _measured(folder: Path, row: Mapping[str, str]) -> MeasuredSpectrum:
     scan = read_scan(folder / row["file"], element=row["element"], edge="K")
     offset = row["energy_offset"]
-    settings = XanesSettings(energy_offset=float(offset) if offset else "reference")
     return MeasuredSpectrum(
         element=row["element"],
         compound=row["group"],
         file=row["file"],
-        source=row["file"].rpartition("/")[0],
+        source=row["file"].partition("/")[0],
         valence=float(row["oxidation_state"]),
         coordination_number=_number(row["coordination_number"]),
         bond_length=_number(row["mean_m_o_distance"]),
         stated_offset=float(offset) if offset else None,
-        witness=observe(reduce_xanes(scan, settings)),
+        witness=_witness(scan, float(offset) if offset else "reference"),
+        uncalibrated=_uncalibrated(scan),
     )
+
+
+def _witness(scan: AbsorptionScan, offset: float | Literal["reference", "none"]) -> Witness:
+    return observe(reduce_xanes(scan, XanesSettings(energy_offset=offset)))
+
+
+def _uncalibrated(scan: AbsorptionScan) -> Witness | None:
+    try:
+        return _witness(scan, "none")
+    except XpdmlError:
+        # An axis may be so far off that no edge is found where it should be.
+        return None
 
 
 def _number(text: str) -> float:

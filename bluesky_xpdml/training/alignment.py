@@ -13,7 +13,7 @@ import numpy as np
 from bluesky_xpdml.features.xanes import FINE_GRID, FINE_STEP
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.reduction.edge_position import edge_position
+from bluesky_xpdml.reduction.edge_position import EdgeShape, edge_shape
 from bluesky_xpdml.simulation.broadening import broaden
 from bluesky_xpdml.simulation.library import SiteSpectra
 
@@ -58,9 +58,10 @@ def align(spectra: SiteSpectra, foil_energy: float, model: EdgeModel) -> Aligned
     x = spectra.energy - foil_energy
     kept = x <= EXTENT
     x, mu = x[kept], spectra.mu[:, kept]
-    half_edge = np.array([_edges(x, row)[1] for row in mu])
+    half_edge = np.array([_shape(x, row).half_edge for row in mu])
     widths = (np.full(len(mu), value) for value in TYPICAL_WIDTHS)
-    edges = np.array([_edges(x, row)[0] for row in broaden(x, mu, half_edge, *widths)])
+    shapes = [_shape(x, row) for row in broaden(x, mu, half_edge, *widths)]
+    edges = np.array([model.corrected(shape.edge, shape.pre_edge_peak) for shape in shapes])
     classes = class_edges(spectra.valence, edges)
     shift = {
         valence: float(np.interp(valence, model.valence, model.edge)) - edge
@@ -127,8 +128,8 @@ def on_fine_grid(
     return np.asarray(np.where(source < 0.0, before, np.where(source > (x.size - 1) * step, tail, inside)))
 
 
-def _edges(x: FloatArray, mu: FloatArray) -> tuple[float, float]:
+def _shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
     """Extend by a baseline of zero so that the edge finder sees a pre-edge."""
     start = np.arange(x[0] - 40.0, x[0] - FINE_STEP / 2, FINE_STEP)
     lead = mu[0] * np.exp((start - x[0]) / DECAY)
-    return edge_position(np.concatenate([start, x]), np.concatenate([lead, mu]))
+    return edge_shape(np.concatenate([start, x]), np.concatenate([lead, mu]))

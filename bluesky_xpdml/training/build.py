@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.models.bundle import Bundle, write_bundle
+from bluesky_xpdml.models.predict import NOVELTY
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.library import SiteSpectra, library_files, load_site_spectra
 from bluesky_xpdml.training.benchmark import Score, score_split
@@ -24,13 +25,19 @@ from bluesky_xpdml.training.leave_one_out import (
     edge_standards,
     leave_one_compound_out,
 )
-from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, train_bundle, usable_sites
+from bluesky_xpdml.training.supplement import familiar, novelty_threshold, supplement
+from bluesky_xpdml.training.surroundings import with_surroundings
+from bluesky_xpdml.training.xanes import XanesRecipe, train_bundle, training_rows, usable_sites
 
 DATA_LICENCE = (
     "simulated spectra: OmniXAS (BSD-3-Clause) and FEFF10 calculations; structures: Materials Project "
     "(CC BY 4.0); measured standards enter as fitted edge curves and interval widths only"
 )
 Progress = Callable[[str, int, int], None]
+
+
+REGRESSIONS = ("bond_length", "surroundings")
+"""Targets whose leaves hold lengths and numbers, not probabilities."""
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -123,35 +130,49 @@ def build_bundles(
         data.standards, data.sites, recipe, lambda done, total: progress("compounds left out", done, total)
     )
     intervals = calibrate_intervals(answers)
+    shift = recipe.pre_edge_shift
+    curves = fit_edge_models(edge_standards(data.standards, shift), list(data.sites), pre_edge_shift=shift)
+    rows = {element: training_rows(data.sites[element], curves[element], recipe) for element in data.sites}
+    references = {
+        element: familiar(
+            np.tile(data.sites[element].formula, recipe.augmentation.copies), table, recipe.seed
+        )
+        for element, table in rows.items()
+    }
+    threshold = novelty_threshold(data.standards, references)
     folders = []
     for done, element in enumerate(elements, start=1):
         folder = output / f"{element}-xanes-{bundle_version}"
-        _build(folder, data.sites[element], data, answers, intervals, recipe=recipe)
+        sites = data.sites[element]
+        bundle = train_bundle(sites, curves[element], recipe, intervals)
+        bundle = with_surroundings(bundle, sites, rows[element], recipe)
+        forests = stored_forests(bundle)
+        tables, entries = supplement(bundle, forests, sites, rows[element], recipe)
+        reference = references[element]
+        entries[NOVELTY] = {**reference.entry, "threshold": threshold}
+        manifest = _manifest(bundle, folder.name, data, answers, recipe) | entries
+        write_bundle(folder, manifest, forests, model_card(manifest), {**tables, **reference.tables})
         folders.append(folder)
         progress("bundles", done, len(elements))
     return folders
 
 
-def _build(
-    folder: Path,
-    sites: SiteSpectra,
+def _manifest(
+    bundle: Bundle,
+    name: str,
     data: TrainingData,
     answers: Sequence[CompoundAnswer],
-    intervals: Intervals,
-    *,
     recipe: XanesRecipe,
-) -> None:
-    element = sites.element
-    name, _, number = folder.name.rpartition("-")
-    edge_model = fit_edge_models(edge_standards(data.standards), [element])[element]
-    bundle = train_bundle(sites, edge_model, recipe, intervals)
-    scores = score_split(sites, recipe, "formula", recipe.seed)
-    manifest: dict[str, Any] = {
+) -> dict[str, Any]:
+    element = bundle.element
+    family, _, number = name.rpartition("-")
+    scores = score_split(data.sites[element], recipe, "formula", recipe.seed)
+    return {
         **bundle.manifest,
-        "name": name,
+        "name": family,
         "version": int(number),
         "modality": "xanes",
-        "training": _provenance(element, data),
+        "training": _provenance(element, data, recipe),
         "metrics": {
             "simulated": [score_row(score) for score in scores],
             "measured": [_answer(answer) for answer in answers if answer.element == element],
@@ -159,7 +180,6 @@ def _build(
         "packages": package_versions(),
         "licence": {"bundle": "BSD-3-Clause", "data": DATA_LICENCE},
     }
-    write_bundle(folder, manifest, stored_forests(bundle), model_card(manifest))
 
 
 def stored_forests(bundle: Bundle) -> dict[str, dict[str, NDArray[np.generic]]]:
@@ -171,7 +191,7 @@ def stored_forests(bundle: Bundle) -> dict[str, dict[str, NDArray[np.generic]]]:
         In memory.
     """
     return {
-        target: forest.quantised(levels=LENGTH_LEVELS if target == "bond_length" else CLASS_LEVELS)
+        target: forest.quantised(levels=LENGTH_LEVELS if target in REGRESSIONS else CLASS_LEVELS)
         for target, forest in bundle.forests.items()
     }
 
@@ -194,7 +214,7 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
-def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
+def _provenance(element: str, data: TrainingData, recipe: XanesRecipe) -> dict[str, Any]:
     sites = data.sites[element]
     files = library_files(data.folder, element)
     sources, counts = np.unique(sites.source, return_counts=True)
@@ -204,7 +224,7 @@ def _provenance(element: str, data: TrainingData) -> dict[str, Any]:
         "n_formulas": int(np.unique(sites.formula).size),
         "sources": dict(zip(sources.tolist(), counts.tolist(), strict=True)),
         "held_out_formulas": list(data.held_out),
-        "edge_standards": len(edge_standards(data.standards)),
+        "edge_standards": len(edge_standards(data.standards, recipe.pre_edge_shift)),
         "split": "simulated: 20 % of the formulas held out; measured: one compound left out at a time",
     }
 

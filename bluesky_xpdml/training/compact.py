@@ -20,7 +20,7 @@ def compact_forest(fitted: Any) -> Forest:
     ----------
     fitted
         A fitted `ExtraTrees*` or `RandomForest*`: classes answer with probabilities in the order of
-        `classes_`, regressions with one value.
+        `classes_`, regressions with a value for each output.
 
     Returns
     -------
@@ -52,7 +52,8 @@ def _breadth_first(tree: Any, *, normalise: bool) -> dict[str, NDArray[Any]]:
             order += [int(left[node]), int(right[node])]
     nodes = np.array(order)
     is_leaf = left[nodes] < 0
-    values = tree.value[nodes, 0, :]
+    # Classes stand on the last axis, outputs of a regression on the one before it.
+    values = tree.value[nodes, 0, :] if normalise else tree.value[nodes, :, 0]
     if normalise:
         values = values / values.sum(axis=1, keepdims=True)
     new_number = np.empty(nodes.size, dtype=np.int64)

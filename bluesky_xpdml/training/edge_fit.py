@@ -22,8 +22,6 @@ RESIDUAL_SIGMA = 0.7
 """Value to which the residual width of each element is shrunk [eV]."""
 RESIDUAL_WEIGHT = 3.0
 """Number of pseudo-residuals of that width."""
-TURN = 5.66
-"""The curve is constant above this valence: there the quadratic turns over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +33,15 @@ class Standard:
     valence: float
     """Formal valence [e]."""
     edge: float
-    """Edge position [eV above the metal foil]."""
+    """Edge position, corrected for the pre-edge peak [eV above the metal foil]."""
 
 
 def fit_edge_models(
-    standards: Sequence[Standard], elements: Sequence[str], valences: tuple[float, float] = (1.0, 7.0)
+    standards: Sequence[Standard],
+    elements: Sequence[str],
+    *,
+    pre_edge_shift: float = 0.0,
+    valences: tuple[float, float] = (1.0, 7.0),
 ) -> dict[str, EdgeModel]:
     """Fit the edge curves of all elements together.
 
@@ -49,6 +51,8 @@ def fit_edge_models(
         Compounds of known valence, measured on the foil's scale; at least four.
     elements
         Elements wanted; those without standards get the common curve.
+    pre_edge_shift
+        With which the standards' edges were corrected [eV per edge step of pre-edge peak].
     valences
         Range of the tabulated curves [e].
 
@@ -91,11 +95,13 @@ def fit_edge_models(
         rows = np.stack([_row(element, valence, names) for valence in grid])
         doubt = np.einsum("ij,jk,ik->i", rows, covariance, rows)
         sigma = np.sqrt(variance[names.index(element)] + doubt)
-        models[element] = EdgeModel(valence=grid, edge=rows @ coefficients, sigma=sigma)
+        # A quadratic may turn over at valences that no standard has; edges do not fall there.
+        edge = np.maximum.accumulate(rows @ coefficients)
+        models[element] = EdgeModel(valence=grid, edge=edge, sigma=sigma, pre_edge_shift=pre_edge_shift)
     return models
 
 
 def _row(element: str, valence: float, names: Sequence[str]) -> FloatArray:
-    distance = min(valence, TURN) - 3.0
+    distance = valence - 3.0
     own = np.array([name == element for name in names], dtype=float)
     return np.concatenate([[1.0, distance, distance**2], own, own * distance])

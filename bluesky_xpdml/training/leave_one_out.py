@@ -1,8 +1,9 @@
 """How good the recipe is on measured compounds that nothing of it has seen.
 
 Each compound in turn is left out of everything that real standards enter: the edge curve, and the alignment
-of the simulated classes that follows it. Its answer is the mean over its spectra. Whoever judges intervals
-leaves the compound out of `calibrate_intervals` too; the bundles that are shipped use all of them.
+of the simulated classes that follows it. Leaving out a whole source with all compounds in it is harder, and
+nearer to what a new laboratory meets. The answer of a compound is the mean over its spectra. Whoever judges
+intervals leaves the compound out of `calibrate_intervals` too; the bundles that are shipped use all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,10 @@ from bluesky_xpdml.models.witness import Witness
 from bluesky_xpdml.models.xanes_answers import descriptors, edge_curve_state
 from bluesky_xpdml.simulation.library import SiteSpectra
 from bluesky_xpdml.training.edge_fit import Standard, fit_edge_models
-from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, train_bundle
+from bluesky_xpdml.training.xanes import COVERAGE, Intervals, XanesRecipe, train_bundle
 
-UNIT_INTERVALS = Intervals(state_factor=1.0, length_half_width=0.1)
+UNIT_INTERVALS = Intervals(state_factor=1.0, uncalibrated_factor=1.0, length_half_width=0.1)
 """Intervals of one standard deviation, for runs whose intervals are calibrated afterwards."""
-COVERAGE = 0.9
-"""Share of true values that intervals are to hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +31,15 @@ class MeasuredSpectrum:
     compound: str
     file: str
     source: str
-    """Where it was measured: a folder or laboratory."""
+    """Which collection it is from."""
     valence: float
     coordination_number: float
     bond_length: float
     stated_offset: float | None
     """What its axis is known to be off by [eV]; None where nothing tells it."""
     witness: Witness
+    uncalibrated: Witness | None
+    """What it shows where nothing is said of its axis; None where it cannot be read so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +63,27 @@ class CompoundAnswer:
     """Interval of the coordination number."""
 
 
-def edge_standards(spectra: Sequence[MeasuredSpectrum]) -> list[Standard]:
+def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -> list[Standard]:
     """Return one standard a compound: the mean edge of its spectra on a calibrated axis.
 
     Compounds without any calibrated axis give none.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra with labels.
+    pre_edge_shift
+        Added to an edge for every edge step of pre-edge peak [eV].
     """
     return [
         Standard(
             element=members[0].element,
             compound=members[0].compound,
             valence=members[0].valence,
-            edge=float(np.mean([member.witness.edge for member in members])),
+            edge=float(np.mean([w.edge + pre_edge_shift * w.pre_edge_peak for w in witnesses])),
         )
         for members in by_compound([item for item in spectra if item.witness.calibrated])
+        for witnesses in [[member.witness for member in members]]
     ]
 
 
@@ -92,7 +101,7 @@ def leave_one_compound_out(
     recipe: XanesRecipe,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[CompoundAnswer]:
-    """Answer each compound with models that were built without it.
+    """Answer each compound with models that were built without it, on its own axis and on an unknown one.
 
     Parameters
     ----------
@@ -105,7 +114,13 @@ def leave_one_compound_out(
     progress
         Called with the number of compounds done and in all.
     """
-    return [answer_compound(*fold) for fold in left_out_folds(spectra, sites, recipe, progress)]
+    answers = []
+    for members, bundle in left_out_folds(spectra, sites, recipe, progress):
+        answers.append(answer_compound(members, bundle))
+        unknown = as_uncalibrated(members)
+        if answers[-1].calibrated and unknown:
+            answers.append(answer_compound(unknown, bundle))
+    return answers
 
 
 def left_out_folds(
@@ -121,14 +136,64 @@ def left_out_folds(
     """
     groups = by_compound(spectra)
     for done, members in enumerate(groups, start=1):
-        element, compound = members[0].element, members[0].compound
-        others = [item for item in spectra if (item.element, item.compound) != (element, compound)]
-        model = fit_edge_models(edge_standards(others), [element])[element]
-        bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
-        named = {"name": f"{element}-xanes", "version": 0, "modality": "xanes", "left_out": compound}
-        manifest = {**bundle.manifest, **named}
-        yield members, replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
+        known = [item for item in spectra if _name(item) != _name(members[0])]
+        yield members, _built_from(known, members[0], sites, recipe)
         progress(done, len(groups))
+
+
+def left_out_sources(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
+    """Yield the spectra of each source and element with a bundle built without the source.
+
+    The compounds of the source are left out wherever else they were measured, too. Arguments are those of
+    `leave_one_compound_out`.
+    """
+    folds = sorted({(item.source, item.element) for item in spectra})
+    for done, (source, element) in enumerate(folds, start=1):
+        members = [item for item in spectra if (item.source, item.element) == (source, element)]
+        compounds = {item.compound for item in members}
+        known = [
+            item
+            for item in spectra
+            if item.source != source and not (item.element == element and item.compound in compounds)
+        ]
+        yield members, _built_from(known, members[0], sites, recipe)
+        progress(done, len(folds))
+
+
+def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectrum]:
+    """Return the spectra as they look where nothing is said of their axes; those that cannot be read drop.
+
+    Parameters
+    ----------
+    members
+        Measured spectra.
+    """
+    return [replace(item, witness=item.uncalibrated) for item in members if item.uncalibrated is not None]
+
+
+def _name(item: MeasuredSpectrum) -> tuple[str, str]:
+    return item.element, item.compound
+
+
+def _built_from(
+    known: Sequence[MeasuredSpectrum],
+    asked: MeasuredSpectrum,
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+) -> Bundle:
+    """Build the bundle of an element from some standards, as if there were no others."""
+    element, shift = asked.element, recipe.pre_edge_shift
+    standards = edge_standards(known, shift)
+    model = fit_edge_models(standards, [element], pre_edge_shift=shift)[element]
+    bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
+    named = {"name": f"{element}-xanes", "version": 0, "modality": "xanes", "left_out": asked.compound}
+    manifest = {**bundle.manifest, **named}
+    return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
 
 
 def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
@@ -162,12 +227,22 @@ def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> f
 
 
 def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
-    """Choose the widths of intervals that would have held the answers."""
-    known = [a for a in answers if np.isfinite(a.truth["bond_length"])]
+    """Choose the widths of intervals that would have held the answers.
+
+    Parameters
+    ----------
+    answers
+        From `leave_one_compound_out`; a compound may stand among them on a calibrated and on an unknown axis.
+    """
+    known = [a for a in answers if a.calibrated]
+    lengths = [a for a in known if np.isfinite(a.truth["bond_length"])]
     return Intervals(
-        state_factor=round(conformal_quantile([state_score(answer) for answer in answers]), 4),
+        state_factor=round(conformal_quantile([state_score(a) for a in known]), 4),
+        uncalibrated_factor=round(
+            conformal_quantile([state_score(a) for a in answers if not a.calibrated]), 4
+        ),
         length_half_width=round(
-            conformal_quantile([abs(a.value["bond_length"] - a.truth["bond_length"]) for a in known]), 4
+            conformal_quantile([abs(a.value["bond_length"] - a.truth["bond_length"]) for a in lengths]), 4
         ),
     )
 

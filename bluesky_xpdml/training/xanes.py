@@ -9,7 +9,6 @@ import numpy as np
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.witness import input_description
 from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.records import FloatArray
@@ -18,7 +17,21 @@ from bluesky_xpdml.simulation.library import SiteSpectra, StringArray
 from bluesky_xpdml.training.alignment import align
 from bluesky_xpdml.training.augmentation import Augmentation, augmented_features
 from bluesky_xpdml.training.compact import compact_forest
+from bluesky_xpdml.training.conformal import class_thresholds
 
+GROUP_VALENCE: Mapping[str, int] = {"Ti": 4, "V": 5, "Cr": 6, "Mn": 7}
+"""Valence at which the d shell is empty [e]: its sites have the strongest pre-edge peaks."""
+VALENCES: Mapping[str, tuple[float, float]] = {
+    "Ti": (2.0, 4.0),
+    "V": (2.0, 5.0),
+    "Cr": (2.0, 6.0),
+    "Mn": (2.0, 7.0),
+    "Fe": (2.0, 4.0),
+    "Co": (2.0, 4.0),
+    "Ni": (1.0, 4.0),
+    "Cu": (1.0, 3.0),
+}
+"""Valences that oxides of an element have, from and to [e]."""
 BOND_VALENCE_R0: Mapping[str, Mapping[str, float]] = {
     "Ti": {"3": 1.791, "4": 1.815},
     "V": {"3": 1.743, "4": 1.784, "5": 1.803},
@@ -30,6 +43,10 @@ BOND_VALENCE_R0: Mapping[str, Mapping[str, float]] = {
     "Cu": {"1": 1.593, "2": 1.679},
 }
 """Bond-valence parameters R0 of cation-oxygen pairs [angstrom] (Brese and O'Keeffe, 1991)."""
+
+
+COVERAGE = 0.9
+"""Share of true values that intervals and sets are to hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +64,20 @@ class XanesRecipe:
     """More sites than this are drawn from at random."""
     smallest_class: int = 5
     """Valences and coordination numbers with fewer sites are left out."""
+    pre_edge_shift: float = 8.0
+    """Edges are corrected by this for every edge step of pre-edge peak [eV]."""
     forest_sigma: float = 0.35
-    """How far the valence seen in the shape is trusted against the edge position [e]."""
+    """How far the valence seen in the shape is trusted where there is a pre-edge peak, or on an axis of
+    unknown error [e]."""
+    forest_sigma_without_peak: float = 1.0
+    """The same where there is no peak and the axis is known: there the edge tells more [e]."""
+    state_floor: float = 0.15
+    """Added in squares to the posterior's standard deviation, which shrinks where valences end [e]."""
     forest_weight: float = 0.25
     """Share of the forest's correction to the bond-valence distance."""
+    surroundings_trees: int = 60
+    surroundings_leaf: int = 12
+    """Smallest number of rows in a leaf of the forest that answers all surroundings."""
     folds: int = 3
     """Folds, by formula, for the coordination numbers that the bond-length forest is trained with."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -62,6 +89,8 @@ class Intervals:
 
     state_factor: float
     """Half width of the oxidation state's interval in standard deviations of its posterior."""
+    uncalibrated_factor: float
+    """The same on an axis of unknown error."""
     length_half_width: float
     """Half width of the bond length's interval [angstrom]."""
 
@@ -93,6 +122,27 @@ def usable_sites(spectra: SiteSpectra, recipe: XanesRecipe) -> SiteSpectra:
     return kept.select(np.sort(drawn))
 
 
+def training_rows(spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe) -> FloatArray:
+    """Return the features of augmented spectra on the measured axis, copy after copy.
+
+    Parameters
+    ----------
+    spectra
+        n usable sites of one element.
+    edge_model
+        Its measured edge curve.
+    recipe
+        Settings.
+
+    Returns
+    -------
+    FloatArray
+        Features, (copies * n, 72).
+    """
+    aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
+    return augmented_features(aligned, recipe.augmentation, np.random.default_rng(recipe.seed))
+
+
 def train_bundle(
     spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe, intervals: Intervals
 ) -> Bundle:
@@ -114,12 +164,10 @@ def train_bundle(
     Bundle
         In memory, with the parts of the manifest that predictions read; not yet named or hashed.
     """
-    random = np.random.default_rng(recipe.seed)
-    aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
-    rows = augmented_features(aligned, recipe.augmentation, random)
+    rows = training_rows(spectra, edge_model, recipe)
     copies = recipe.augmentation.copies
     valence, number = np.tile(spectra.valence, copies), np.tile(spectra.coordination_number, copies)
-    members = _out_of_fold(rows, number, np.tile(spectra.formula, copies), recipe)
+    members = out_of_fold(rows, number, np.tile(spectra.formula, copies), recipe)
     expected_number = members @ np.unique(number)
     length = _length_from_valence(spectra.element, valence, expected_number)
     residual = np.tile(spectra.bond_length, copies) - length
@@ -128,15 +176,23 @@ def train_bundle(
             "element": spectra.element,
             "edge": "K",
             "input": input_description(spectra.element),
-            "edge_model": _restricted(edge_model, spectra.valence),
+            "edge_model": _restricted(edge_model, spectra),
             "targets": {
                 "oxidation_state": {
                     "unit": "e",
                     "classes": np.unique(valence).tolist(),
                     "forest_sigma": recipe.forest_sigma,
+                    "forest_sigma_without_peak": recipe.forest_sigma_without_peak,
+                    "knows_pre_edge_peaks": bool(valence.max() >= GROUP_VALENCE.get(spectra.element, np.inf)),
+                    "interval_floor": recipe.state_floor,
                     "interval_factor": intervals.state_factor,
+                    "interval_factor_uncalibrated": intervals.uncalibrated_factor,
                 },
-                "coordination_number": {"unit": "1", "classes": np.unique(number).tolist()},
+                "coordination_number": {
+                    "unit": "1",
+                    "classes": np.unique(number).tolist(),
+                    "thresholds": thresholds(members, number),
+                },
                 "bond_length": {
                     "unit": "angstrom",
                     "bond_valence_r0": dict(BOND_VALENCE_R0[spectra.element]),
@@ -147,9 +203,11 @@ def train_bundle(
             "recipe": asdict(recipe),
         },
         forests={
-            "oxidation_state": compact_forest(_classifier(recipe).fit(rows, valence)),
-            "coordination_number": compact_forest(_classifier(recipe).fit(rows, number)),
-            "bond_length": _length_forest(np.concatenate([rows, members], axis=1), residual, recipe),
+            "oxidation_state": compact_forest(classifier(recipe).fit(rows, valence)),
+            "coordination_number": compact_forest(classifier(recipe).fit(rows, number)),
+            "bond_length": compact_forest(
+                length_forest(recipe).fit(np.concatenate([rows, members], axis=1), residual)
+            ),
         },
         sha256="",
     )
@@ -160,7 +218,28 @@ def _frequent(labels: FloatArray, recipe: XanesRecipe) -> np.ndarray[Any, np.dty
     return np.isin(labels, values[counts >= recipe.smallest_class])
 
 
-def _classifier(recipe: XanesRecipe) -> Any:
+def thresholds(probabilities: FloatArray, labels: FloatArray) -> list[float]:
+    """Return how improbable each class may be and still belong to a set, as a manifest holds it.
+
+    Parameters
+    ----------
+    probabilities
+        Of each class, in ascending order, for rows that the forest did not see, (n, k).
+    labels
+        True classes, (n,).
+    """
+    found = class_thresholds(probabilities, labels, np.unique(labels), COVERAGE)
+    return [round(float(value), 4) for value in found]
+
+
+def classifier(recipe: XanesRecipe) -> Any:
+    """Return an unfitted forest of classes, balanced.
+
+    Parameters
+    ----------
+    recipe
+        Settings.
+    """
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(
@@ -173,23 +252,39 @@ def _classifier(recipe: XanesRecipe) -> Any:
     )
 
 
-def _length_forest(rows: FloatArray, residual: FloatArray, recipe: XanesRecipe) -> Forest:
+def length_forest(recipe: XanesRecipe) -> Any:
+    """Return an unfitted forest of corrections to the bond-valence distance.
+
+    Parameters
+    ----------
+    recipe
+        Settings.
+    """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    forest = ExtraTreesRegressor(
+    return ExtraTreesRegressor(
         recipe.length_trees,
         min_samples_leaf=recipe.length_leaf,
         max_features="sqrt",
         random_state=recipe.seed,
         n_jobs=-1,
     )
-    return compact_forest(forest.fit(rows, residual))
 
 
-def _out_of_fold(
-    rows: FloatArray, labels: FloatArray, groups: StringArray, recipe: XanesRecipe
-) -> FloatArray:
-    """Return class probabilities of rows by forests that saw no row of the same formula, (n, classes)."""
+def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recipe: XanesRecipe) -> FloatArray:
+    """Return class probabilities of rows by forests that saw no row of the same formula, (n, classes).
+
+    Parameters
+    ----------
+    rows
+        Features, (n, n_features).
+    labels
+        Classes, (n,).
+    groups
+        Formulas, (n,).
+    recipe
+        Settings.
+    """
     from sklearn.model_selection import GroupKFold
 
     classes = np.unique(labels)
@@ -197,7 +292,7 @@ def _out_of_fold(
     for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
         rows, groups=groups
     ):
-        forest = _classifier(recipe).fit(rows[train], labels[train])
+        forest = classifier(recipe).fit(rows[train], labels[train])
         columns = np.searchsorted(classes, forest.classes_)
         result[test] = 0.0
         # Threads add up their trees in the order in which they end, so that the last bits would vary.
@@ -211,11 +306,14 @@ def _length_from_valence(element: str, valence: FloatArray, number: FloatArray) 
     return np.array([bond_valence_length(parameters, v, n) for v, n in pairs])
 
 
-def _restricted(model: EdgeModel, valence: FloatArray) -> dict[str, list[float]]:
-    """Tabulate the edge curve over the valences that the forests know."""
-    kept = (model.valence >= valence.min() - 1e-9) & (model.valence <= valence.max() + 1e-9)
+def _restricted(model: EdgeModel, spectra: SiteSpectra) -> dict[str, Any]:
+    """Tabulate the edge curve over the valences that oxides of the element have."""
+    low, high = VALENCES[spectra.element]
+    low, high = min(low, float(spectra.valence.min())), max(high, float(spectra.valence.max()))
+    kept = (model.valence >= low - 1e-9) & (model.valence <= high + 1e-9)
     return {
         "valence": model.valence[kept].round(3).tolist(),
         "edge": model.edge[kept].round(4).tolist(),
         "sigma": model.sigma[kept].round(4).tolist(),
+        "pre_edge_shift": model.pre_edge_shift,
     }

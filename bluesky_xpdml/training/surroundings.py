@@ -1,0 +1,99 @@
+"""Training of what else a spectrum tells of its site: the polyhedron, and what surrounds it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.xanes_answers import SURROUNDINGS
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.library import SiteSpectra
+from bluesky_xpdml.training.compact import compact_forest
+from bluesky_xpdml.training.conformal import interval_factor
+from bluesky_xpdml.training.xanes import COVERAGE, XanesRecipe, classifier, out_of_fold, thresholds
+
+GEOMETRIES: Mapping[str, str] = {"T:4": "T4", "S:5": "S5", "O:6": "O6"}
+"""ChemEnv symbols of tetrahedron, square pyramid and octahedron, and how they are published."""
+SMALLEST_CLASS = 5
+"""Polyhedra with fewer sites are left out."""
+UNITS: Mapping[str, str] = {"ocn": "1", "nnrs": "angstrom", "mood": "angstrom"}
+SPREAD_FLOOR: Mapping[str, float] = {"ocn": 0.05, "nnrs": 0.005, "mood": 0.01}
+"""Trees that all agree are still not certain [unit of the target]."""
+
+
+def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, recipe: XanesRecipe) -> Bundle:
+    """Add the forests of the polyhedron and of the surroundings to a bundle.
+
+    Parameters
+    ----------
+    bundle
+        In memory.
+    spectra
+        n usable sites of its element.
+    rows
+        Their features, copy after copy, (copies * n, n_features).
+    recipe
+        Settings.
+    """
+    forests, targets = dict(bundle.forests), dict(bundle.manifest["targets"])
+    formula = np.tile(spectra.formula, len(rows) // len(spectra))
+    names = np.array([GEOMETRIES.get(symbol, "") for symbol in spectra.geometry.tolist()])
+    known, counts = np.unique(names[names != ""], return_counts=True)
+    known = known[counts >= SMALLEST_CLASS]
+    if known.size > 1:
+        order = sorted(known.tolist(), key=lambda name: int(name[1:]))
+        label = np.array([float(order.index(name)) if name in order else np.nan for name in names.tolist()])
+        label = np.tile(label, len(rows) // len(spectra))
+        kept = np.isfinite(label)
+        unseen = out_of_fold(rows[kept], label[kept], formula[kept], recipe)
+        forests["geometry"] = compact_forest(classifier(recipe).fit(rows[kept], label[kept]))
+        targets["geometry"] = {"unit": "1", "classes": order, "thresholds": thresholds(unseen, label[kept])}
+    labels = np.tile(_labels(spectra), (len(rows) // len(spectra), 1))
+    kept = np.isfinite(labels).all(axis=1)
+    fitted = _regressor(recipe).fit(rows[kept], labels[kept])
+    forests["surroundings"] = compact_forest(fitted)
+    targets["surroundings"] = {
+        "names": list(SURROUNDINGS),
+        "units": dict(UNITS),
+        "spread_floor": dict(SPREAD_FLOOR),
+        "interval_factor": _interval_factors(rows[kept], labels[kept], formula[kept], recipe),
+    }
+    return replace(bundle, forests=forests, manifest={**bundle.manifest, "targets": targets})
+
+
+def _labels(spectra: SiteSpectra) -> FloatArray:
+    return np.stack([getattr(spectra, name) for name in SURROUNDINGS], axis=1)
+
+
+def _regressor(recipe: XanesRecipe) -> Any:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    return ExtraTreesRegressor(
+        recipe.surroundings_trees,
+        min_samples_leaf=recipe.surroundings_leaf,
+        max_features="sqrt",
+        random_state=recipe.seed,
+        n_jobs=-1,
+    )
+
+
+def _interval_factors(
+    rows: FloatArray, labels: FloatArray, formula: Any, recipe: XanesRecipe
+) -> dict[str, float]:
+    """Ask forests about formulas that they have not seen: what their spread is to be multiplied by."""
+    from sklearn.model_selection import GroupKFold
+
+    errors, spreads = np.empty_like(labels), np.empty_like(labels)
+    for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
+        rows, groups=formula
+    ):
+        forest = compact_forest(_regressor(recipe).fit(rows[train], labels[train]))
+        members = forest.value[forest.leaves(rows[test])].astype(np.float64)
+        errors[test] = members.mean(axis=1) - labels[test]
+        spreads[test] = members.std(axis=1)
+    return {
+        name: round(interval_factor(errors[:, n], np.maximum(spreads[:, n], SPREAD_FLOOR[name]), COVERAGE), 4)
+        for n, name in enumerate(SURROUNDINGS)
+    }
