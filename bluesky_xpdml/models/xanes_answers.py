@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.conformal import prediction_set
+from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
 from bluesky_xpdml.models.edge_model import class_probabilities
 from bluesky_xpdml.models.witness import Witness
 from bluesky_xpdml.records import Descriptor, FloatArray
@@ -70,15 +70,16 @@ def answers_with(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict
     weights = witness.weights()
     state = oxidation_state(bundle, witness, expected)
     members = bundle.forests["coordination_number"].predict(witness.features)
-    number = _of_classes(targets["coordination_number"], weights @ members)
+    number = mean_of_classes(targets["coordination_number"], weights @ members)
     residuals = bundle.forests["bond_length"].predict(np.concatenate([witness.features, members], axis=1))
     length = _bond_length(targets["bond_length"], state, number, float(weights @ residuals[:, 0]))
     found = {"oxidation_state": state, "coordination_number": number, "bond_length": length}
     row = witness.unshifted[None, :]
     if "geometry" in targets:
-        found["geometry"] = _geometry(targets["geometry"], bundle.forests["geometry"].predict(row)[0])
+        shares = bundle.forests["geometry"].predict(row)[0]
+        found["geometry"] = likeliest_polyhedron(targets["geometry"], shares)
     if "surroundings" in targets:
-        found |= _surroundings(bundle, targets["surroundings"], row)
+        found |= means_of_members(bundle.forests["surroundings"], targets["surroundings"], row)
     return found
 
 
@@ -173,38 +174,6 @@ def _edges(bundle: Bundle, witness: Witness, centre: float) -> tuple[FloatArray,
     return edge + witness.shifts, witness.weights(centre)
 
 
-def _of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
-    """Return the mean of numbered classes; the interval spans the conformal set and the mean."""
-    classes = np.asarray(target["classes"], dtype=float)
-    probabilities = probabilities / probabilities.sum()
-    mean = float(probabilities @ classes)
-    inside = classes[prediction_set(probabilities, np.asarray(target["thresholds"]))]
-    return Descriptor(
-        value=mean,
-        low=min(float(inside.min()), mean),
-        high=max(float(inside.max()), mean),
-        unit="1",
-        probabilities={f"{name:.0f}": float(p) for name, p in zip(classes, probabilities, strict=True)},
-    )
-
-
-def _geometry(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
-    """Return the likeliest polyhedron by the number of its corners, 4, 5 or 6."""
-    corners = np.array([float(name[1:]) for name in target["classes"]])
-    probabilities = probabilities / probabilities.sum()
-    likeliest = float(corners[np.argmax(probabilities)])
-    inside = corners[prediction_set(probabilities, np.asarray(target["thresholds"]))]
-    return Descriptor(
-        value=likeliest,
-        low=min(float(inside.min()), likeliest),
-        high=max(float(inside.max()), likeliest),
-        unit="1",
-        probabilities={
-            name: float(p) for name, p in zip(target["classes"], probabilities.tolist(), strict=True)
-        },
-    )
-
-
 def _bond_length(
     target: Mapping[str, Any], state: Descriptor, number: Descriptor, residual: float
 ) -> Descriptor:
@@ -216,20 +185,3 @@ def _bond_length(
         high=length + target["half_width"],
         unit="angstrom",
     )
-
-
-def _surroundings(bundle: Bundle, target: Mapping[str, Any], row: FloatArray) -> dict[str, Descriptor]:
-    """Return the means over the trees of one forest that answers all of them."""
-    forest = bundle.forests["surroundings"]
-    members = forest.value[forest.leaves(row)[0]].astype(np.float64)
-    values, spreads = members.mean(axis=0), members.std(axis=0)
-    found = {}
-    for name, value, spread in zip(target["names"], values.tolist(), spreads.tolist(), strict=True):
-        half_width = target["interval_factor"][name] * max(spread, target["spread_floor"][name])
-        found[name] = Descriptor(
-            value=value,
-            low=max(value - half_width, 0.0),
-            high=value + half_width,
-            unit=target["units"][name],
-        )
-    return found
