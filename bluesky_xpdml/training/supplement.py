@@ -123,7 +123,9 @@ def supplement(
     tables, entries
         For `write_bundle`, and for its manifest.
     """
-    drawn = np.random.default_rng(recipe.seed).choice(len(rows), BACKGROUND_ROWS, replace=False)
+    drawn = np.random.default_rng(recipe.seed).choice(
+        len(rows), min(BACKGROUND_ROWS, len(rows)), replace=False
+    )
     background = rows[np.sort(drawn)]
     members = bundle.forests["coordination_number"].predict(background)
     golden_rows, golden = golden_answers(forests, np.concatenate([background, members], axis=1))

@@ -38,33 +38,35 @@ def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, re
         Settings.
     """
     forests, targets = dict(bundle.forests), dict(bundle.manifest["targets"])
-    formula = np.tile(spectra.formula, len(rows) // len(spectra))
-    names = np.array([GEOMETRIES.get(symbol, "") for symbol in spectra.geometry.tolist()])
-    known, counts = np.unique(names[names != ""], return_counts=True)
-    known = known[counts >= SMALLEST_CLASS]
-    if known.size > 1:
-        order = sorted(known.tolist(), key=lambda name: int(name[1:]))
-        label = np.array([float(order.index(name)) if name in order else np.nan for name in names.tolist()])
-        label = np.tile(label, len(rows) // len(spectra))
+    copies = len(rows) // len(spectra)
+    formula = np.tile(spectra.formula, copies)
+    order, label = _polyhedra(spectra)
+    if len(order) > 1:
+        label = np.tile(label, copies)
         kept = np.isfinite(label)
         unseen = out_of_fold(rows[kept], label[kept], formula[kept], recipe)
         forests["geometry"] = compact_forest(classifier(recipe).fit(rows[kept], label[kept]))
         targets["geometry"] = {"unit": "1", "classes": order, "thresholds": thresholds(unseen, label[kept])}
-    labels = np.tile(_labels(spectra), (len(rows) // len(spectra), 1))
+    labels = np.tile(np.stack([getattr(spectra, name) for name in SURROUNDINGS], axis=1), (copies, 1))
     kept = np.isfinite(labels).all(axis=1)
-    fitted = _regressor(recipe).fit(rows[kept], labels[kept])
-    forests["surroundings"] = compact_forest(fitted)
-    targets["surroundings"] = {
-        "names": list(SURROUNDINGS),
-        "units": dict(UNITS),
-        "spread_floor": dict(SPREAD_FLOOR),
-        "interval_factor": _interval_factors(rows[kept], labels[kept], formula[kept], recipe),
-    }
+    if np.unique(formula[kept]).size >= recipe.folds:
+        fitted = _regressor(recipe).fit(rows[kept], labels[kept])
+        forests["surroundings"] = compact_forest(fitted)
+        targets["surroundings"] = {
+            "names": list(SURROUNDINGS),
+            "units": dict(UNITS),
+            "spread_floor": dict(SPREAD_FLOOR),
+            "interval_factor": _interval_factors(rows[kept], labels[kept], formula[kept], recipe),
+        }
     return replace(bundle, forests=forests, manifest={**bundle.manifest, "targets": targets})
 
 
-def _labels(spectra: SiteSpectra) -> FloatArray:
-    return np.stack([getattr(spectra, name) for name in SURROUNDINGS], axis=1)
+def _polyhedra(spectra: SiteSpectra) -> tuple[list[str], FloatArray]:
+    """Return the polyhedra that are frequent enough, and the number of each site's; NaN for other sites."""
+    names = np.array([GEOMETRIES.get(symbol, "") for symbol in spectra.geometry.tolist()])
+    order = [name for name in GEOMETRIES.values() if np.count_nonzero(names == name) >= SMALLEST_CLASS]
+    places = [float(order.index(name)) if name in order else np.nan for name in names.tolist()]
+    return order, np.array(places)
 
 
 def _regressor(recipe: XanesRecipe) -> Any:

@@ -22,7 +22,7 @@ def absorption(x: np.ndarray, edge: float, number: float) -> np.ndarray:
     """Return a spectrum whose white line grows with the coordination number, [edge steps]."""
     rise = 0.5 + np.arctan((x - edge) / 1.2) / np.pi
     white_line = 0.1 * number * np.exp(-(((x - edge - 5.0) / 3.0) ** 2))
-    pre_edge = 0.3 * (number < 5) * np.exp(-(((x - edge + 9.0) / 0.8) ** 2))
+    pre_edge = 0.2 * (number < 5) * np.exp(-(((x - edge + 9.0) / 0.8) ** 2))
     return np.asarray(rise + white_line + pre_edge)
 
 
@@ -45,11 +45,14 @@ def write_library(folder: Path, element: str = "Fe", n: int = 60) -> None:
     )
     with gzip.open(folder / SITES_TABLE, "wt", newline="") as lines:
         writer = csv.writer(lines)
-        writer.writerow(["id", "site", "element", "formula", "valence", "cn", "only_O", "d_mean"])
+        names = ["id", "site", "element", "formula", "valence", "cn", "only_O", "d_mean"]
+        writer.writerow([*names, "geometry", "d_std", "ocn", "mood"])
         for row in range(n):
             formula = f"Fe{row // 2}O"
             values = [valence[row], number[row], "True", round(float(length[row]), 4)]
-            writer.writerow([identifiers[row], 0, element, formula, *values])
+            polyhedron = "O:6" if number[row] == 6 else "T:4"
+            around = [polyhedron, 0.01 * number[row], 0.5 * number[row], 2.6 + 0.02 * number[row]]
+            writer.writerow([identifiers[row], 0, element, formula, *values, *around])
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +98,7 @@ def measured() -> Callable[..., MeasuredSpectrum]:
             bond_length=2.2 - 0.1 * valence + 0.06 * (number - 4),
             stated_offset=0.0,
             witness=observe(reduce_xanes(scan, settings)),
+            uncalibrated=observe(reduce_xanes(scan, XanesSettings(energy_offset="none"))),
         )
 
     return measure

@@ -5,7 +5,7 @@ import pytest
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.training.edge_fit import TURN, Standard, fit_edge_models
+from bluesky_xpdml.training.edge_fit import Standard, fit_edge_models
 
 
 def curve(valence: float) -> float:
@@ -67,12 +67,17 @@ def test_without_standards_the_doubt_is_larger() -> None:
     assert at(few, 5.5)[1] > at(few, 3.0)[1]
 
 
-def test_above_the_turn_the_curve_is_constant() -> None:
+def test_the_curve_never_falls_and_covers_all_valences() -> None:
     model = fit_edge_models(standards("Cr", MANY), ["Cr"])["Cr"]
-    above = model.edge[model.valence > TURN]
-    assert np.ptp(above) < 1e-9
+    assert np.all(np.diff(model.edge) >= 0.0)
+    assert np.ptp(model.edge[-8:]) < 1e-9, "the quadratic turns over at 5.7: from there on edges stay"
     assert model.valence[0] == 1.0
     assert model.valence[-1] == pytest.approx(7.0)
+
+
+def test_the_correction_for_the_pre_edge_peak_is_kept() -> None:
+    model = fit_edge_models(standards("Cr", MANY), ["Cr"], pre_edge_shift=8.0)["Cr"]
+    assert model.corrected(17.0, 0.5) == pytest.approx(21.0)
 
 
 def test_the_order_of_standards_does_not_matter() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.simulation.library import SiteSpectra
+from bluesky_xpdml.training.edge_fit import fit_edge_models
 from bluesky_xpdml.training.leave_one_out import (
     CompoundAnswer,
     MeasuredSpectrum,
@@ -19,6 +20,7 @@ from bluesky_xpdml.training.leave_one_out import (
     edge_standards,
     leave_one_compound_out,
     left_out_folds,
+    left_out_sources,
     state_score,
 )
 from bluesky_xpdml.training.xanes import XanesRecipe
@@ -27,8 +29,9 @@ from bluesky_xpdml.training.xanes import XanesRecipe
 def answered(
     standards: Sequence[MeasuredSpectrum], sites: SiteSpectra, recipe: XanesRecipe
 ) -> dict[str, CompoundAnswer]:
+    """Return the answers on each compound's own axis."""
     answers = leave_one_compound_out(standards, {"Fe": sites}, recipe)
-    return {answer.compound: answer for answer in answers}
+    return {answer.compound: answer for answer in reversed(answers)}
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +120,42 @@ def test_the_recipe_learns_what_the_library_shows(answers: dict[str, CompoundAns
 def test_edges_of_a_compound_are_averaged_and_uncalibrated_ones_left_out(
     standards: list[MeasuredSpectrum],
 ) -> None:
-    found = {standard.compound: standard for standard in edge_standards(standards)}
+    found = {standard.compound: standard for standard in edge_standards(standards, 0.0)}
     assert set(found) == {"FeO", "Fe2SiO4", "Fe3O4", "Fe2O3", "SrFeO3"}
     edges = [item.witness.edge for item in standards if item.compound == "FeO"]
     assert found["FeO"].edge == pytest.approx(np.mean(edges))
     assert edges[1] - edges[0] == pytest.approx(0.3, abs=0.02)
+
+
+def test_edges_are_corrected_for_pre_edge_peaks(standards: list[MeasuredSpectrum]) -> None:
+    peaked = [
+        replace(item, witness=replace(item.witness, pre_edge_peak=0.4)) if item.compound == "FeO" else item
+        for item in standards
+    ]
+    plain, corrected = (
+        {standard.compound: standard.edge for standard in edge_standards(peaked, shift)}
+        for shift in (0.0, 8.0)
+    )
+    assert corrected["FeO"] - plain["FeO"] == pytest.approx(3.2)
+    assert corrected["Fe2O3"] == plain["Fe2O3"]
+
+
+def test_a_source_is_left_out_with_its_compounds_wherever_they_were_measured(
+    standards: list[MeasuredSpectrum], iron_sites: SiteSpectra, tiny_recipe: XanesRecipe
+) -> None:
+    elsewhere = [replace(item, source="a laboratory") for item in standards if item.compound == "FeO"]
+    folds = left_out_sources([*standards, *elsewhere], {"Fe": iron_sites}, tiny_recipe)
+    members, bundle = next(folds)
+    assert {(item.source, item.compound) for item in members} == {("a laboratory", "FeO")}
+    # FeO of the other source does not count either: only the other compounds fix the curve.
+    without = [item for item in standards if item.compound != "FeO"]
+    expected = fit_edge_models(
+        edge_standards(without, tiny_recipe.pre_edge_shift),
+        ["Fe"],
+        pre_edge_shift=tiny_recipe.pre_edge_shift,
+    )["Fe"]
+    known = np.interp(bundle.edge_model.valence, expected.valence, expected.edge)
+    np.testing.assert_allclose(bundle.edge_model.edge, known, atol=1e-4)
 
 
 def test_the_same_formula_of_another_element_is_another_compound(standards: list[MeasuredSpectrum]) -> None:
@@ -158,10 +192,10 @@ def test_no_scores_give_no_quantile() -> None:
 
 def test_intervals_hold_the_compounds_that_they_were_chosen_on(answers: dict[str, CompoundAnswer]) -> None:
     intervals = calibrate_intervals(list(answers.values()))
-    assert intervals.state_factor == pytest.approx(
-        max(state_score(answer) for answer in answers.values()), abs=1e-4
-    )
-    for answer in answers.values():
+    for factor, calibrated in ((intervals.state_factor, True), (intervals.uncalibrated_factor, False)):
+        scores = [state_score(answer) for answer in answers.values() if answer.calibrated is calibrated]
+        assert factor == pytest.approx(max(scores), abs=1e-4)
+    for answer in (answer for answer in answers.values() if answer.calibrated):
         error = abs(answer.value["bond_length"] - answer.truth["bond_length"])
         assert error <= intervals.length_half_width + 1e-4
     unknown = [replace(answer, truth={**answer.truth, "bond_length": np.nan}) for answer in answers.values()]
