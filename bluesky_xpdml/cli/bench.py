@@ -8,13 +8,11 @@ import typer
 
 from bluesky_xpdml.bench.report import cell, is_table
 from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.bench_accuracy import CACHE, run_simulated
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
 
 if TYPE_CHECKING:
     from bluesky_xpdml.bench.report import Report
-    from bluesky_xpdml.cli.console import Advance
-
-SEEDS = 5
 
 
 class Bench(StrEnum):
@@ -25,6 +23,7 @@ class Bench(StrEnum):
     LIVE = "live"
     PUBLISH = "publish"
     QUALITY = "quality"
+    RIVALS = "rivals"
     SPEED = "speed"
 
 
@@ -40,24 +39,37 @@ def bench(
         Path, typer.Option(help="Folder of spectra that people called good or bad (quality).")
     ] = options.DATA / "experiment" / "quality",
     element: Annotated[
-        list[str] | None, typer.Option(help="Only this element (accuracy); repeatable.")
+        list[str] | None, typer.Option(help="Only this element (accuracy, rivals); repeatable.")
     ] = None,
     quick: Annotated[
         bool, typer.Option(help="One seed, split by formula (accuracy); fewer repeats.")
     ] = False,
+    cache: Annotated[
+        Path,
+        typer.Option(help="Folder of finished cells and curves (accuracy, rivals): a stopped run goes on."),
+    ] = CACHE,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw answers against truth (experiment) into this PNG, SVG or PDF.")
+        Path | None, typer.Option(help="Draw the picture (accuracy, experiment) into this PNG, SVG or PDF.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Also write the table, as Markdown, into this file.")
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure and print one table: accuracy, experiment, live, publish, quality or speed."""
+    """Measure and print one table: accuracy, experiment, live, publish, quality, rivals or speed."""
     with progress_bars() as advance:
         match name:
-            case Bench.ACCURACY:
-                report = _accuracy(simulation, element, quick=quick, advance=advance)
+            case Bench.ACCURACY | Bench.RIVALS:
+                report = run_simulated(
+                    simulation,
+                    element or [],
+                    rivals=name is Bench.RIVALS,
+                    quick=quick,
+                    cache=cache,
+                    plot=plot,
+                    output=output,
+                    advance=advance,
+                )
             case Bench.EXPERIMENT:
                 from bluesky_xpdml.bench.experiment import measure_experiment
 
@@ -84,19 +96,6 @@ def bench(
         draw_answers(report.conditions["answers"], plot)
         progress_console.print(f"picture: {plot}")
     _show(report, output, json=json)
-
-
-def _accuracy(simulation: Path, elements: list[str] | None, *, quick: bool, advance: "Advance") -> "Report":
-    from bluesky_xpdml.bench.accuracy import measure_accuracy
-    from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-
-    return measure_accuracy(
-        simulation,
-        elements or list(FOIL_ENERGIES),
-        seeds=range(1 if quick else SEEDS),
-        splits=("formula",) if quick else ("formula", "record"),
-        progress=advance,
-    )
 
 
 def _show(report: "Report", output: Path | None, *, json: bool) -> None:

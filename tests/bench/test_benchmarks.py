@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bluesky_xpdml.bench.accuracy import measure_accuracy
-
 PROGRAM = Path(sys.executable).with_name("xpdml")
-
-
-def silent(_what: str, _done: int, _total: int) -> None:
-    """Show no progress."""
 
 
 def bench(*arguments: str) -> dict:
@@ -21,19 +15,6 @@ def bench(*arguments: str) -> dict:
         [str(PROGRAM), "bench", *arguments, "--json"], capture_output=True, text=True, timeout=900, check=True
     )
     return json.loads(done.stdout)
-
-
-def test_accuracy_beats_the_commonest_answer(shared_data):
-    report = measure_accuracy(
-        shared_data / "simulation", ["Cr"], seeds=[0], splits=["formula"], progress=silent
-    ).as_json()
-    keys = {"element", "modality", "target", "split", "metric", "mean", "sd", "n_train", "n_test", "majority"}
-    assert all(set(row) == keys for row in report["rows"])
-    figures = {(row["element"], row["target"], row["metric"]): row for row in report["rows"]}
-    state = figures["Cr", "oxidation_state", "accuracy"]
-    assert state["mean"] > state["majority"] + 0.1
-    assert figures["Cr", "bond_length", "r2"]["mean"] > 0.7
-    assert state["n_train"] > 3 * state["n_test"]
 
 
 def test_speed_stands_beside_a_peer():
