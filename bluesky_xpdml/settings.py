@@ -63,6 +63,8 @@ class Settings:
     """`calibration.energy_offset`: added to the energies [eV], or how to find it."""
     calibration_file: Path | None = None
     """`calibration.file`: what `xpdml calibrate` wrote; None for no such file."""
+    repeats_within: float = 0.0
+    """`repeats.within`: runs of one sample that begin within so long of another are merged [s]; 0: none."""
     file: Path | None = None
     """The settings file; None where none was found."""
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -80,7 +80,7 @@ def from_text(name: str, text: str) -> object:
     >>> from_text("calibration.energy_offset", "-0.5"), from_text("profile", "8")
     (-0.5, '8')
     """
-    if name != "calibration.energy_offset":
+    if name not in {"calibration.energy_offset", "repeats.within"}:
         return text
     try:
         return float(text)
@@ -149,6 +149,13 @@ def _offset(value: object, _folder: Path) -> float | str:
     return float(value)  # type: ignore[arg-type]
 
 
+def _duration(value: object, _folder: Path) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.0 <= float(value) < math.inf:  # type: ignore[arg-type]
+        raise UnfitError("a time from 0 on [s]")
+    return float(value)  # type: ignore[arg-type]
+
+
 KEYS: Mapping[str, Key] = {
     "profile": Key(field="profile", read=_profile),
     "tiled.uri": Key(field="tiled_uri", read=_uri),
@@ -158,5 +165,6 @@ KEYS: Mapping[str, Key] = {
     "models.folder": Key(field="models_folder", read=_folder),
     "calibration.energy_offset": Key(field="energy_offset", read=_offset),
     "calibration.file": Key(field="calibration_file", read=_file),
+    "repeats.within": Key(field="repeats_within", read=_duration),
 }
 """By dotted name, which is that in the file."""

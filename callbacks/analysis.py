@@ -67,7 +67,10 @@ class RunAnalysis:
                 return (failed_scattering(run, run.given_up, profile=profile),)
             return self.scattering.predict(run, profile)
         prediction = self.xanes.predict(run)
-        return () if prediction is None else (prediction, *self.xanes.others(run))
+        if prediction is None:
+            return ()
+        answers = (prediction, *self.xanes.others(run))
+        return (*answers, *self.xanes.merged(run, answers))
 
     def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
         """Return what can be said of a run that goes on; nothing of a technique that is switched off.

@@ -13,6 +13,7 @@ from bluesky_xpdml.callbacks.beamtime import BeamtimeAnalysis
 from bluesky_xpdml.callbacks.dark_runs import FetchRun
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
 from bluesky_xpdml.callbacks.live import LiveSettings, LiveUpdates
+from bluesky_xpdml.callbacks.repeats import RunSeries, SeriesSettings, series_settings
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, ScatteringSettings
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
@@ -64,6 +65,10 @@ class XpdmlCallback:
         Settings of the beamtime, which predictions tell; None where there are none.
     explain
         Whether each prediction is published with its explanation: some seconds of work after each run.
+    repeats
+        Which absorption runs are repeats of one sample: from the second on a further run is published with
+        the answer of all of them. None merges none: whether a sample that is measured twice is the same
+        still is known by those who heat or charge it.
 
     Raises
     ------
@@ -96,6 +101,7 @@ class XpdmlCallback:
         live: LiveSettings | None = None,
         beamtime: Settings | None = None,
         explain: bool = False,
+        repeats: SeriesSettings | None = None,
     ) -> None:
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if profile == _AUTO else load_profile(profile)
@@ -104,8 +110,10 @@ class XpdmlCallback:
         self._closed = False
         scattering = scattering or ScatteringSettings()
         live = live or LiveSettings()
+        series = None if repeats is None else RunSeries(store, repeats)
+        settings = settings or XanesSettings()
         analysis = RunAnalysis(
-            xanes=XanesAnalysis(store=store, settings=settings or XanesSettings(), profile=profile),
+            xanes=XanesAnalysis(store=store, settings=settings, profile=profile, series=series),
             scattering=ScatteringAnalysis(store=store, settings=scattering, fetch=fetch),
             profile=profile,
             live_xanes=live.xanes,
@@ -131,6 +139,7 @@ class XpdmlCallback:
         raw_path: str | None = None,
         live: LiveSettings | None = None,
         explain: bool = False,
+        repeats: SeriesSettings | None = None,
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -154,6 +163,8 @@ class XpdmlCallback:
             Whether absorption runs are answered while they go on; None for not.
         explain
             Whether each prediction is published with its explanation: some seconds of work after each run.
+        repeats
+            Which absorption runs are merged as repeats of one sample; None merges none.
 
         Raises
         ------
@@ -173,6 +184,7 @@ class XpdmlCallback:
             fetch=fetch,
             live=live,
             explain=explain,
+            repeats=repeats,
         )
 
     @classmethod
@@ -183,6 +195,7 @@ class XpdmlCallback:
         scattering: ScatteringSettings | None = None,
         live: LiveSettings | None = None,
         explain: bool = False,
+        repeats: SeriesSettings | None = None,
     ) -> Self:
         """Return a callback with the server, the models and the calibration that a beamtime fixes.
 
@@ -196,6 +209,8 @@ class XpdmlCallback:
             Whether absorption runs are answered while they go on; None for not.
         explain
             Whether each prediction is published with its explanation: some seconds of work after each run.
+        repeats
+            Which absorption runs are merged as repeats of one sample; None for what `repeats.within` says.
 
         Raises
         ------
@@ -223,6 +238,7 @@ class XpdmlCallback:
             live=live,
             explain=explain,
             beamtime=fixed,
+            repeats=repeats or series_settings(fixed),
         )
 
     def __call__(self, name: str, doc: object) -> None:

@@ -1,8 +1,10 @@
 """From an absorption run to a prediction. A failure is a prediction too, with its reason."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from bluesky_xpdml.callbacks.repeats import RunSeries
 from bluesky_xpdml.documents import (
     CollectedRun,
     Profile,
@@ -16,13 +18,16 @@ from bluesky_xpdml.documents import (
     scans_from_run,
 )
 from bluesky_xpdml.documents.profile import look_up_text
-from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.errors import MissingDataError, ReductionError, XpdmlError
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish.documents import PURPOSE
 from bluesky_xpdml.records import AbsorptionScan, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory, calibration_of
+from bluesky_xpdml.reduction.identify import AMBIGUOUS, name_edge
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
+logger = logging.getLogger(__name__)
 
 
 def analyse_scan(
@@ -33,6 +38,9 @@ def analyse_scan(
     memory: CalibrationMemory | None = None,
 ) -> Prediction:
     """Return the prediction for one scan; what cannot be reduced or answered becomes a failed prediction.
+
+    A scan that names no element, or no edge, is answered as what its edge shows it to be, which its quality
+    says; where that may be the edge of two elements, none is answered.
 
     Parameters
     ----------
@@ -47,9 +55,11 @@ def analyse_scan(
         are kept.
     """
     xanes: Xanes | None = None
+    given = scan
     try:
-        _require_edge(scan)
+        scan = _named(scan, settings)
         xanes = reduce_xanes(scan, settings, memory=memory)
+        _require_one_edge(scan.quality)
         calibration = calibration_of(scan, xanes)
         if memory is not None and calibration is not None:
             memory.remember(calibration)
@@ -57,10 +67,11 @@ def analyse_scan(
     except XpdmlError as error:
         noticed = xanes.quality if xanes is not None else scan.quality
         quality = Quality().failed(str(error)).merge(noticed)
+    known = given if any(_doubts(quality)) else scan
     return Prediction(
         technique="xanes",
-        element=scan.element,
-        edge=scan.edge,
+        element=known.element,
+        edge=known.edge,
         quality=quality,
         sample=scan.sample,
         raw_uids=scan.raw_uids,
@@ -86,6 +97,8 @@ class XanesAnalysis:
     """Which convention the runs follow; `auto` reads it from each start document."""
     memory: CalibrationMemory = field(default_factory=CalibrationMemory)
     """What the foils of earlier scans told about the monochromators."""
+    series: RunSeries | None = None
+    """What is known of repeats; None where runs are not merged."""
 
     def predict(self, run: CollectedRun) -> Prediction | None:
         """Return the prediction for a run; None where it is no absorption run.
@@ -120,6 +133,46 @@ class XanesAnalysis:
             return ()
         first = {scan.element: scan for scan in reversed(scans) if scan.element != scans[0].element}
         return tuple(self._answer(run, first[element], profile) for element in reversed(first))
+
+    def merged(self, run: CollectedRun, answers: Sequence[Prediction]) -> tuple[Prediction, ...]:
+        """Return the updated predictions of the series of repeats that a run belongs to.
+
+        Parameters
+        ----------
+        run
+            The collected run.
+        answers
+            What `predict` and `others` said of it.
+        """
+        if self.series is None or run.given_up:
+            return ()
+        profile = self._profile_of(run)
+        try:
+            scans = scans_from_run(run, profile)
+        except XpdmlError:
+            # What is wrong with the run stands in the first answer.
+            return ()
+        spectra = [answer.xanes for answer in answers if answer.xanes is not None and answer.descriptors]
+        spectra += self._further_sweeps(run, scans, profile)
+        return tuple(
+            replace(found, settings={**found.settings, "profile": profile.name})
+            for found in self.series.add(spectra, uid=run.uid, time=scans[0].time)
+        )
+
+    def _further_sweeps(
+        self, run: CollectedRun, scans: Sequence[AbsorptionScan], profile: Profile
+    ) -> Iterator[Xanes]:
+        """Return the sweeps that have no answer of their own, where they can be reduced."""
+        settings = as_declared(run, profile, self.settings)
+        seen: set[str] = set()
+        for scan in scans:
+            if scan.element not in seen:
+                seen.add(scan.element)
+                continue
+            try:
+                yield reduce_xanes(scan, settings, memory=self.memory)
+            except XpdmlError as error:
+                logger.info("a sweep of run %s was not merged: %s", run.uid, error)
 
     def _answer(self, run: CollectedRun, scan: AbsorptionScan, profile: Profile) -> Prediction:
         settings = as_declared(run, profile, self.settings)
@@ -244,10 +297,23 @@ def failed_run(run: CollectedRun, reason: str, *, profile: Profile) -> Predictio
     )
 
 
-def _require_edge(scan: AbsorptionScan) -> None:
-    missing = [name for name, value in (("element", scan.element), ("edge", scan.edge)) if not value]
+def _named(scan: AbsorptionScan, settings: XanesSettings) -> AbsorptionScan:
+    """Return a scan that says whose edge it shows, and in its quality how that was found."""
+    named, said = name_edge(scan, e0=settings.e0)
+    missing = [name for name, value in (("element", named.element), ("edge", named.edge)) if not value]
     if missing:
         raise MissingDataError(
-            f"expected the {' and the '.join(missing)} of the scan, found none; "
-            "give them in the start document or by hand"
+            f"expected the {' and the '.join(missing)} of the scan, found none, and no tabulated edge near "
+            "the one that it shows; give them in the start document or by hand"
         )
+    return replace(named, quality=scan.quality.note(*said))
+
+
+def _require_one_edge(quality: Quality) -> None:
+    for doubt in _doubts(quality):
+        raise ReductionError(doubt)
+
+
+def _doubts(quality: Quality) -> Iterator[str]:
+    """Return the reasons that name several elements."""
+    return (reason for reason in quality.reasons if reason.startswith(AMBIGUOUS))

@@ -36,6 +36,9 @@ Fe-xanes = 1
 [calibration]
 energy_offset = 0.8
 file = "foil.json"
+
+[repeats]
+within = 1800
 """
 
 ANSWER = Prediction(
@@ -78,6 +81,7 @@ def test_everything_that_a_file_says_is_read_with_paths_beside_it(write: Write, 
         pins={"Fe-xanes": 1, "Mn-dpdf_anomalous": 2},
         energy_offset=0.8,
         calibration_file=tmp_path / "foil.json",
+        repeats_within=1800.0,
         file=path,
         origins=dict.fromkeys([*KEYS, "models.Fe-xanes", "models.Mn-dpdf_anomalous"], "file"),
     )
@@ -117,11 +121,13 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
     environment = {
         "XPDML_TILED_PATH": "by-variable",
         "XPDML_CALIBRATION_ENERGY_OFFSET": "-0.5",
+        "XPDML_REPEATS_WITHIN": "60",
         "XPDML_PROFILE": "",
     }
     options = {"tiled.path": "by-option", "tiled.uri": "", "models.folder": None}
     found = resolve_settings(path, options=options, environment=environment)
     assert (found.tiled_path, found.energy_offset, found.profile) == ("by-option", -0.5, "generic")
+    assert found.repeats_within == 60.0
     origins = {name: told["origin"] for name, told in found.described().items()}
     assert origins["tiled.path"] == "option"
     assert origins["calibration.energy_offset"] == "environment"
@@ -156,6 +162,8 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
         ("[models]\nFe-xanes = '1'", r"whole number from 1 on, for models\.Fe-xanes, found '1' \(str\)"),
         ("[models]\nFe-xanes = true", r"for models\.Fe-xanes, found True \(bool\)"),
         ("[models]\nFe-xanes = 0", r"for models\.Fe-xanes, found 0 \(int\)"),
+        ("[repeats]\nwithin = -1", r"expected a time from 0 on \[s\] for repeats.within, found -1"),
+        ("[repeats]\nwithin = true", "expected a time from 0 on"),
         (
             "[calibration]\nenergy_offset = '0.8'",
             r'expected a number \[eV\], "reference" or "none" for .*\'0.8\'',

@@ -275,9 +275,11 @@ def _draws(xanes: Xanes, sigma: FloatArray) -> Iterator[Xanes]:
 
 def _diagnostics(progress: RepeatProgress) -> dict[str, float]:
     return {
-        "repeats": float(progress.n_repeats),
+        "repeat_count": float(progress.n_repeats),
         "repeats_kept": float(progress.n_kept),
+        "repeat_interval_width": progress.width,
         "oxidation_state_noise": progress.noise,
         "interval_left_to_gain": progress.left_to_gain,
         "repeats_needed": float(progress.n_needed),
+        "repeats_enough": float(progress.enough),
     }

@@ -133,8 +133,6 @@ def test_from_uri_is_all_that_a_beamline_writes(run_engine, tiled_server, iron_s
     [
         ({"element": "Xx"}, "Xx"),
         ({"element": "Zn"}, "Zn"),
-        ({"element": None}, "expected the element of the scan"),
-        ({"element": None, "edge": None}, "expected the element and the edge"),
         ({"edge": "L3"}, "L3"),
         ({"channels": ("i0",)}, "found i0"),
         ({"stop_after": 5}, "at least 10 points"),

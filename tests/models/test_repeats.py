@@ -35,7 +35,10 @@ def test_every_repeat_is_answered_and_the_noise_falls(answers):
     assert noise[5] < 0.75 * noise[0]
     state = answers[-1].prediction.descriptors["oxidation_state"]
     assert state.low < 3.0 < state.high
-    assert answers[-1].prediction.diagnostics["repeats"] == 6.0
+    diagnostics = answers[-1].prediction.diagnostics
+    assert diagnostics["repeat_count"] == 6.0
+    assert diagnostics["repeat_interval_width"] == state.high - state.low
+    assert diagnostics["repeats_enough"] == float(answers[-1].progress.enough)
 
 
 def test_the_interval_holds_the_noise(answers):
