@@ -36,10 +36,16 @@ def _networks(layers: tuple[int, ...], *, classes: bool, epochs: int, early: boo
         from sklearn.neural_network import MLPClassifier, MLPRegressor
 
         kind = MLPClassifier if classes else MLPRegressor
-        settings = {"alpha": 1e-2, "batch_size": 128, "learning_rate_init": 2e-3, "max_iter": epochs}
+        settings = {
+            "hidden_layer_sizes": layers,
+            "alpha": 1e-2,
+            "batch_size": 128,
+            "learning_rate_init": 2e-3,
+            "max_iter": epochs,
+        }
         stop = {"early_stopping": early, "n_iter_no_change": 8}
         members = [
-            (str(number), kind(layers, random_state=seed * MEMBERS + number, **settings, **stop))
+            (str(number), kind(random_state=seed * MEMBERS + number, **settings, **stop))
             for number in range(MEMBERS)
         ]
         if classes:
