@@ -1,7 +1,6 @@
 """Forests beside boosted trees, networks, support vectors, and averages of them, on the same splits."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,11 +92,9 @@ def measure_rivals(
 def _score(cell: Cell, data: ElementData, threads: int) -> dict[str, Any]:
     samples = data.samples[cell.rows, cell.modality]
     division = divide(samples, cell.split, cell.seed)
-    # Networks that are stopped after their last epoch warn of it; that is how they are meant.
-    with warnings.catch_warnings(record=True):
-        return {
-            target: score_rivals(target, known_rows(samples, division, target), threads) for target in TARGETS
-        }
+    return {
+        target: score_rivals(target, known_rows(samples, division, target), threads) for target in TARGETS
+    }
 
 
 def _rows(modality: str, results: Sequence[tuple[Cell, Mapping[str, Any]]]) -> list[dict[str, Any]]:

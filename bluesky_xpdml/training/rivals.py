@@ -5,6 +5,7 @@ Learners that measure distances or slopes see standardised columns, boosted tree
 Averages mix the probabilities, or the bond lengths, of their members evenly.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -143,7 +144,9 @@ def score_rivals(target: str, known: Known, threads: int) -> dict[str, dict[str,
     answers, seconds = {}, {}
     for name, make in learners(classes=classes).items():
         start = perf_counter()
-        answers[name] = _answer(make(known.seed, threads), known, classes=classes)
+        # Networks that are stopped after their last epoch warn of it; that is how they are meant.
+        with warnings.catch_warnings(record=True):
+            answers[name] = _answer(make(known.seed, threads), known, classes=classes)
         seconds[name] = perf_counter() - start
     for name, members in MIXTURES.items():
         answers[name] = np.mean([answers[member] for member in members], axis=0)

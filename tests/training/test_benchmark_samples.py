@@ -72,6 +72,7 @@ def test_a_combination_takes_each_label_from_the_part_that_tells_it():
     assert score_cell(made_up(), "formula", 0, SMALL, calibrated=True) == result
 
 
+@pytest.mark.slow
 def test_every_rival_learns_what_is_easy():
     samples = made_up(60)
     division = divide(samples, "formula", 0)
