@@ -1,8 +1,9 @@
 """From a pair distribution function to descriptors.
 
 Every answer is the mean of what forests say: over classes for oxidation state and coordination number, over
-trees for the bond length. Its 90 % interval is the spread of that answer times a factor that was calibrated
-on formulas which the forests had not seen.
+trees for lengths. The 90 % interval of a mean over classes spans it and the conformal set of classes; that
+of a length is the spread of the trees times a factor. Both were calibrated on formulas which the forests had
+not seen, sets within each class. Bundles of format 2 also name the polyhedron and describe the surroundings.
 """
 
 from collections.abc import Mapping
@@ -13,21 +14,20 @@ import numpy as np
 from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, SCALE_RANGE, PdfModality, pdf_features
 from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
 from bluesky_xpdml.models.forest import Forest
+from bluesky_xpdml.models.predict import novelty_diagnostics, unfamiliar
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Descriptor, FloatArray, PairDistribution, Prediction, Quality
 
 Q_MAX_TOLERANCE = 0.05
 """A curve's q_max may lie this far outside the range of training, as a share, before the verdict says so."""
 CLASSES = ("oxidation_state", "coordination_number")
-"""Targets that forests answer with classes."""
-SPREAD_FLOOR: Mapping[str, float] = {
-    "oxidation_state": 0.1,
-    "coordination_number": 0.1,
-    "bond_length": 0.005,
-}
-"""Added in squares to a spread, so that trees which all agree are still not certain [its unit]."""
-UNITS: Mapping[str, str] = {"oxidation_state": "e", "coordination_number": "1", "bond_length": "angstrom"}
+"""Targets that are means over classes."""
+SURROUNDINGS = "surroundings"
+"""Target that one forest answers with several numbers."""
+LENGTH_FLOOR = 0.005
+"""Added in squares to the spread of a length, as trees that all agree are still not certain [angstrom]."""
 
 
 def predict_pdf(
@@ -65,11 +65,12 @@ def predict_pdf(
     bundle = store.find(element, kind.edge, kind)
     _require_input(bundle)
     row = pdf_features(distribution.r, distribution.g)
+    diagnostics = novelty_diagnostics(bundle, row)
     return Prediction(
         technique=kind.technique,
         element=element,
         edge=kind.edge,
-        quality=_judge(distribution, bundle, element),
+        quality=_judge(distribution, bundle, element).suspect(*unfamiliar(diagnostics)),
         descriptors=descriptors(bundle, row),
         models=(bundle.reference,),
         sample=distribution.sample,
@@ -77,6 +78,7 @@ def predict_pdf(
         source=distribution.source,
         completeness=distribution.completeness,
         settings={"reduction": dict(distribution.settings), "modality": str(kind)},
+        diagnostics=diagnostics,
     )
 
 
@@ -93,63 +95,47 @@ def descriptors(bundle: Bundle, row: FloatArray) -> dict[str, Descriptor]:
     Returns
     -------
     dict
-        `oxidation_state` [e], `coordination_number` [1] and `bond_length` [angstrom].
+        `oxidation_state` [e], `coordination_number` [1] and `bond_length` [angstrom]; where the bundle
+        knows them, `geometry`, `ocn` [1], `nnrs` [angstrom] and `mood` [angstrom].
     """
+    rows = row[None, :]
     found: dict[str, Descriptor] = {}
     for target, settings in bundle.manifest["targets"].items():
         forest = bundle.forests[target]
-        probabilities: dict[str, float] | None = None
-        low, high = 0.0, np.inf
-        if target in CLASSES:
-            classes = np.asarray(settings["classes"], dtype=float)
-            shares = forest.predict(row[None, :])[0]
-            probabilities = {
-                f"{c:.0f}": float(p) for c, p in zip(classes, shares / shares.sum(), strict=True)
-            }
-            low, high = float(classes.min()), float(classes.max())
-        value, spread = (float(each[0]) for each in answers(forest, target, settings, row[None, :]))
-        half_width = settings["interval_factor"] * spread
-        found[target] = Descriptor(
-            value=value,
-            low=min(max(value - half_width, low), value),
-            high=max(min(value + half_width, high), value),
-            unit=settings["unit"],
-            probabilities=probabilities,
-        )
+        if target == SURROUNDINGS:
+            found |= means_of_members(forest, settings, rows)
+        elif target == "geometry":
+            found[target] = likeliest_polyhedron(settings, forest.predict(rows)[0])
+        elif target in CLASSES:
+            found[target] = mean_of_classes(settings, forest.predict(rows)[0])
+        else:
+            found[target] = _length(forest, settings, rows)
     return found
 
 
-def answers(
-    forest: Forest, target: str, settings: Mapping[str, Any], rows: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return what a forest answers, and how far its members differ.
+def length_and_spread(forest: Forest, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return what a forest answers for lengths, and how far its trees differ.
 
     Parameters
     ----------
     forest
-        Of one target.
-    target
-        Name of the target.
-    settings
-        Of the target: `classes` where it has such.
+        Of one length.
     rows
         Features, (n, 92).
 
     Returns
     -------
     value, spread
-        Means and standard deviations with the floor of the target [its unit], both (n,).
+        Means and standard deviations with the floor [angstrom], both (n,).
     """
-    if target in CLASSES:
-        classes = np.asarray(settings["classes"], dtype=float)
-        shares = forest.predict(rows)
-        shares = shares / shares.sum(axis=1, keepdims=True)
-        value = shares @ classes
-        variance = (shares * (classes - value[:, None]) ** 2).sum(axis=1)
-    else:
-        members = forest.value[forest.leaves(rows)][:, :, 0].astype(np.float64)
-        value, variance = members.mean(axis=1), members.var(axis=1)
-    return np.asarray(value), np.asarray(np.sqrt(variance + SPREAD_FLOOR[target] ** 2))
+    members = forest.value[forest.leaves(rows)][:, :, 0].astype(np.float64)
+    return members.mean(axis=1), np.sqrt(members.var(axis=1) + LENGTH_FLOOR**2)
+
+
+def _length(forest: Forest, settings: Mapping[str, Any], rows: FloatArray) -> Descriptor:
+    value, spread = (float(each[0]) for each in length_and_spread(forest, rows))
+    half_width = settings["interval_factor"] * spread
+    return Descriptor(value=value, low=value - half_width, high=value + half_width, unit=settings["unit"])
 
 
 def input_description() -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """From crystal structures to PDF bundles on disk."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_xpdml.features.pdf import PdfModality
+from bluesky_xpdml.models.attribution import BACKGROUND
 from bluesky_xpdml.models.bundle import write_bundle
-from bluesky_xpdml.simulation.library import sites_file
+from bluesky_xpdml.models.golden import GOLDEN, golden_answers
+from bluesky_xpdml.models.predict import NOVELTY
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.library import StringArray, sites_file
 from bluesky_xpdml.simulation.structure import structures_file
 from bluesky_xpdml.training.build import (
     Progress,
@@ -19,9 +24,11 @@ from bluesky_xpdml.training.build import (
     silent,
     stored_forests,
 )
-from bluesky_xpdml.training.pdf import PdfRecipe, judge, train_pdf_bundle, usable_materials
+from bluesky_xpdml.training.pdf import PdfRecipe, train_pdf_bundle, usable_materials
 from bluesky_xpdml.training.pdf_card import pdf_model_card
 from bluesky_xpdml.training.pdf_data import Materials, load_materials, simulated_features
+from bluesky_xpdml.training.pdf_judgement import judge
+from bluesky_xpdml.training.supplement import BACKGROUND_ROWS, Entries, Tables, familiar
 
 DATA_LICENCE = "structures and their labels: Materials Project (CC BY 4.0)"
 
@@ -131,7 +138,16 @@ def _build(
         progress=lambda done, total: progress(f"{materials.element} {modality} curves", done, total),
     )
     judgement = judge(materials, features, recipe)
-    bundle = train_pdf_bundle(materials, features, modality, recipe, judgement.interval_factor)
+    bundle = train_pdf_bundle(
+        materials,
+        features,
+        modality,
+        recipe,
+        calibration=judgement.calibration,
+        held_out=judgement.held_out,
+    )
+    forests = stored_forests(bundle)
+    tables, entries = row_tables(features, materials.formula, forests, recipe)
     name, _, number = folder.name.rpartition("-")
     manifest: dict[str, Any] = {
         **bundle.manifest,
@@ -140,13 +156,53 @@ def _build(
         "training": _provenance(data, materials, recipe),
         "metrics": {
             "simulated": [score_row(score) for score in judgement.scores],
-            "interval_coverage": dict(judgement.coverage),
+            "coverage": dict(judgement.coverage),
             "measured": [],
         },
         "packages": package_versions(),
         "licence": {"bundle": "BSD-3-Clause", "data": DATA_LICENCE},
+        **entries,
     }
-    write_bundle(folder, manifest, stored_forests(bundle), pdf_model_card(manifest))
+    write_bundle(folder, manifest, forests, pdf_model_card(manifest), tables)
+
+
+def row_tables(
+    features: FloatArray,
+    formula: StringArray,
+    forests: Mapping[str, Mapping[str, NDArray[np.generic]]],
+    recipe: PdfRecipe,
+) -> tuple[Tables, Entries]:
+    """Return what a bundle keeps of its training's rows: background, golden predictions, what is familiar.
+
+    Parameters
+    ----------
+    features
+        Augmented features, (copies, n, n_features).
+    formula
+        Reduced formulas, (n,).
+    forests
+        As they are stored, by target.
+    recipe
+        Settings.
+
+    Returns
+    -------
+    tables, entries
+        For `write_bundle`, and for its manifest.
+    """
+    copies, _, width = features.shape
+    rows = features.reshape(-1, width)
+    drawn = np.random.default_rng(recipe.seed).choice(
+        len(rows), min(BACKGROUND_ROWS, len(rows)), replace=False
+    )
+    background = rows[np.sort(drawn)]
+    golden_rows, golden = golden_answers(forests, background)
+    found = familiar(np.tile(formula, copies), rows, recipe.seed)
+    threshold = float(np.quantile(found.tables["novelty_simulated"].astype(np.float64), recipe.familiar))
+    return (
+        {BACKGROUND: background.astype(np.float16), **golden_rows, **found.tables},
+        {GOLDEN: golden, NOVELTY: {**found.entry, "threshold": round(threshold, 4)}},
+    )
 
 
 def _provenance(data: PdfTrainingData, materials: Materials, recipe: PdfRecipe) -> dict[str, Any]:

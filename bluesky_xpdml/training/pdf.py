@@ -1,21 +1,37 @@
-"""Training of the PDF forests of one element, judged on formulas that they have not seen."""
+"""Training of the PDF forests of one element."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.features.pdf import BALANCED, PdfModality
+from bluesky_xpdml.models.attribution import IMPORTANCES
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.models.predict_pdf import CLASSES, SPREAD_FLOOR, UNITS, answers, input_description
+from bluesky_xpdml.models.predict_pdf import SURROUNDINGS, input_description
+from bluesky_xpdml.models.xanes_answers import SURROUNDINGS as SURROUNDING_NAMES
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.training.benchmark import Score, target_metrics
 from bluesky_xpdml.training.compact import compact_forest
-from bluesky_xpdml.training.leave_one_out import conformal_quantile
+from bluesky_xpdml.training.importances import HeldOut, PermutationSettings, forest_importances, pdf_places
 from bluesky_xpdml.training.pdf_data import Materials, PdfAugmentation, q_max_range
+from bluesky_xpdml.training.surroundings import GEOMETRIES, SMALLEST_CLASS, SPREAD_FLOOR, UNITS
+
+LENGTH = "bond_length"
+GEOMETRY = "geometry"
+CLASS_TARGETS = ("oxidation_state", "coordination_number", GEOMETRY)
+"""Targets that forests answer with classes."""
+EXPLAINED = ("oxidation_state", "coordination_number", LENGTH)
+"""Targets whose importances are counted."""
+TARGET_UNITS: Mapping[str, str] = {
+    "oxidation_state": "e",
+    "coordination_number": "1",
+    GEOMETRY: "1",
+    LENGTH: "angstrom",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +39,43 @@ class PdfRecipe:
     """Everything that is chosen when PDF forests are trained."""
 
     seed: int = 0
-    trees: int = 100
+    trees: int = 80
     columns: float = 0.3
-    """Share of the columns that a node of a class tree looks at; those of bond length look at all."""
+    """Share of the columns that a node of a class tree looks at; those of lengths look at all."""
     leaf: int = 4
-    """Smallest number of rows in a leaf."""
+    """Smallest number of rows in a leaf of a class tree."""
+    length_trees: int = 60
+    length_leaf: int = 6
+    """Smallest number of rows in a leaf, bond length."""
+    surroundings_trees: int = 40
+    surroundings_leaf: int = 16
+    """Smallest number of rows in a leaf of the forest that answers all surroundings."""
     most_materials: int = 1500
     """More materials than this are drawn from at random."""
     smallest_class: int = 5
     """Valences and coordination numbers with fewer materials are left out."""
     folds: int = 3
-    """Folds, by formula, on which forests are judged and intervals calibrated."""
+    """Folds, by formula, on which forests are judged, and sets and intervals calibrated."""
+    familiar: float = 0.99
+    """Share of simulated curves of other formulas that are not to be called novel."""
     augmentation: PdfAugmentation = field(default_factory=PdfAugmentation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What forests answer about materials whose formulas they have not seen."""
+class Labels:
+    """What the forest of one target should answer."""
 
-    scores: tuple[Score, ...]
-    interval_factor: Mapping[str, float]
-    """By target: half width of a 90 % interval, in spreads."""
-    coverage: Mapping[str, float]
-    """By oxidation state: share of its materials within the interval."""
+    values: FloatArray
+    """Labels, (n,) or (n, m)."""
+    known: NDArray[np.bool_]
+    """Materials that have them, (n,)."""
+    names: tuple[str, ...] = ()
+    """Of the classes, ascending; none for a regression."""
+
+    @property
+    def classes(self) -> FloatArray:
+        """Classes as numbers, ascending, (k,); empty for a regression."""
+        return np.unique(self.values[self.known]) if self.names else np.empty(0)
 
 
 def usable_materials(materials: Materials, recipe: PdfRecipe) -> Materials:
@@ -72,34 +102,89 @@ def usable_materials(materials: Materials, recipe: PdfRecipe) -> Materials:
     return kept.select(np.sort(drawn))
 
 
-def judge(materials: Materials, features: FloatArray, recipe: PdfRecipe) -> Judgement:
-    """Train on some formulas and ask about the others, fold by fold.
+def class_labels(materials: Materials) -> dict[str, Labels]:
+    """Return the labels of the targets that are classes.
 
     Parameters
     ----------
     materials
-        n usable materials.
-    features
-        Their augmented features, (copies, n, 92): judged as they are, noise and all.
+        Usable materials. A polyhedron is asked for where two of them have enough members.
+    """
+    every = np.ones(len(materials), dtype=bool)
+    found = {
+        target: Labels(values=values, known=every, names=tuple(f"{v:.0f}" for v in np.unique(values)))
+        for target, values in (
+            ("oxidation_state", materials.valence),
+            ("coordination_number", materials.coordination_number),
+        )
+    }
+    polyhedra = np.array([GEOMETRIES.get(symbol, "") for symbol in materials.geometry.tolist()])
+    seen, counts = np.unique(polyhedra[polyhedra != ""], return_counts=True)
+    names = sorted(seen[counts >= SMALLEST_CLASS].tolist(), key=lambda name: int(name[1:]))
+    if len(names) > 1:
+        corners = np.array([float(name[1:]) if name in names else np.nan for name in polyhedra.tolist()])
+        found[GEOMETRY] = Labels(values=corners, known=np.isfinite(corners), names=tuple(names))
+    return found
+
+
+def all_labels(materials: Materials) -> dict[str, Labels]:
+    """Return the labels of every target that the materials have labels for.
+
+    Parameters
+    ----------
+    materials
+        Usable materials.
+    """
+    every = np.ones(len(materials), dtype=bool)
+    found = class_labels(materials) | {LENGTH: Labels(values=materials.bond_length, known=every)}
+    values = np.stack([getattr(materials, name) for name in SURROUNDING_NAMES], axis=1)
+    known = np.isfinite(values).all(axis=1)
+    if known.any():
+        found[SURROUNDINGS] = Labels(values=values, known=known)
+    return found
+
+
+def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe) -> tuple[Any, Forest]:
+    """Fit one forest; the nodes of the compact one name features, not repeated columns.
+
+    Parameters
+    ----------
+    rows
+        Features, (n, 92).
+    labels
+        Of the target, (n,) or (n, m).
+    target
+        Its name.
     recipe
         Settings.
-    """
-    from sklearn.model_selection import GroupKFold
 
-    folds = GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed)
-    divisions = list(folds.split(features[0], groups=materials.formula))
-    scores: list[Score] = []
-    factors: dict[str, float] = {}
-    coverage: dict[str, float] = {}
-    for target, labels in _targets(materials).items():
-        value, spread, best = _unseen(features, labels, divisions, target, recipe)
-        misfit = np.abs(value - labels) / spread
-        factors[target] = round(conformal_quantile(misfit.ravel().tolist()), 4)
-        scores += _scores(target, labels, best, recipe)
-        if target == "oxidation_state":
-            within = misfit <= factors[target]
-            coverage = {f"{v:.0f}": round(float(within[:, labels == v].mean()), 3) for v in np.unique(labels)}
-    return Judgement(scores=tuple(scores), interval_factor=factors, coverage=coverage)
+    Returns
+    -------
+    fitted, compact
+        As scikit-learn fitted it, and as it is shipped.
+    """
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+    common = {"random_state": recipe.seed, "n_jobs": -1}
+    if target not in CLASS_TARGETS:
+        is_length = target == LENGTH
+        fitted = ExtraTreesRegressor(
+            recipe.length_trees if is_length else recipe.surroundings_trees,
+            min_samples_leaf=recipe.length_leaf if is_length else recipe.surroundings_leaf,
+            **common,
+        ).fit(rows, labels)
+        return fitted, compact_forest(fitted)
+    weight = None if target == "oxidation_state" else "balanced"
+    fitted = ExtraTreesClassifier(
+        recipe.trees,
+        min_samples_leaf=recipe.leaf,
+        max_features=recipe.columns,
+        class_weight=weight,
+        **common,
+    ).fit(rows[:, BALANCED], labels)
+    compact = compact_forest(fitted)
+    feature = BALANCED[compact.feature].astype(np.int32)
+    return fitted, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
 
 
 def train_pdf_bundle(
@@ -107,9 +192,11 @@ def train_pdf_bundle(
     features: FloatArray,
     modality: PdfModality,
     recipe: PdfRecipe,
-    interval_factor: Mapping[str, float],
+    *,
+    calibration: Mapping[str, Mapping[str, Any]],
+    held_out: Mapping[str, HeldOut],
 ) -> Bundle:
-    """Train the three forests of an element.
+    """Train the forests of an element.
 
     Parameters
     ----------
@@ -121,21 +208,28 @@ def train_pdf_bundle(
         What kind of curve.
     recipe
         Settings.
-    interval_factor
-        By target, as `judge` found it.
+    calibration
+        By target, what turns outputs into sets and intervals.
+    held_out
+        By target, a forest with rows of formulas that it has not seen, on which importances are counted.
 
     Returns
     -------
     Bundle
-        In memory, with the parts of the manifest that predictions read; not yet named or hashed.
+        In memory, with the parts of the manifest that predictions and explanations read; not yet named or
+        hashed.
     """
-    forests, targets = {}, {}
-    for target, labels in _targets(materials).items():
-        forests[target] = _fitted(features, labels, target, recipe)
-        targets[target] = {"unit": UNITS[target], "interval_factor": interval_factor[target]}
-        if target in CLASSES:
-            targets[target]["classes"] = np.unique(labels).tolist()
-        targets[target]["spread_floor"] = SPREAD_FLOOR[target]
+    forests, targets, importances = {}, {}, {}
+    copies, _, width = features.shape
+    settings = PermutationSettings(seed=recipe.seed, repeats=2)
+    for target, labels in all_labels(materials).items():
+        rows = features[:, labels.known].reshape(-1, width)
+        tiled = np.concatenate([labels.values[labels.known]] * copies)
+        fitted, forests[target] = fit_pdf(rows, tiled, target, recipe)
+        targets[target] = {**describe_target(target, labels), **calibration[target]}
+        if target in EXPLAINED:
+            columns = BALANCED if target in CLASS_TARGETS else np.arange(width)
+            importances[target] = forest_importances(fitted, columns, held_out[target], settings)
     low, high = q_max_range(materials.element, modality, recipe.augmentation)
     return Bundle(
         manifest={
@@ -145,72 +239,59 @@ def train_pdf_bundle(
             "input": {**input_description(), "q_max": [round(low, 3), round(high, 3)]},
             "targets": targets,
             "recipe": asdict(recipe),
+            IMPORTANCES: importances,
         },
         forests=forests,
         sha256="",
     )
 
 
-def _targets(materials: Materials) -> Mapping[str, FloatArray]:
-    return {
-        "oxidation_state": materials.valence,
-        "coordination_number": materials.coordination_number,
-        "bond_length": materials.bond_length,
-    }
+def describe_target(target: str, labels: Labels) -> dict[str, Any]:
+    """Return what a manifest says of a target before anything is calibrated.
+
+    Parameters
+    ----------
+    target
+        Its name.
+    labels
+        What its forest was trained on.
+    """
+    if target == SURROUNDINGS:
+        return {
+            "names": list(SURROUNDING_NAMES),
+            "units": dict(UNITS),
+            "spread_floor": dict(SPREAD_FLOOR),
+        }
+    if target == GEOMETRY:
+        return {"unit": TARGET_UNITS[target], "classes": list(labels.names)}
+    classes = {"classes": labels.classes.tolist()} if labels.names else {}
+    return {"unit": TARGET_UNITS[target], **classes}
+
+
+def held_out_rows(forest: Forest, table: FloatArray, labels: Labels, test: NDArray[np.int64]) -> HeldOut:
+    """Return a forest with rows of formulas that it has not seen.
+
+    Parameters
+    ----------
+    forest
+        Trained on other materials.
+    table
+        Features of the known materials, (copies, n, 92).
+    labels
+        Of the target.
+    test
+        Indices of the unseen ones among the known.
+    """
+    copies, _, width = table.shape
+    return HeldOut(
+        forest=forest,
+        rows=table[:, test].reshape(-1, width),
+        labels=np.tile(labels.values[labels.known][test], copies),
+        classes=labels.classes,
+        places=pdf_places(),
+    )
 
 
 def _frequent(labels: FloatArray, smallest: int) -> NDArray[np.bool_]:
     values, counts = np.unique(labels, return_counts=True)
     return np.isin(labels, values[counts >= smallest])
-
-
-def _fitted(features: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe) -> Forest:
-    """Fit one forest to all copies; its nodes name the features, not the repeated columns."""
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-
-    rows, tiled = features.reshape(-1, features.shape[2]), np.tile(labels, len(features))
-    common = {"min_samples_leaf": recipe.leaf, "random_state": recipe.seed, "n_jobs": -1}
-    if target == "bond_length":
-        return compact_forest(ExtraTreesRegressor(recipe.trees, **common).fit(rows, tiled))
-    weight = "balanced" if target == "coordination_number" else None
-    forest = ExtraTreesClassifier(recipe.trees, max_features=recipe.columns, class_weight=weight, **common)
-    compact = compact_forest(forest.fit(rows[:, BALANCED], tiled))
-    feature = BALANCED[compact.feature].astype(np.int32)
-    return replace(compact, feature=feature, n_features=int(feature.max()) + 1)
-
-
-def _unseen(
-    features: FloatArray,
-    labels: FloatArray,
-    divisions: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    target: str,
-    recipe: PdfRecipe,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return answers, spreads and likeliest labels, each by forests that saw no such formula."""
-    copies, n, width = features.shape
-    value, spread, best = (np.empty((copies, n)) for _ in range(3))
-    for train, test in divisions:
-        forest = _fitted(features[:, train], labels[train], target, recipe)
-        classes = np.unique(labels[train])
-        rows = features[:, test].reshape(-1, width)
-        found = answers(forest, target, {"classes": classes}, rows)
-        likeliest = classes[forest.predict(rows).argmax(axis=1)] if target in CLASSES else found[0]
-        for array, part in zip((value, spread, best), (*found, likeliest), strict=True):
-            array[:, test] = part.reshape(copies, -1)
-    return value, spread, best
-
-
-def _scores(target: str, labels: FloatArray, best: FloatArray, recipe: PdfRecipe) -> list[Score]:
-    truth = np.tile(labels, len(best))
-    trained = round(labels.size * (1.0 - 1.0 / recipe.folds))
-    return [
-        Score(
-            target=target,
-            metric=metric,
-            value=value,
-            majority=majority,
-            n_train=trained,
-            n_test=labels.size,
-        )
-        for metric, value, majority in target_metrics(target, labels, truth, best.ravel())
-    ]

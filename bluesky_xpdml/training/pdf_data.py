@@ -1,15 +1,16 @@
 """Materials to train PDF forests on, and their simulated, augmented features.
 
 A PDF sees all sites of an element at once, so only materials whose sites agree in valence and coordination
-number have labels; the bond length is the mean over the sites. Features are simulated from the structures.
+number have labels; lengths and surroundings are means over the sites, and a polyhedron is known where all
+sites have the same. Features are simulated from the structures.
 """
 
 import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -83,20 +84,22 @@ class Materials:
     coordination_number: FloatArray
     bond_length: FloatArray
     """Mean over the sites of the mean nearest-neighbour distance [angstrom]."""
+    geometry: StringArray
+    """ChemEnv symbol that all sites have, empty where they differ or one is unknown."""
+    ocn: FloatArray
+    """Mean coordination number of the neighbours, over the sites; NaN where unknown."""
+    nnrs: FloatArray
+    """Mean over the sites of the spread of the nearest distances [angstrom]; NaN where unknown."""
+    mood: FloatArray
+    """Mean over the sites of the smallest O-O distance of the shell [angstrom]; NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.identifier)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Materials":
         """Return the chosen rows, by mask or by index."""
-        return Materials(
-            element=self.element,
-            identifier=self.identifier[rows],
-            formula=self.formula[rows],
-            valence=self.valence[rows],
-            coordination_number=self.coordination_number[rows],
-            bond_length=self.bond_length[rows],
-        )
+        arrays = {field.name: getattr(self, field.name)[rows] for field in fields(self)[1:]}
+        return Materials(element=self.element, **arrays)
 
 
 def q_max_range(element: str, modality: PdfModality, settings: PdfAugmentation) -> tuple[float, float]:
@@ -152,7 +155,11 @@ def load_materials(folder: Path, element: str) -> Materials:
         formula=np.array([row["formula"] for row in first]),
         valence=np.array([float(row["valence"]) for row in first]),
         coordination_number=np.array([float(row["cn"]) for row in first]),
-        bond_length=np.array([np.mean([float(row["d_mean"]) for row in rows]) for rows in kept.values()]),
+        bond_length=_means(kept.values(), "d_mean"),
+        geometry=np.array([_common(rows, "geometry") for rows in kept.values()], dtype=np.str_),
+        ocn=_means(kept.values(), "ocn"),
+        nnrs=_means(kept.values(), "d_std"),
+        mood=_means(kept.values(), "mood"),
     )
 
 
@@ -255,6 +262,17 @@ def _agree(rows: Sequence[Mapping[str, str]]) -> bool:
     return known and len({(row["valence"], row["cn"]) for row in rows}) == 1
 
 
+def _means(materials: Iterable[Sequence[Mapping[str, str]]], column: str) -> FloatArray:
+    """Return the means over the sites of each material, NaN where a site says nothing."""
+    return np.array([np.mean([float(row.get(column) or "nan") for row in rows]) for rows in materials])
+
+
+def _common(sites: Sequence[Mapping[str, str]], column: str) -> str:
+    """Return what all sites say, nothing where they differ."""
+    said = {row.get(column, "") for row in sites}
+    return said.pop() if len(said) == 1 else ""
+
+
 def _simulate(
     folder: Path,
     materials: Materials,
@@ -271,22 +289,16 @@ def _simulate(
     if missing:
         msg = f"{len(missing)} materials have no structure in {structures_file(folder)}, first {missing[0]}"
         raise TrainingError(msg)
+    named = [(name, structures[name]) for name in materials.identifier.tolist()]
     jobs = (
-        delayed(_batch)(
-            [(name, structures[name]) for name in names], materials.element, modality, settings, seed
-        )
-        for names in _batches(materials.identifier.tolist())
+        delayed(_batch)(named[start : start + BATCH], materials.element, modality, settings, seed)
+        for start in range(0, len(named), BATCH)
     )
     result: list[FloatArray] = []
     for batch in Parallel(n_jobs=-1, return_as="generator")(jobs):
         result += batch
         progress(len(result), len(materials))
     return result
-
-
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), BATCH):
-        yield names[start : start + BATCH]
 
 
 def _batch(

@@ -11,6 +11,7 @@ import pytest
 from bluesky_xpdml.errors import BundleError, FeatureError, ModelNotFoundError, TrainingError
 from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.bundle import load_bundle
+from bluesky_xpdml.models.golden import check_golden
 from bluesky_xpdml.models.predict_pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PairDistribution, Verdict
@@ -41,7 +42,7 @@ def cubic(length: float, shift: float) -> str:
 
 def write_data(folder: Path) -> None:
     """Octahedral Fe2+ at 2.1 to 2.2 and tetrahedral Fe3+ at 1.8 to 1.9 angstrom, and rows to be left out."""
-    rows = ["id,site,element,formula,valence,cn,only_O,d_mean"]
+    rows = ["id,site,element,formula,valence,cn,only_O,d_mean,d_std,ocn,mood,geometry"]
     structures = []
     for number in range(24):
         shift, neighbours = (ROCK_SALT, ZINC_BLENDE)[number % 2]
@@ -50,9 +51,12 @@ def write_data(folder: Path) -> None:
         name = f"m{number}"
         structures.append({"id": name, "formula": "FeO", "cif": cubic(length, shift)})
         valence = 2 if neighbours == 6 else 3
-        rows += [f"{name},{s},Fe,Made{number},{valence},{neighbours},True,{distance}" for s in range(4)]
-    rows += ["mixed,0,Fe,X,2,6,True,2.1", "mixed,1,Fe,X,3,6,True,2.1"]
-    rows += ["sulfide,0,Fe,Y,2,6,False,2.4", "unlabelled,0,Fe,Z,,6,True,2.1"]
+        oxygens = distance * (np.sqrt(2.0) if neighbours == 6 else np.sqrt(8.0 / 3.0))
+        shape = "O:6" if neighbours == 6 else "T:4"
+        labels = f"{valence},{neighbours},True,{distance},0.0,{neighbours},{oxygens},{shape}"
+        rows += [f"{name},{s},Fe,Made{number},{labels}" for s in range(4)]
+    rows += ["mixed,0,Fe,X,2,6,True,2.1,,,,", "mixed,1,Fe,X,3,6,True,2.1,,,,"]
+    rows += ["sulfide,0,Fe,Y,2,6,False,2.4,,,,", "unlabelled,0,Fe,Z,,6,True,2.1,,,,"]
     with gzip.open(folder / "sites.csv.gz", "wt") as file:
         file.write("\n".join(rows) + "\n")
     with gzip.open(folder / "structures.jsonl.gz", "wt") as file:
@@ -108,6 +112,8 @@ def test_bundle_answers_for_structures_it_has_not_seen(bundles: Path, modality: 
         assert answer["oxidation_state"].value == pytest.approx(valence, abs=0.45)
         assert answer["coordination_number"].value == pytest.approx(neighbours, abs=0.9)
         assert answer["bond_length"].value == pytest.approx(distance, abs=LENGTH_TOLERANCE[modality])
+        assert answer["geometry"].value == neighbours
+        assert answer["ocn"].value == pytest.approx(neighbours, abs=0.9)
         for descriptor in answer.values():
             assert descriptor.low <= descriptor.value <= descriptor.high
         assert sum(answer["coordination_number"].probabilities.values()) == pytest.approx(1.0)
@@ -125,6 +131,50 @@ def test_manifest_tells_what_was_trained(bundles: Path) -> None:
     card = (bundles / "Fe-dpdf_anomalous-1" / "card.md").read_text()
     assert "shells\n  merge" in card
     assert "Made0, Made1" in card
+
+
+def test_bundle_holds_what_explains_and_checks_it(bundles: Path) -> None:
+    bundle = load_bundle(bundles / "Fe-pdf-1")
+    assert bundle.tables["background"].shape == (64, 92)
+    check = check_golden(bundle)
+    assert check.checked
+    assert check.ok
+    assert set(bundle.manifest["importances"]) == {"oxidation_state", "coordination_number", "bond_length"}
+    for target in ("oxidation_state", "coordination_number", "geometry"):
+        settings = bundle.manifest["targets"][target]
+        assert len(settings["thresholds"]) == len(settings["classes"]) == 2
+        coverage = bundle.manifest["metrics"]["coverage"][target]
+        assert coverage["share"] >= 0.8
+        assert sum(coverage["members"].values()) == 22
+    assert "2: 1.00 (11), 3: 1.00 (11)" in (bundles / "Fe-pdf-1" / "card.md").read_text()
+
+
+def test_intervals_span_the_set_of_classes(bundles: Path) -> None:
+    store = BundleStore(bundles)
+    found = curve(PdfModality.PDF, cubic(4.3, 0.5), 22.0)
+    answer = predict_pdf(found, store, "pdf", element="Fe").descriptors["coordination_number"]
+    thresholds = store.find("Fe", "", "pdf").manifest["targets"]["coordination_number"]["thresholds"]
+    shares = answer.probabilities
+    assert shares is not None
+    inside = [
+        float(name) for (name, p), t in zip(shares.items(), thresholds, strict=True) if 1.0 - p <= t + 1e-12
+    ]
+    inside = inside or [float(max(shares, key=lambda name: shares[name]))]
+    assert answer.low == pytest.approx(min(*inside, answer.value))
+    assert answer.high == pytest.approx(max(*inside, answer.value))
+
+
+def test_a_curve_of_another_kind_is_novel(bundles: Path) -> None:
+    r = np.arange(0.0, 12.0, 0.02)
+    other = PairDistribution(
+        r=r, g=np.sin(9.0 * r), settings={"q_max": 22.0}, composition={"Fe": 0.5, "O": 0.5}
+    )
+    store = BundleStore(bundles)
+    prediction = predict_pdf(other, store, "pdf", element="Fe")
+    assert prediction.quality.verdict is Verdict.SUSPECT
+    assert "not like what the models were trained on" in prediction.quality.reasons[0]
+    familiar = predict_pdf(curve(PdfModality.PDF, cubic(4.3, 0.5), 22.0), store, "pdf", element="Fe")
+    assert familiar.diagnostics["novelty_score"] < 0.5 * prediction.diagnostics["novelty_score"]
 
 
 def test_same_seed_gives_the_same_bundle(bundles: Path, data_folder: Path, tmp_path: Path) -> None:
