@@ -7,7 +7,7 @@ from bluesky_xpdml.documents.absorption_start import claims_absorption, edge_of,
 from bluesky_xpdml.documents.columns import real_number
 from bluesky_xpdml.documents.completeness import completeness, exit_remarks, said_before
 from bluesky_xpdml.documents.fly_scan import describes_fly_scan, fly_readings
-from bluesky_xpdml.documents.lookup import look_up_text
+from bluesky_xpdml.documents.lookup import look_up, look_up_text
 from bluesky_xpdml.documents.profile_keys import Profile
 from bluesky_xpdml.documents.readings import Readings
 from bluesky_xpdml.documents.run import CollectedRun
@@ -149,8 +149,19 @@ def _scans(run: CollectedRun, profile: Profile) -> Iterator[AbsorptionScan]:
             quality = quality.note(*several, *_which_sweep(number, parts, readings.energy))
             scan = _scan(run, profile, part, quality)
             edge = edge_of(run.start, profile, index)
-            scan = replace(scan, mono=look_up_text(run.start, profile.start.mono), time=_began(run))
+            scan = replace(scan, mono=_monochromator(run, profile), time=_began(run))
             yield replace(scan, element=element, edge=edge, completeness=fraction)
+
+
+def _monochromator(run: CollectedRun, profile: Profile) -> str:
+    """Return which monochromator it was, and the zero of its angle: a new zero makes an old calibration void.
+
+    A continuous scan that names none came through the one whose encoder its profile knows.
+    """
+    zero = real_number(look_up(run.start, profile.fly.angle_offset))
+    continuous = zero is not None and describes_fly_scan(run, profile)
+    name = look_up_text(run.start, profile.start.mono) or (f"that of {profile.name}" if continuous else "")
+    return f"{name}, zero {zero:.10g} deg" if name and zero is not None else name
 
 
 def _began(run: CollectedRun) -> float | None:
