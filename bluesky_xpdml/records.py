@@ -45,8 +45,7 @@ class Quality:
 
     def note(self, *reasons: str) -> "Quality":
         """Return the same verdict with more remarks."""
-        new = tuple(dict.fromkeys((*self.reasons, *reasons)))
-        return Quality(verdict=self.verdict, reasons=new)
+        return replace(self, reasons=tuple(dict.fromkeys((*self.reasons, *reasons))))
 
     def suspect(self, *reasons: str) -> "Quality":
         """Return at least `suspect`, with the reasons added; without reasons nothing changes."""
@@ -58,9 +57,8 @@ class Quality:
 
     def merge(self, other: "Quality") -> "Quality":
         """Return the worse verdict of the two, with the reasons of both."""
-        order = list(Verdict)
-        worse = max(self.verdict, other.verdict, key=order.index)
-        return Quality(verdict=worse, reasons=self.reasons).note(*other.reasons)
+        worse = max(self.verdict, other.verdict, key=list(Verdict).index)
+        return replace(self, verdict=worse).note(*other.reasons)
 
 
 class DetectionMode(StrEnum):
@@ -91,8 +89,7 @@ class Sample:
 class AbsorptionScan:
     """One X-ray absorption scan as counted, on an ascending energy axis.
 
-    Built by `bluesky_xpdml.documents.absorption_scan`, which converts units, sorts, merges and counts
-    what it changed. At least one of `it`, `fluorescence` and `mu` is present.
+    Built by `bluesky_xpdml.documents.absorption_scan`. Has at least one of `it`, `fluorescence` and `mu`.
     """
 
     energy: FloatArray
@@ -106,8 +103,7 @@ class AbsorptionScan:
     fluorescence: FloatArray | None = None
     """Fluorescence intensity, summed over detector elements [counts], (n,)."""
     fluorescence_elements: Mapping[str, FloatArray] = field(default_factory=dict)
-    """The same by detector element, corrected for dead time [counts], each (n,); empty where the raw data
-    hold the sum only. Where it is given, the reduction sums the elements that live."""
+    """The same by detector element, of which the reduction sums those that live; empty where not known."""
     electron_yield: FloatArray | None = None
     """Electron yield [unit of i0], (n,)."""
     mu: FloatArray | None = None
@@ -321,10 +317,7 @@ class ScatteringPattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairDistribution:
-    """A pair distribution function and the curves that it was computed from.
-
-    The curves over q have the shape (n,), those over r (m,). A PDF from a file has no curves over q.
-    """
+    """A pair distribution function over r, (m,), and its curves over q, (n,), which files do not have."""
 
     r: FloatArray
     """Distances [angstrom], strictly ascending."""
