@@ -1,27 +1,36 @@
-"""Measured oxides, replayed as Bluesky runs through the callback into Tiled and compared with their labels.
+"""`xpdml bench experiment`: answers on measured spectra, as users get them.
 
-Every compound is answered by a bundle that was built without it: the edge curve, the alignment of the
-simulated classes and the widths of intervals were all refitted on the other compounds.
+Each file of the standards is replayed as a Bluesky run through `XpdmlCallback` into an embedded Tiled server,
+and its prediction is read back from there. A bundle that knows nothing of the compound answers: edge curve,
+alignment of the classes and widths of intervals were all refitted on the other compounds. The same compounds
+are then answered as if nothing were known of their axes, and by bundles that know nothing of the whole source
+that they are from.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bluesky_xpdml.bench.experiment_answers import (
+    Answer,
+    Baselines,
+    answer_of,
+    baselines,
+    compound_record,
+    told,
+    with_intervals,
+)
+from bluesky_xpdml.bench.experiment_rows import experiment_rows
 from bluesky_xpdml.bench.report import Report
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
+from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
-from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings
-from bluesky_xpdml.simulation.library import load_site_spectra
+from bluesky_xpdml.simulation.library import SiteSpectra, load_site_spectra
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.replay import scan_documents
 from bluesky_xpdml.sources.standards import load_standards
@@ -29,16 +38,30 @@ from bluesky_xpdml.training.leave_one_out import (
     CompoundAnswer,
     MeasuredSpectrum,
     answer_compound,
+    as_uncalibrated,
+    by_compound,
     calibrate_intervals,
     left_out_folds,
+    left_out_sources,
+    without_source,
 )
-from bluesky_xpdml.training.xanes import Intervals, XanesRecipe, usable_sites
+from bluesky_xpdml.training.xanes import XanesRecipe, usable_sites
 
-Answers = Mapping[str, Any]
-Compound = dict[str, Any]
-Metric = tuple[str, Any, Any]
-Fold = tuple[list[MeasuredSpectrum], Bundle]
+Answers = Mapping[str, Sequence[CompoundAnswer]]
+Progress = Callable[[str, int, int], None]
 PATIENCE = 60.0
+LEFT_OUT = "compound left out"
+SOURCE = "source left out"
+UNKNOWN = ", axis unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Spectra of one compound, and what may answer them."""
+
+    members: list[MeasuredSpectrum]
+    bundle: Bundle
+    simpler: Baselines
 
 
 class KeptOpen:
@@ -51,9 +74,7 @@ class KeptOpen:
         """Leave the publisher open."""
 
 
-def measure_experiment(
-    standards: Path, simulation: Path, *, seed: int, progress: Callable[[str, int, int], None]
-) -> Report:
+def measure_experiment(standards: Path, simulation: Path, *, seed: int, progress: Progress) -> Report:
     """Answer every measured oxide without its own label, by way of Tiled.
 
     Parameters
@@ -67,71 +88,120 @@ def measure_experiment(
     progress
         Called with what is done, how many of it, and of how many.
     """
-    from tiled.client import from_uri
-    from tiled.server.simple import SimpleTiledServer
-
     known = load_standards(standards)
     recipe = XanesRecipe(seed=seed)
     elements = sorted({item.element for item in known.spectra}, key=list(FOIL_ENERGIES).index)
     sites = {el: usable_sites(load_site_spectra(simulation, el), recipe) for el in elements}
-    folds = list(
-        left_out_folds(
-            known.spectra, sites, recipe, lambda done, total: progress("trained without", done, total)
-        )
-    )
-    answers = [answer_compound(*fold) for fold in folds]
-    with SimpleTiledServer() as server:
-        publisher = TiledPublisher.from_uri(server.uri)
-        catalog: Any = from_uri(server.uri)["xpdml"]
-        found = []
-        for number, (members, bundle) in enumerate(folds):
-            others = answers[:number] + answers[number + 1 :]
-            calibrated = with_intervals(bundle, calibrate_intervals(others))
-            found.append([_replayed(standards, item, calibrated, publisher, catalog) for item in members])
-            progress("replayed", number + 1, len(folds))
-    majority = {element: _majority(sites[element].valence) for element in elements}
     compounds = [
-        _compound(answer, starts, majority[answer.element], folds[n][1])
-        for n, (answer, starts) in enumerate(zip(answers, found, strict=True))
+        Fold(members=members, bundle=bundle, simpler=_simpler(members, known.spectra, sites, bundle, recipe))
+        for members, bundle in left_out_folds(
+            known.spectra, sites, recipe, _named(progress, "trained without compound")
+        )
     ]
+    sources = list(_source_folds(known.spectra, sites, recipe, progress))
+    answers = {fold.members[0].compound: _both(fold) for fold in compounds}
+    published = _published(standards, compounds, answers, progress)
+    cases = {
+        LEFT_OUT: [
+            compound_record(fold.members, found, fold.simpler, fold.bundle)
+            for fold, found in zip(compounds, published, strict=True)
+        ],
+        LEFT_OUT + UNKNOWN: _unpublished(compounds, answers, unknown=True),
+        SOURCE: _unpublished(sources, answers, unknown=False),
+        SOURCE + UNKNOWN: _unpublished(sources, answers, unknown=True),
+    }
+    first = cases[LEFT_OUT]
     return Report(
         what="measured oxides, by compound, each left out of everything that standards enter",
         conditions={
             "spectra": len(known.spectra),
-            "compounds": len(compounds),
-            "compounds on the foil's scale": sum(c["calibrated"] for c in compounds),
+            "compounds": len(first),
+            "compounds on the foil's scale": sum(c["calibrated"] for c in first),
             "files refused": dict(known.refused),
             "seed": seed,
-            "answer of a compound": "mean over its spectra, as read back from Tiled",
+            "answer of a compound": "mean over its spectra; of whole compounds as read back from Tiled, the "
+            "other cases straight from the models",
+            "source left out": "all standards of a collection, and their compounds in the others; a compound "
+            "counts once a collection",
             "axis": "the stated energy offset, else the reference channel, else unknown",
             "baseline": "edge position alone (oxidation state), always 6 (coordination number), "
             "bond valence at 6 neighbours (bond length)",
-            "answers": [_published(c) for c in compounds],
+            "curve": "edge position corrected for the pre-edge peak",
+            "plain_recipe": "forest on spectra as simulated, one energy constant an element, its likeliest "
+            "valence",
+            "majority": "commonest valence of the simulated sites",
+            "answers": [told(c) for c in first],
         },
-        rows=_rows(compounds, elements),
+        rows=[row for case, compounds in cases.items() for row in experiment_rows(case, compounds)],
     )
 
 
-def with_intervals(bundle: Bundle, intervals: Intervals) -> Bundle:
-    """Return a bundle with other widths of its intervals.
+def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)
 
-    Parameters
-    ----------
-    bundle
-        Models of an element.
-    intervals
-        Widths.
-    """
-    targets = {name: dict(target) for name, target in bundle.manifest["targets"].items()}
-    targets["oxidation_state"]["interval_factor"] = intervals.state_factor
-    targets["bond_length"]["half_width"] = intervals.length_half_width
-    manifest = {**bundle.manifest, "targets": targets}
-    return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
+
+def _simpler(
+    members: Sequence[MeasuredSpectrum],
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    bundle: Bundle,
+    recipe: XanesRecipe,
+) -> Baselines:
+    """Build the baselines without a compound."""
+    element, compound = members[0].element, members[0].compound
+    others = [item for item in spectra if (item.element, item.compound) != (element, compound)]
+    return baselines(others, sites[element], bundle, recipe)
+
+
+def _source_folds(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Progress,
+) -> Iterator[Fold]:
+    """Yield the compounds of each source, with what was built without it."""
+    trained = _named(progress, "trained without source")
+    for members, bundle in left_out_sources(spectra, sites, recipe, trained):
+        simpler = baselines(without_source(spectra, members), sites[members[0].element], bundle, recipe)
+        for group in by_compound(members):
+            yield Fold(members=group, bundle=bundle, simpler=simpler)
+
+
+def _both(fold: Fold) -> list[CompoundAnswer]:
+    """Answer a compound on its own axis, and on one of which nothing is known."""
+    unknown = as_uncalibrated(fold.members)
+    own = answer_compound(fold.members, fold.bundle)
+    return [own, answer_compound(unknown, fold.bundle)] if unknown else [own]
+
+
+def _calibrated(fold: Fold, answers: Answers) -> Bundle:
+    """Return the bundle of a fold with intervals that were calibrated on other compounds."""
+    own = fold.members[0].compound
+    others = [one for name, found in answers.items() if name != own for one in found]
+    return with_intervals(fold.bundle, calibrate_intervals(others))
+
+
+def _published(
+    standards: Path, folds: Sequence[Fold], answers: Answers, progress: Progress
+) -> list[list[Answer]]:
+    """Replay all spectra into a Tiled server, and read the answers to each compound back."""
+    from tiled.client import from_uri
+    from tiled.server.simple import SimpleTiledServer
+
+    found = []
+    with SimpleTiledServer() as server:
+        publisher = TiledPublisher.from_uri(server.uri)
+        catalog: Any = from_uri(server.uri)["xpdml"]
+        for number, fold in enumerate(folds, start=1):
+            bundle = _calibrated(fold, answers)
+            found.append([_replayed(standards, item, bundle, publisher, catalog) for item in fold.members])
+            progress("replayed", number, len(folds))
+    return found
 
 
 def _replayed(
     folder: Path, item: MeasuredSpectrum, bundle: Bundle, publisher: TiledPublisher, catalog: Any
-) -> Answers:
+) -> Answer:
     """Replay one file through the callback and read its prediction back from Tiled."""
     scan = read_scan(folder / item.file, element=item.element, edge="K")
     offset: Any = item.stated_offset if item.stated_offset is not None else "reference"
@@ -149,115 +219,13 @@ def _replayed(
     return dict(runs[-1].metadata["start"])
 
 
-def _majority(valence: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    values, counts = np.unique(valence, return_counts=True)
-    return float(values[np.argmax(counts)])
-
-
-def _compound(
-    answer: CompoundAnswer, starts: Sequence[Answers], majority: float, bundle: Bundle
-) -> dict[str, Any]:
-    """Average the published answers of a compound's spectra."""
-    answered = [start for start in starts if start["descriptors"]]
-
-    def mean(name: str, key: str) -> float:
-        return float(np.mean([start["descriptors"][name][key] for start in answered])) if answered else np.nan
-
-    state = mean("oxidation_state", "value")
-    parameters = bundle.manifest["targets"]["bond_length"]["bond_valence_r0"]
-    return {
-        "element": answer.element,
-        "compound": answer.compound,
-        "calibrated": answer.calibrated,
-        "majority": majority,
-        "true_state": answer.truth["oxidation_state"],
-        "true_number": answer.truth["coordination_number"],
-        "true_length": answer.truth["bond_length"],
-        "state": state,
-        "curve": float(np.mean([s["diagnostics"]["edge_curve_oxidation_state"] for s in answered])),
-        "number": mean("coordination_number", "value"),
-        "length": mean("bond_length", "value"),
-        "trivial_length": bond_valence_length(parameters, state, 6.0),
-        "state_range": (mean("oxidation_state", "low"), mean("oxidation_state", "high")),
-        "number_range": (mean("coordination_number", "low"), mean("coordination_number", "high")),
-        "length_range": (mean("bond_length", "low"), mean("bond_length", "high")),
-    }
-
-
-def _published(compound: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is told of one compound: truth, answer and interval of the oxidation state."""
-    low, high = compound["state_range"]
-    told: dict[str, Any] = {key: compound[key] for key in ("element", "compound", "calibrated")}
-    figures = {
-        "true": compound["true_state"],
-        "value": compound["state"],
-        "low": low,
-        "high": high,
-        "edge_curve": compound["curve"],
-    }
-    return told | {key: round(value, 3) for key, value in figures.items()}
-
-
-def _rows(compounds: Sequence[Compound], elements: Sequence[str]) -> list[dict[str, Any]]:
-    groups = {element: [c for c in compounds if c["element"] == element] for element in elements}
-    groups["all"] = list(compounds)
-    groups["all on the foil's scale"] = [c for c in compounds if c["calibrated"]]
-    return [row for name, members in groups.items() for row in _group_rows(name, members)]
-
-
-def _group_rows(element: str, compounds: Sequence[Compound]) -> Iterator[dict[str, Any]]:
-    numbered = [c for c in compounds if np.isfinite(c["true_number"])]
-    measured = [c for c in compounds if np.isfinite(c["true_length"])]
-    for target, metrics, among in (
-        ("oxidation_state", _state_metrics, compounds),
-        ("coordination_number", _number_metrics, numbered),
-        ("bond_length", _length_metrics, measured),
-    ):
-        for metric, value, baseline in metrics(among) if among else ():
-            yield {
-                "element": element,
-                "target": target,
-                "metric": metric,
-                "value": float(value),
-                "baseline": None if baseline is None else float(baseline),
-                "n_compounds": len(among),
-            }
-
-
-def _state_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
-    truth = _column("true_state", compounds)
-    error, by_curve, by_majority = (
-        np.abs(_column(key, compounds) - truth) for key in ("state", "curve", "majority")
-    )
-    yield "within_0.5", np.mean(error <= 0.5), np.mean(by_curve <= 0.5)
-    yield "mae", error.mean(), by_curve.mean()
-    yield "majority_within_0.5", np.mean(by_majority <= 0.5), None
-    yield "coverage_90", _coverage("state", compounds), None
-
-
-def _number_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
-    whole = np.round(_column("true_number", compounds))
-    hit = np.round(_column("number", compounds)) == whole
-    values = np.unique(whole)
-    balanced = [hit[whole == value].mean() for value in values]
-    yield "accuracy", hit.mean(), np.mean(whole == 6.0)
-    yield "balanced_accuracy", np.mean(balanced), np.mean(values == 6.0)
-    yield "coverage_90", _coverage("number", compounds), None
-
-
-def _length_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
-    truth = _column("true_length", compounds)
-    off, trivial = (_column(key, compounds) - truth for key in ("length", "trivial_length"))
-    yield "mae", np.abs(off).mean(), np.abs(trivial).mean()
-    yield "bias", off.mean(), trivial.mean()
-    yield "coverage_90", _coverage("length", compounds), None
-
-
-def _column(key: str, compounds: Sequence[Compound]) -> FloatArray:
-    return np.array([compound[key] for compound in compounds], dtype=float)
-
-
-def _coverage(name: str, compounds: Sequence[Compound]) -> float:
-    """Return the share of compounds whose truth lies within the published interval."""
-    inside = [c[f"{name}_range"][0] <= c[f"true_{name}"] <= c[f"{name}_range"][1] for c in compounds]
-    return float(np.mean(inside))
+def _unpublished(folds: Sequence[Fold], answers: Answers, *, unknown: bool) -> list[dict[str, Any]]:
+    """Answer straight from the models, on the spectra's own axes or on axes of which nothing is known."""
+    records = []
+    for fold in folds:
+        asked = as_uncalibrated(fold.members) if unknown else fold.members
+        if asked:
+            bundle = _calibrated(fold, answers)
+            found = [answer_of(item, bundle) for item in asked]
+            records.append(compound_record(asked, found, fold.simpler, bundle))
+    return records

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.features.pdf import BALANCED
+from bluesky_xpdml.models.conformal import prediction_set
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.library import StringArray
 from bluesky_xpdml.training.benchmark import TEST_SHARE, Split
-from bluesky_xpdml.training.conformal import class_thresholds, interval_factor, prediction_set
+from bluesky_xpdml.training.conformal import class_thresholds, interval_factor
 from bluesky_xpdml.training.metrics import class_metrics, number_metrics
 from bluesky_xpdml.training.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
 

@@ -155,14 +155,24 @@ def left_out_sources(
     folds = sorted({(item.source, item.element) for item in spectra})
     for done, (source, element) in enumerate(folds, start=1):
         members = [item for item in spectra if (item.source, item.element) == (source, element)]
-        compounds = {item.compound for item in members}
-        known = [
-            item
-            for item in spectra
-            if item.source != source and not (item.element == element and item.compound in compounds)
-        ]
-        yield members, _built_from(known, members[0], sites, recipe)
+        yield members, _built_from(without_source(spectra, members), members[0], sites, recipe)
         progress(done, len(folds))
+
+
+def without_source(
+    spectra: Sequence[MeasuredSpectrum], members: Sequence[MeasuredSpectrum]
+) -> list[MeasuredSpectrum]:
+    """Return the spectra of other sources, of other compounds.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra.
+    members
+        Those of one source and element.
+    """
+    left_out = {_name(item) for item in members}
+    return [item for item in spectra if item.source != members[0].source and _name(item) not in left_out]
 
 
 def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectrum]:

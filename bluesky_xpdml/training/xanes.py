@@ -45,6 +45,8 @@ BOND_VALENCE_R0: Mapping[str, Mapping[str, float]] = {
 """Bond-valence parameters R0 of cation-oxygen pairs [angstrom] (Brese and O'Keeffe, 1991)."""
 
 
+IMPROBABLE = 0.05
+"""Classes less probable than this belong to no set."""
 COVERAGE = 0.9
 """Share of true values that intervals and sets are to hold."""
 
@@ -221,6 +223,8 @@ def _frequent(labels: FloatArray, recipe: XanesRecipe) -> np.ndarray[Any, np.dty
 def thresholds(probabilities: FloatArray, labels: FloatArray) -> list[float]:
     """Return how improbable each class may be and still belong to a set, as a manifest holds it.
 
+    Classes of a handful of sites would otherwise belong to every set.
+
     Parameters
     ----------
     probabilities
@@ -229,7 +233,7 @@ def thresholds(probabilities: FloatArray, labels: FloatArray) -> list[float]:
         True classes, (n,).
     """
     found = class_thresholds(probabilities, labels, np.unique(labels), COVERAGE)
-    return [round(float(value), 4) for value in found]
+    return [round(min(float(value), 1.0 - IMPROBABLE), 4) for value in found]
 
 
 def classifier(recipe: XanesRecipe) -> Any:

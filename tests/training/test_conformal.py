@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.models.conformal import prediction_set
 from bluesky_xpdml.training.conformal import (
     BORROWED,
     class_thresholds,
     interval_factor,
-    prediction_set,
 )
 
 CLASSES = np.array([2.0, 3.0, 6.0])
