@@ -90,6 +90,17 @@ Key = Annotated[
     ),
 ]
 ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Publish why each answer is what it is: some seconds of work a run.")
+]
+Repeats = Annotated[
+    float | None,
+    typer.Option(
+        "--repeats-within",
+        help="Merge absorption runs of one sample that begin within so long of another [s]; 0: none.",
+        min=0.0,
+    ),
+]
 Models = Annotated[
     Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")
 ]

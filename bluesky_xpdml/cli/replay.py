@@ -64,6 +64,8 @@ def replay(
     energy_unit: options.Unit = None,
     energy_offset: options.Offset = None,
     models: options.Models = None,
+    explain: options.Explain = False,
+    repeats_within: options.Repeats = None,
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
@@ -73,6 +75,7 @@ def replay(
     one object a line and a run.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.callbacks.repeats import series_settings
     from bluesky_xpdml.documents.stored import fetch_from
     from bluesky_xpdml.sources.stored import open_runs, stored_documents
 
@@ -85,6 +88,7 @@ def replay(
             "profile": profile,
             "models.folder": models,
             "calibration.energy_offset": energy_offset,
+            "repeats.within": repeats_within,
         },
     )
     source = tiled or (resolve_settings(settings).tiled_uri if stored else "")
@@ -104,6 +108,8 @@ def replay(
             profile=resolved.profile,
             fetch=None if runs is None else fetch_from(runs),
             beamtime=resolved,
+            explain=explain,
+            repeats=series_settings(resolved),
         )
         stack.enter_context(callback)
         files = _from_files([Path(name) for name in what], reading, failures)

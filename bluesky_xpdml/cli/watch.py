@@ -15,8 +15,8 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console
-from bluesky_xpdml.cli.predict import open_store
-from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.errors import PublishError, SettingsError
+from bluesky_xpdml.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
@@ -33,33 +33,43 @@ SHOWN = (("oxidation_state", "valence", 2), ("coordination_number", "CN", 1), ("
 class Work:
     """What is done with the documents, as the options say."""
 
-    tiled: str
+    settings: Settings
     api_key: str | None
-    into: str
-    profile: str
-    raw: str
-    models: Any
-    offset: float | None
     live: bool
     live_interval: float
+    explain: bool
+
+    def told(self, *, json: bool) -> "Told":
+        """Return what publishes runs and says a line of each."""
+        from bluesky_xpdml.publish import TiledPublisher
+
+        fixed = self.settings
+        publisher = TiledPublisher.from_uri(fixed.tiled_uri, api_key=self.api_key, path=fixed.tiled_path)
+        return Told(publisher, json=json)
 
     def start(self, told: "Told") -> "XpdmlCallback":
         """Return the callback that answers."""
         from bluesky_xpdml.callbacks.callback import XpdmlCallback
         from bluesky_xpdml.callbacks.live import LiveSettings
+        from bluesky_xpdml.callbacks.repeats import series_settings
         from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings
         from bluesky_xpdml.documents.stored import fetch_from
         from bluesky_xpdml.publish import open_existing
 
-        runs = open_existing(self.tiled, api_key=self.api_key, path=self.raw) if self.raw else None
+        fixed = self.settings
+        raw = fixed.tiled_raw_path
+        runs = open_existing(fixed.tiled_uri, api_key=self.api_key, path=raw) if raw else None
         return XpdmlCallback(
             told,
-            store=open_store(self.models),
-            settings=options.settings_with(self.offset),
-            profile=self.profile,
+            store=fixed.store(),
+            settings=fixed.xanes(),
+            profile=fixed.profile,
             scattering=ScatteringSettings(live=self.live, live_interval=self.live_interval),
             fetch=None if runs is None else fetch_from(runs),
             live=LiveSettings(xanes=self.live, interval=self.live_interval),
+            beamtime=fixed,
+            explain=self.explain,
+            repeats=series_settings(fixed),
         )
 
 
@@ -105,19 +115,23 @@ class Told:
         self._publisher.close()
 
     def _say(self, start: Mapping[str, Any], unpublished: str) -> None:
-        stopped = self._stopped.get(str(start.get("raw_uid")))
+        stopped = max((self._stopped[uid] for uid in start["raw_uids"] if uid in self._stopped), default=None)
         seconds = None if stopped is None else time.monotonic() - stopped
         if self._json:
-            said = {key: start[key] for key in ("raw_uid", "technique", "element", "quality", "descriptors")}
+            said = {
+                key: start[key]
+                for key in ("raw_uid", "raw_uids", "technique", "element", "quality", "descriptors")
+            }
             print_json(
                 {"derived_uid": start["uid"], **said, "seconds": seconds, "unpublished": unpublished or None}
             )
             return
         late = "-" if seconds is None else f"{seconds * 1e3:.0f} ms"
         reason = unpublished or "; ".join(start["quality"]["reasons"][:1])
+        merged = start["analysis"]["settings"].get("repeats")
         words = [
             str(start.get("raw_uid"))[:8],
-            start["technique"],
+            start["technique"] + (f" of {merged['kept']} repeats" if merged else ""),
             start["element"] or "-",
             "NOT PUBLISHED" if unpublished else start["quality"]["verdict"],
             _answer(start["descriptors"]),
@@ -130,13 +144,17 @@ class Told:
 def watch(
     *,
     zmq: Annotated[str, typer.Option(help="Where the 0MQ proxy gives documents out: HOST:PORT, ipc://PATH.")],
-    tiled: Annotated[str, typer.Option(help="Address of the Tiled server for the predictions.")],
-    into: Annotated[str, typer.Option(help="Container for the predictions.")] = "xpdml",
+    tiled: Annotated[
+        str, typer.Option(help="Address of the Tiled server for the predictions; else that of the settings.")
+    ] = "",
+    into: Annotated[
+        str, typer.Option(help="Container for the predictions; xpdml, or what the settings say.")
+    ] = "",
     raw: Annotated[
         str, typer.Option(help="Container of the raw runs, for dark frames that were not heard.")
     ] = "",
     prefix: Annotated[str, typer.Option(help="Hear only publishers with this prefix.")] = "",
-    profile: Annotated[str, typer.Option(help="Convention of the runs; found from each if auto.")] = "auto",
+    profile: Annotated[str, typer.Option(help="Which convention the runs follow; auto by default.")] = "",
     live: Annotated[bool, typer.Option(help="Also answer runs that still go on.")] = False,
     live_interval: Annotated[float, typer.Option(help="Least time between two such answers [s].")] = 2.0,
     heartbeat: Annotated[float, typer.Option(help="Say this often what was heard [s].", min=0.1)] = 60.0,
@@ -146,9 +164,12 @@ def watch(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Allow a proxy on another computer (not encrypted).")
     ] = False,
-    api_key: options.ApiKey = None,
+    explain: options.Explain = False,
+    repeats_within: options.Repeats = None,
+    api_key: options.Key = None,
     energy_offset: options.Offset = None,
     models: options.Models = None,
+    settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
     """Listen to a 0MQ proxy and publish a prediction for every run, until SIGTERM or Ctrl-C.
@@ -157,25 +178,32 @@ def watch(
     prediction being in Tiled. On stderr: connections and, now and then, what was heard and refused. Documents
     must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never opened.
     """
-    from bluesky_xpdml.publish import TiledPublisher
     from bluesky_xpdml.sources.zmq import ZmqSource
 
     source = ZmqSource(zmq, prefix=prefix.encode(), allow_remote=allow_remote)
-    work = Work(
-        tiled=tiled,
-        api_key=api_key,
-        into=into,
-        profile=profile,
-        raw=raw,
-        models=models,
-        offset=energy_offset,
-        live=live,
-        live_interval=live_interval,
+    fixed = resolve_settings(
+        settings,
+        options={
+            "tiled.uri": tiled,
+            "tiled.path": into,
+            "tiled.raw_path": raw,
+            "profile": profile,
+            "models.folder": models,
+            "calibration.energy_offset": energy_offset,
+            "repeats.within": repeats_within,
+        },
     )
+    if not fixed.tiled_uri:
+        raise SettingsError(
+            "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
+        )
+    key = api_key or fixed.api_key()
+    work = Work(settings=fixed, api_key=key, live=live, live_interval=live_interval, explain=explain)
     with _stopping() as stop:
-        told = Told(TiledPublisher.from_uri(tiled, api_key=api_key, path=into), json=json)
+        told = work.told(json=json)
         callback = work.start(told)
-        _note(f"listening to {source.address}, publishing to {tiled.partition('?')[0]} in {into}")
+        server = fixed.tiled_uri.partition("?")[0]
+        _note(f"listening to {source.address}, publishing to {server} in {fixed.tiled_path}")
         _follow(source, callback, told, stop, heartbeat=heartbeat)
         _note(f"stopping: what waits is worked off within {patience:g} s")
         ended = callback.close(patience)

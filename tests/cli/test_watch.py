@@ -236,9 +236,39 @@ def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, f
     assert [found(uid)[-1]["purpose"] for uid in uids] == ["xpdml", "xpdml"]
 
 
+def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
+    proxy, tiled_server, run_engine, iron_scan, tmp_path
+):
+    address, _, key = tiled_server.uri.partition("?api_key=")
+    path = tmp_path / "night.toml"
+    path.write_text(
+        f'[tiled]\nuri = "{address}"\npath = "watched"\n'
+        "[calibration]\nenergy_offset = 0.5\n[repeats]\nwithin = 3600\n"
+    )
+    named = ("--settings", path, "--api-key", key)
+    process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *named, "--json")
+    process.note("connected to tcp://127.0.0.1")
+    with publishing(proxy) as publisher:
+        token = run_engine.subscribe(publisher)
+        uids = [iron_scan()[0][1]["uid"] for _ in range(2)]
+        run_engine.unsubscribe(token)
+        said = [json.loads(process.line()) for _ in range(3)]
+    assert process.end(signal.SIGTERM) == 0
+    assert [line["raw_uids"] for line in said] == [uids[:1], uids[1:], uids]
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path="watched")
+    alone, series = [run.metadata["start"] for run in find_predictions(publisher.container, uids[0])]
+    publisher.close()
+    assert (alone["uid"], series["uid"]) == (said[0]["derived_uid"], said[2]["derived_uid"])
+    assert series["analysis"]["settings"]["repeats"]["count"] == 2
+    assert series["analysis"]["settings"]["energy_axis"]["offset"] == 0.5
+    told = series["analysis"]["resolved_settings"]["values"]
+    assert told["repeats_within"] == {"value": 3600.0, "origin": "file"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--zmq", "localhost:5578"), "tiled.uri in the settings"),
         (("--zmq", "beamline.example:5578", "--tiled", "http://127.0.0.1:1"), "on this computer"),
         (("--zmq", "localhost:5578", "--tiled", "http://127.0.0.1:1"), "expected a Tiled server"),
         (("--zmq", "localhost", "--tiled", "http://127.0.0.1:1"), "expected an address"),
