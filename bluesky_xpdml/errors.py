@@ -16,6 +16,7 @@
     ├── SourceError(RuntimeError)        a stream of documents cannot be listened to
     ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
+    ├── PlanningError(ValueError)        a planner asked for what cannot be told
     └── BeamlineError(ValueError)        the simulated beamline was asked for what it does not have
 
 Each is also a builtin exception, so that callers catch either. Messages say what was expected, what was
@@ -77,6 +78,10 @@ class SimulationError(XpdmlError, ValueError):
 
 class TrainingError(XpdmlError, ValueError):
     """A data set cannot be trained on."""
+
+
+class PlanningError(XpdmlError, ValueError):
+    """A planner asked for what cannot be told: a failed prediction, an element without table."""
 
 
 class BeamlineError(XpdmlError, ValueError):

@@ -46,6 +46,7 @@ ROOMS = {
     "simulation": "Simulation",
     "training": "Training",
     "publish": "Publishing",
+    "planning": "Planning",
     "beamline": "Simulated beamline",
 }
 

@@ -9,7 +9,9 @@ from typer.exceptions import TyperException
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import (
+    advise,
     bench,
+    calibrate,
     dataset,
     demo,
     doctor,
@@ -58,6 +60,13 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(dataset.app, name="dataset")
 app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
+app.command(name="advise", epilog="Example: xpdml advise spectrum.xdi --energy-offset -0.25")(advise.advise)
+app.command(name="build-advice", epilog="Example: xpdml build-advice --output advice.json")(
+    advise.build_advice
+)
+app.command(name="calibrate", epilog="Example: xpdml calibrate my_standards --output beamline.json")(
+    calibrate.calibrate
+)
 app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
 app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --tiled http://localhost:8000")(
     watch.watch

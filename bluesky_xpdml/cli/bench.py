@@ -8,17 +8,20 @@ import typer
 
 from bluesky_xpdml.bench.report import cell, is_table
 from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.advise import run_advice
 from bluesky_xpdml.cli.bench_accuracy import CACHE, run_simulated
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
 
 if TYPE_CHECKING:
     from bluesky_xpdml.bench.report import Report
+    from bluesky_xpdml.cli.console import Advance
 
 
 class Bench(StrEnum):
     """What can be measured."""
 
     ACCURACY = "accuracy"
+    ADVICE = "advice"
     EXPERIMENT = "experiment"
     LIVE = "live"
     PUBLISH = "publish"
@@ -39,14 +42,16 @@ def bench(
         Path, typer.Option(help="Folder of spectra that people called good or bad (quality).")
     ] = options.DATA / "experiment" / "quality",
     element: Annotated[
-        list[str] | None, typer.Option(help="Only this element (accuracy, rivals); repeatable.")
+        list[str] | None, typer.Option(help="Only this element (accuracy, advice, rivals); repeatable.")
     ] = None,
     quick: Annotated[
         bool, typer.Option(help="One seed, split by formula (accuracy); fewer repeats.")
     ] = False,
     cache: Annotated[
         Path,
-        typer.Option(help="Folder of finished cells and curves (accuracy, rivals): a stopped run goes on."),
+        typer.Option(
+            help="Folder of finished cells and curves (accuracy, advice, rivals): a stopped run goes on."
+        ),
     ] = CACHE,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the picture (accuracy, experiment) into this PNG, SVG or PDF.")
@@ -56,7 +61,7 @@ def bench(
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure and print one table: accuracy, experiment, live, publish, quality, rivals or speed."""
+    """Measure and print one table: accuracy, advice, experiment, live, publish, quality, rivals or speed."""
     with progress_bars() as advance:
         match name:
             case Bench.ACCURACY | Bench.RIVALS:
@@ -70,10 +75,10 @@ def bench(
                     output=output,
                     advance=advance,
                 )
+            case Bench.ADVICE:
+                report = run_advice(simulation, element or [], cache=cache, advance=advance)
             case Bench.EXPERIMENT:
-                from bluesky_xpdml.bench.experiment import measure_experiment
-
-                report = measure_experiment(standards, simulation, seed=0, progress=advance)
+                report = _experiment(standards, simulation, plot, advance)
             case Bench.LIVE:
                 from bluesky_xpdml.bench.live import measure_live
 
@@ -90,12 +95,19 @@ def bench(
                 from bluesky_xpdml.bench.speed import measure_speed
 
                 report = measure_speed(repeats=20 if quick else 200, progress=advance)
-    if plot is not None and name is Bench.EXPERIMENT:
+    _show(report, output, json=json)
+
+
+def _experiment(standards: Path, simulation: Path, plot: Path | None, advance: "Advance") -> "Report":
+    from bluesky_xpdml.bench.experiment import measure_experiment
+
+    report = measure_experiment(standards, simulation, seed=0, progress=advance)
+    if plot is not None:
         from bluesky_xpdml.cli.figures import draw_answers
 
         draw_answers(report.conditions["answers"], plot)
         progress_console.print(f"picture: {plot}")
-    _show(report, output, json=json)
+    return report
 
 
 def _show(report: "Report", output: Path | None, *, json: bool) -> None:

@@ -53,7 +53,7 @@ def explain(
     reader = Reader(
         spectra=options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit),
         settings=resolved,
-        scattering=_scattering(composition, q_unit, wavelength),
+        scattering=scattering_reading(composition, q_unit, wavelength),
         store=resolved.store(),
     )
     output.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def explain(
         raise typer.Exit(1)
 
 
-def _scattering(composition: str, q_unit: Any, wavelength: float | None) -> ScatteringReading:
+def scattering_reading(composition: str, q_unit: Any, wavelength: float | None) -> ScatteringReading:
     """Return how patterns are read, with everything that `xpdml predict` could be told left to be chosen."""
     return ScatteringReading(
         composition=composition,

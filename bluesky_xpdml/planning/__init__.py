@@ -1,0 +1,6 @@
+"""What experiment planners ask: what a further measurement is worth."""
+
+from bluesky_xpdml.planning.advice import Advice, Gain, advise
+from bluesky_xpdml.planning.advice_table import AdviceTable, load_table
+
+__all__ = ["Advice", "AdviceTable", "Gain", "advise", "load_table"]

@@ -1,0 +1,175 @@
+"""The table that modality advice is read from: sums over materials, by element and predicted class.
+
+It is a small JSON file with the recipe and the hashes of the data it was counted on. `planning.advice_count`
+makes it, `planning.advice` reads it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bluesky_xpdml.errors import PlanningError
+
+FORMAT = 1
+SHIPPED = Path(__file__).with_name("advice.json")
+"""The table that comes with the package."""
+ALL_ELEMENTS = "all"
+"""Name of the cells that are counted over all elements."""
+ALL_CLASSES = "all"
+"""Name of the cell that is counted over all predicted classes."""
+BINNED_BY: Mapping[str, str] = {
+    "oxidation_state": "oxidation_state",
+    "coordination_number": "coordination_number",
+    "bond_length": "coordination_number",
+}
+"""By descriptor: whose predicted class its materials are sorted by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What was counted on the materials of one element and predicted class."""
+
+    n: int
+    """Materials."""
+    formulas: int
+    now: float
+    """Mean size of the 90 % set [classes], or width of the 90 % interval [angstrom], by what is measured."""
+    after: float
+    """The same by both modalities."""
+    error_now: float
+    """Mean absolute error of the value [unit of the descriptor]."""
+    error_after: float
+    standard_error: float
+    """Of the gain, materials of one formula counted as one draw."""
+
+    @property
+    def gain(self) -> float:
+        """Return the share by which the set or the interval is narrowed, -1 to 1."""
+        return gain_of(self.now, self.after)
+
+
+Key = tuple[str, str, str, str]
+"""Element, what is measured, what is to be measured, descriptor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceTable:
+    """Cells by element, measured modality, modality to be measured and descriptor, then by class."""
+
+    cells: Mapping[Key, Mapping[str, Cell]]
+    """The classes are named as in `probabilities`: `"2"`, `"3"`; `"all"` is counted over all of them."""
+    recipe: Mapping[str, Any]
+    """How the materials were cross-validated."""
+    data: Mapping[str, str]
+    """SHA-256 of the files that they came from, by name."""
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Return the elements that the table answers for."""
+        return tuple(dict.fromkeys(key[0] for key in self.cells if key[0] != ALL_ELEMENTS))
+
+    def others(self, element: str, measured: str) -> tuple[str, ...]:
+        """Return what can be measured besides, for an element of the table."""
+        return tuple(dict.fromkeys(key[2] for key in self.cells if key[:2] == (element, measured)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table as plain JSON values."""
+        cells = [
+            {
+                "element": element,
+                "measured": measured,
+                "other": other,
+                "descriptor": descriptor,
+                "classes": {name: _numbers(cell) for name, cell in by_class.items()},
+            }
+            for (element, measured, other, descriptor), by_class in self.cells.items()
+        ]
+        return {
+            "format": FORMAT,
+            "columns": list(Cell.__dataclass_fields__),
+            "recipe": dict(self.recipe),
+            "data": dict(self.data),
+            "cells": cells,
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the table, one line a group of cells."""
+        document = self.as_json()
+        cells = ",\n".join(json.dumps(cell) for cell in document.pop("cells"))
+        head = json.dumps(document, indent=1)
+        path.write_text(f'{head[:-2]},\n "cells": [\n{cells}\n ]\n}}\n', encoding="utf-8")
+
+
+@lru_cache(maxsize=4)
+def load_table(path: Path = SHIPPED) -> AdviceTable:
+    """Read a table that was written before.
+
+    Parameters
+    ----------
+    path
+        The file; by default the one that comes with the package.
+
+    Raises
+    ------
+    PlanningError
+        If it is no such table, or of a format that this version does not know.
+
+    Examples
+    --------
+    >>> "Fe" in load_table().elements
+    True
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            raise PlanningError(f"{path} has format {document['format']}: this version reads {FORMAT}")
+        return AdviceTable(
+            cells={
+                (entry["element"], entry["measured"], entry["other"], entry["descriptor"]): {
+                    name: Cell(**dict(zip(document["columns"], numbers, strict=True)))
+                    for name, numbers in entry["classes"].items()
+                }
+                for entry in document["cells"]
+            },
+            recipe=document["recipe"],
+            data=document["data"],
+        )
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        msg = (
+            f"expected a table of modality advice in {path}, found {type(error).__name__}: {error}; "
+            "`xpdml build-advice` makes one"
+        )
+        raise PlanningError(msg) from error
+
+
+def gain_of(now: float, after: float) -> float:
+    """Return the share by which something is narrowed: 1 - after / now, and now / after - 1 where it widens.
+
+    The second form keeps what widens above -1, as the first keeps what narrows below 1.
+
+    Parameters
+    ----------
+    now, after
+        Not negative [any unit].
+
+    Examples
+    --------
+    >>> gain_of(2.0, 1.5), gain_of(1.5, 2.0), gain_of(0.0, 0.0)
+    (0.25, -0.25, 0.0)
+    """
+    widest = max(now, after)
+    return (now - after) / widest if widest > 0.0 else 0.0
+
+
+def _numbers(cell: Cell) -> list[float]:
+    return [
+        cell.n,
+        cell.formulas,
+        *(
+            float(f"{value:.4g}")
+            for value in (cell.now, cell.after, cell.error_now, cell.error_after, cell.standard_error)
+        ),
+    ]

@@ -1,0 +1,86 @@
+"""Answers and tables small enough to count by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bluesky_xpdml.planning.advice_table import BINNED_BY, AdviceTable, Cell
+from bluesky_xpdml.records import Descriptor, Prediction, Quality
+from bluesky_xpdml.training.advice import UnseenAnswers
+
+STEPS = [("xanes", "pdf"), ("xanes", "dpdf"), ("pdf", "xanes"), ("dpdf", "xanes")]
+
+
+def cell(now: float, after: float, *, n: int = 100, error: float = 0.05) -> Cell:
+    return Cell(n=n, formulas=n, now=now, after=after, error_now=0.3, error_after=0.2, standard_error=error)
+
+
+@pytest.fixture
+def table() -> AdviceTable:
+    """Return a table of Fe and Ni: dpdf narrows by half, pdf not at all, xanes by a quarter."""
+    after = {"pdf": 2.0, "dpdf": 1.0, "xanes": 1.5}
+    cells = {}
+    for element in ("Fe", "Ni", "all"):
+        for measured, other in STEPS:
+            for descriptor in BINNED_BY:
+                names = ("all",) if element == "all" else ("all", "2", "3")
+                cells[element, measured, other, descriptor] = {
+                    name: cell(2.0, after[other]) for name in names
+                }
+    return AdviceTable(cells=cells, recipe={"folds": 5}, data={"sites": "0"})
+
+
+@pytest.fixture
+def prediction() -> Callable[..., Prediction]:
+    """Return a function that makes a prediction of Fe."""
+
+    def make(technique: str = "xanes", element: str = "Fe", edge: str = "K", raw: str = "raw") -> Prediction:
+        descriptors = {
+            "oxidation_state": Descriptor(
+                value=2.67, low=2.2, high=3.1, unit="e", probabilities={"2": 0.33, "3": 0.67}
+            ),
+            "coordination_number": Descriptor(value=5.4, low=4.0, high=6.0, unit="1"),
+            "bond_length": Descriptor(value=2.03, low=1.98, high=2.08, unit="angstrom"),
+        }
+        return Prediction(
+            technique=technique,
+            element=element,
+            edge=edge if "xanes" in technique else "",
+            quality=Quality(),
+            descriptors=descriptors,
+            raw_uids=(raw,),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def answers() -> UnseenAnswers:
+    """Return answers about 400 materials: xanes and xanes+pdf guess classes, dpdf knows them."""
+    random = np.random.default_rng(5)
+    m = 400
+    truth = 2.0 + np.arange(m) % 2
+    sure = np.stack([truth == 2.0, truth == 3.0], axis=1) * 0.98 + 0.01
+    guess = np.clip(0.5 + random.uniform(-0.3, 0.3, m), 0.0, 1.0)
+    guessed = np.stack([guess, 1.0 - guess], axis=1)
+    half_sure = np.where(truth[:, None] == 2.0, sure, guessed)
+    length = 2.0 + 0.1 * random.normal(size=m)
+    spread = np.full(m, 0.02)
+    chances = {"xanes": guessed, "pdf": half_sure, "dpdf": sure, "xanes+pdf": guessed, "xanes+dpdf": sure}
+    noise = {"xanes": 0.04, "pdf": 0.08, "dpdf": 0.01}
+    return UnseenAnswers(
+        element="Fe",
+        material=np.array([f"m{row}" for row in range(m)]),
+        formula=np.array([f"f{row // 2}" for row in range(m)]),
+        fold=(np.arange(m) // 2) % 5,
+        truth={"oxidation_state": truth, "coordination_number": truth + 2.0, "bond_length": length},
+        classes={"oxidation_state": np.array([2.0, 3.0]), "coordination_number": np.array([4.0, 5.0])},
+        probabilities={
+            (name, descriptor): found
+            for name, found in chances.items()
+            for descriptor in ("oxidation_state", "coordination_number")
+        },
+        length={name: length + size * random.normal(size=m) for name, size in noise.items()},
+        spread=dict.fromkeys(noise, spread),
+    )
