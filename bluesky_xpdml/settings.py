@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from bluesky_xpdml.errors import SettingsError
+from bluesky_xpdml.models.edge_calibration import read_calibrations
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.publish.documents import RESOLVED
 from bluesky_xpdml.records import Prediction
@@ -84,8 +85,12 @@ class Settings:
         ------
         ModelNotFoundError
             If a pinned bundle is not there.
+        ModelError
+            If the calibration file holds no calibrations.
         """
-        store = BundleStore(self.models_folder, pins=self.pins)
+        file = self.calibration_file
+        calibrations = {} if file is None else read_calibrations(file)
+        store = BundleStore(self.models_folder, pins=self.pins, calibrations=calibrations)
         for name in self.pins:
             store.chosen(name)
         return store

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bluesky_xpdml.errors import BundleError, ModelNotFoundError
 from bluesky_xpdml.models.bundle import MANIFEST, Bundle, load_bundle
+from bluesky_xpdml.models.edge_calibration import EdgeCalibration, calibrated
 
 SHIPPED = Path(__file__).resolve().parent.parent / "trained_models"
 """Folder of the bundles that come with the package."""
@@ -21,6 +22,8 @@ class BundleStore:
         Bundles in memory; they stand before those of the folder.
     pins
         Version by name, `{"Fe-xanes": 1}`, of the bundles of which not the newest is to answer.
+    calibrations
+        By element: the edge curves of a beamline, which XANES bundles answer with.
 
     Examples
     --------
@@ -30,9 +33,14 @@ class BundleStore:
     """
 
     def __init__(
-        self, folder: Path, bundles: Iterable[Bundle] = (), pins: Mapping[str, int] | None = None
+        self,
+        folder: Path,
+        bundles: Iterable[Bundle] = (),
+        pins: Mapping[str, int] | None = None,
+        calibrations: Mapping[str, EdgeCalibration] | None = None,
     ) -> None:
         self.folder = folder
+        self.calibrations = dict(calibrations or {})
         self.pins = dict(pins or {})
         self._found: dict[tuple[str, str, str], Bundle] = {}
         self._loaded = {f"{b.reference.name}-{b.reference.version}": b for b in bundles}
@@ -82,7 +90,9 @@ class BundleStore:
         """
         wanted = (element, edge, modality)
         if wanted not in self._found:
-            self._found[wanted] = self._answering(*wanted)
+            bundle = self._answering(*wanted)
+            own = self.calibrations.get(element) if modality == "xanes" else None
+            self._found[wanted] = bundle if own is None else calibrated(bundle, own)
         return self._found[wanted]
 
     def versions(self, name: str) -> tuple[int, ...]:

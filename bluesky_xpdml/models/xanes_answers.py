@@ -12,6 +12,7 @@ Rev. Mater. 3 (2019) 033604) and the surroundings (Liang et al., Phys. Rev. Mate
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
 from bluesky_xpdml.models.edge_model import class_probabilities
-from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.witness import CALIBRATED_SIGMA, Witness
 from bluesky_xpdml.records import Descriptor, FloatArray
 
 PEAK_SEEN = 0.05
@@ -106,6 +107,11 @@ def oxidation_state(
     factor = target["interval_factor"] if witness.calibrated else target["interval_factor_uncalibrated"]
     variance = float(weight @ (valence - mean) ** 2) + target["interval_floor"] ** 2
     half_width = factor * float(np.sqrt(variance))
+    if not witness.calibrated:
+        # Less is known than on a calibrated axis: the interval is not narrower than there.
+        known = replace(witness, calibrated=True, sigma=CALIBRATED_SIGMA)
+        steady = oxidation_state(bundle, known, expected, centre)
+        half_width = max(half_width, steady.high - steady.value)
     classes = range(int(valence[0]), int(np.ceil(valence[-1])) + 1)
     return Descriptor(
         value=mean,

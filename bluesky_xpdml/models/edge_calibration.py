@@ -1,0 +1,133 @@
+"""A beamline's own edge curve: how far the edges of its standards lie off the curve of a bundle.
+
+`xpdml calibrate` fits an offset and a slope an element to a beamline's own standards and keeps them in a JSON
+file, with every standard and its residual. A bundle whose curve is moved by them answers for that beamline.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.errors import ModelError
+from bluesky_xpdml.models.bundle import Bundle
+
+FORMAT = 1
+"""Number of the file's format; others are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedStandard:
+    """One compound of known valence, and what is said of it without itself."""
+
+    compound: str
+    valence: float
+    """Formal valence [e]."""
+    edge: float
+    """Measured edge, corrected for the pre-edge peak [eV above the metal foil]."""
+    residual: float
+    """Edge minus calibrated curve [eV]."""
+    state_before: float
+    """Valence by the bundle's own curve [e]."""
+    state_left_out: float
+    """Valence by the curve calibrated on the other standards [e]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeCalibration:
+    """Offset and slope by which the edges of one element lie off the bundle's curve."""
+
+    element: str
+    bundle: str
+    """Name and version of the bundle that was calibrated."""
+    offset: float
+    """At valence 3 [eV]."""
+    slope: float
+    """[eV/e]"""
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+    """Of offset and slope."""
+    sigma: float
+    """Standard deviation of an edge around the calibrated curve [eV]."""
+    standards: tuple[CalibratedStandard, ...]
+
+
+def calibrated(bundle: Bundle, calibration: EdgeCalibration) -> Bundle:
+    """Return a bundle with the edge curve of a beamline.
+
+    Parameters
+    ----------
+    bundle
+        XANES models of the element.
+    calibration
+        Of the same element and bundle.
+
+    Raises
+    ------
+    ModelError
+        If it was made for another bundle.
+    """
+    name = f"{bundle.reference.name}-{bundle.reference.version}"
+    if calibration.bundle != name:
+        msg = (
+            f"the calibration of {calibration.element} was made for {calibration.bundle}, {name} answers: "
+            "run xpdml calibrate again, or pin the bundle"
+        )
+        raise ModelError(msg)
+    model = bundle.edge_model
+    distance = model.valence - 3.0
+    rows = np.stack([np.ones_like(distance), distance], axis=1)
+    doubt = np.einsum("ij,jk,ik->i", rows, np.asarray(calibration.covariance), rows)
+    edge_model = {
+        "valence": model.valence.tolist(),
+        "edge": (model.edge + calibration.offset + calibration.slope * distance).tolist(),
+        "sigma": np.sqrt(calibration.sigma**2 + doubt).tolist(),
+        "pre_edge_shift": model.pre_edge_shift,
+    }
+    return replace(bundle, manifest={**bundle.manifest, "edge_model": edge_model})
+
+
+def write_calibrations(path: Path, calibrations: Sequence[EdgeCalibration]) -> None:
+    """Write the calibrations of a beamline.
+
+    Parameters
+    ----------
+    path
+        JSON file.
+    calibrations
+        One an element.
+    """
+    content = {"format": FORMAT, "elements": [asdict(one) for one in calibrations]}
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_calibrations(path: Path) -> dict[str, EdgeCalibration]:
+    """Read the calibrations of a beamline, by element.
+
+    Parameters
+    ----------
+    path
+        What `write_calibrations` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            msg = f"{path} has format {content['format']}, this version reads format {FORMAT}"
+            raise ModelError(msg)
+        return {one["element"]: _from_json(one) for one in content["elements"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path} holds no calibrations ({error}): expected what `xpdml calibrate` wrote"
+        raise ModelError(msg) from error
+
+
+def _from_json(entry: Mapping[str, Any]) -> EdgeCalibration:
+    (a, b), (c, d) = entry["covariance"]
+    standards = tuple(CalibratedStandard(**one) for one in entry["standards"])
+    return EdgeCalibration(**{**entry, "covariance": ((a, b), (c, d)), "standards": standards})
