@@ -1,5 +1,6 @@
 """`xpdml predict`: from data files to descriptors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.cli.joint import joint_technique, predict_both
 from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction, Quality, Verdict
@@ -46,6 +48,13 @@ def predict(
     q_max: options.QMax = None,
     q_max_inst: options.QMaxInst = None,
     r_poly: options.RPoly = None,
+    pdf: Annotated[
+        Path | None,
+        typer.Option("--pdf", help="Pattern, G(r) or image of the sample whose spectrum is the one file."),
+    ] = None,
+    dpdf: Annotated[
+        bool, typer.Option("--dpdf", help="The file of --pdf is the G(r) of the metal's pairs alone.")
+    ] = False,
     far: options.Far = None,
     far_wavelength: options.FarWavelength = None,
     far_poni: options.FarPoni = None,
@@ -60,6 +69,7 @@ def predict(
 
     A file that cannot be used is answered with the reason, and the exit status is 1; the rest are still
     answered. With --json: one object a line and a file; a pattern of several metals gives one for each.
+    With --pdf, a spectrum and a pattern of one sample are answered together, then each alone.
     """
     ranges = Ranges(
         background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
@@ -85,14 +95,17 @@ def predict(
         ),
         store=resolved.store(),
     )
+    answered = _each(reader, files, technique)
+    if pdf is not None:
+        how = joint_technique(files, differential=dpdf, measured_difference=far is not None)
+        answered = iter(predict_both(reader, files[0], pdf, how))
     predictions: list[tuple[Path, Prediction]] = []
-    for path in files:
-        for prediction in reader.predict(path, technique_of(path, technique)):
-            predictions.append((path, prediction))
-            if json:
-                print_json(file_answer(path, prediction))
+    for path, prediction in answered:
+        predictions.append((path, prediction))
+        if json:
+            print_json(file_answer(path, prediction))
     if not json:
-        print_table("", COLUMNS, [_row(path, prediction) for path, prediction in predictions])
+        _tabulate(predictions, joint=pdf is not None)
         _explain(predictions)
     if plot is not None:
         from bluesky_xpdml.cli.figures import draw_predictions
@@ -170,6 +183,25 @@ def file_answer(path: Path, prediction: Prediction) -> dict[str, Any]:
     from bluesky_xpdml.publish.documents import summary
 
     return {"file": str(path), **summary(prediction)}
+
+
+def _each(
+    reader: Reader, files: list[Path], technique: options.Technique
+) -> Iterator[tuple[Path, Prediction]]:
+    """Answer file after file."""
+    for path in files:
+        for prediction in reader.predict(path, technique_of(path, technique)):
+            yield path, prediction
+
+
+def _tabulate(predictions: list[tuple[Path, Prediction]], *, joint: bool) -> None:
+    """Print a line an answer, with what it is from where one sample has several."""
+    rows = [_row(path, prediction) for path, prediction in predictions]
+    if not joint:
+        print_table("", COLUMNS, rows)
+        return
+    told = [[prediction.technique, *row] for (_, prediction), row in zip(predictions, rows, strict=True)]
+    print_table("", ("from", *COLUMNS), told)
 
 
 def _row(path: Path, prediction: Prediction) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
+from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bluesky_xpdml.cli.console import Advance
 
 XANES = "xanes"
-MODALITIES = (XANES, *(str(modality) for modality in PdfModality))
+MODALITIES = (XANES, *(str(modality) for modality in (*PdfModality, *JointModality)))
 
 
 def train(
@@ -44,7 +45,8 @@ def train(
 ) -> None:
     """Train one bundle an element and a modality, with its figures on compounds that it has not seen.
 
-    The compounds of the simulated beamlines are left out, so that the demonstration is honest.
+    The compounds of the simulated beamlines are left out, so that the demonstration is honest. Joint bundles
+    (xanes+pdf, xanes+dpdf) stand on the newest single ones of the output folder, which come first.
     """
     elements = _known("element", element, list(FOIL_ENERGIES))
     modalities = _known("modality", modality, MODALITIES)
@@ -54,11 +56,16 @@ def train(
             folders += _train_xanes(
                 simulation, standards, elements, output, version, seed=seed, advance=advance
             )
-        kinds = [PdfModality(name) for name in modalities if name != XANES]
-        if kinds:
-            with _kept(cache) as folder:
+        kinds = [kind for kind in PdfModality if kind in modalities]
+        joint = [kind for kind in JointModality if kind in modalities]
+        with _kept(cache) as folder:
+            if kinds:
                 folders += _train_pdf(
                     simulation, kinds, elements, output, version, seed=seed, cache=folder, advance=advance
+                )
+            if joint:
+                folders += _train_joint(
+                    simulation, joint, elements, output, version, seed=seed, cache=folder, advance=advance
                 )
     _show(folders, json=json)
 
@@ -123,6 +130,37 @@ def _train_pdf(
         cache=cache,
         progress=advance,
     )
+
+
+def _train_joint(
+    simulation: Path,
+    modalities: Sequence[JointModality],
+    elements: Sequence[str],
+    output: Path,
+    version: int,
+    *,
+    seed: int,
+    cache: Path,
+    advance: "Advance",
+) -> list[Path]:
+    from bluesky_xpdml.beamline import held_out_formulas, held_out_scattering_formulas
+    from bluesky_xpdml.models.store import BundleStore
+    from bluesky_xpdml.training.build_joint import JointTraining, build_joint_bundles
+    from bluesky_xpdml.training.build_pdf import load_pdf_training_data
+    from bluesky_xpdml.training.joint import JointRecipe
+    from bluesky_xpdml.training.pdf import PdfRecipe
+    from bluesky_xpdml.training.xanes import XanesRecipe
+
+    recipe = JointRecipe(seed=seed, xanes=XanesRecipe(seed=seed), pdf=PdfRecipe(seed=seed))
+    held_out = {*held_out_formulas(), *held_out_scattering_formulas()}
+    training = JointTraining(
+        data=load_pdf_training_data(simulation, elements=elements, held_out=held_out, recipe=recipe.pdf),
+        store=BundleStore(output),
+        recipe=recipe,
+        cache=cache,
+        progress=advance,
+    )
+    return build_joint_bundles(training, output, modalities=modalities, bundle_version=version)
 
 
 @contextmanager

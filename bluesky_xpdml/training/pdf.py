@@ -16,6 +16,7 @@ from bluesky_xpdml.models.predict_pdf import SURROUNDINGS, input_description
 from bluesky_xpdml.models.xanes_answers import SURROUNDINGS as SURROUNDING_NAMES
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.training.compact import compact_forest
+from bluesky_xpdml.training.fitting import fitted
 from bluesky_xpdml.training.importances import HeldOut, PermutationSettings, forest_importances, pdf_places
 from bluesky_xpdml.training.pdf_data import Materials, PdfAugmentation, q_max_range
 from bluesky_xpdml.training.surroundings import GEOMETRIES, SMALLEST_CLASS, SPREAD_FLOOR, UNITS
@@ -160,7 +161,7 @@ def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe
 
     Returns
     -------
-    fitted, compact
+    whole, compact
         As scikit-learn fitted it, and as it is shipped.
     """
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
@@ -168,23 +169,25 @@ def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe
     common = {"random_state": recipe.seed, "n_jobs": -1}
     if target not in CLASS_TARGETS:
         is_length = target == LENGTH
-        fitted = ExtraTreesRegressor(
+        regressor = ExtraTreesRegressor(
             recipe.length_trees if is_length else recipe.surroundings_trees,
             min_samples_leaf=recipe.length_leaf if is_length else recipe.surroundings_leaf,
             **common,
-        ).fit(rows, labels)
-        return fitted, compact_forest(fitted)
+        )
+        whole = fitted(regressor, rows, labels)
+        return whole, compact_forest(whole)
     weight = None if target == "oxidation_state" else "balanced"
-    fitted = ExtraTreesClassifier(
+    classifier = ExtraTreesClassifier(
         recipe.trees,
         min_samples_leaf=recipe.leaf,
         max_features=recipe.columns,
         class_weight=weight,
         **common,
-    ).fit(rows[:, BALANCED], labels)
-    compact = compact_forest(fitted)
+    )
+    whole = fitted(classifier, rows[:, BALANCED], labels)
+    compact = compact_forest(whole)
     feature = BALANCED[compact.feature].astype(np.int32)
-    return fitted, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
+    return whole, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
 
 
 def train_pdf_bundle(
@@ -225,11 +228,11 @@ def train_pdf_bundle(
     for target, labels in all_labels(materials).items():
         rows = features[:, labels.known].reshape(-1, width)
         tiled = np.concatenate([labels.values[labels.known]] * copies)
-        fitted, forests[target] = fit_pdf(rows, tiled, target, recipe)
+        whole, forests[target] = fit_pdf(rows, tiled, target, recipe)
         targets[target] = {**describe_target(target, labels), **calibration[target]}
         if target in EXPLAINED:
             columns = BALANCED if target in CLASS_TARGETS else np.arange(width)
-            importances[target] = forest_importances(fitted, columns, held_out[target], settings)
+            importances[target] = forest_importances(whole, columns, held_out[target], settings)
     low, high = q_max_range(materials.element, modality, recipe.augmentation)
     return Bundle(
         manifest={
