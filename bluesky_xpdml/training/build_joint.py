@@ -1,7 +1,7 @@
 """From simulated spectra and structures to joint bundles on disk, beside the single ones they stand on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _paired(
         curves,
         edge_model=xanes.edge_model,
         augmentation=recipe.xanes.augmentation,
-        recipe=recipe.pdf,
+        recipe=replace(recipe.pdf, smallest_class=recipe.smallest_class),
     )
 
 

@@ -42,6 +42,8 @@ class JointRecipe:
     """Share of the columns that a node looks at."""
     leaf: int = 4
     """Smallest number of rows in a leaf."""
+    smallest_class: int = 12
+    """Classes with fewer materials that have both measurements are left out."""
     forest_sigma: float = 0.35
     """How far the valence seen in both curves is trusted beside the edge [e]. It cannot be tuned: no measured
     compound has both, and simulated edges are aligned by their label."""

@@ -39,6 +39,7 @@ MODALITY = "xanes+pdf"
 FACES = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
 RECIPE = JointRecipe(
     trees=10,
+    smallest_class=3,
     xanes=XanesRecipe(trees=10, length_trees=10, leaf=2, length_leaf=3, folds=2),
     pdf=PdfRecipe(
         trees=10, length_trees=10, leaf=2, smallest_class=3, augmentation=PdfAugmentation(copies=6)
