@@ -9,6 +9,7 @@ import numpy as np
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.predict import SLOWEST_RISE
+from bluesky_xpdml.models.witness import Witness
 from bluesky_xpdml.models.xanes_answers import (
     PEAK_SEEN,
     bond_valence_length,
@@ -139,16 +140,7 @@ def compound_record(
         "true_number": first.coordination_number,
         "true_length": first.bond_length,
         "curve": float(np.mean([one["diagnostics"]["edge_curve_oxidation_state"] for one in answered])),
-        "plain_curve": float(
-            np.mean(
-                [
-                    simpler.curve.mean_valence(
-                        *(([w.edge], [1.0]) if w.calibrated else (w.edge + w.shifts, w.weights()))
-                    )
-                    for w in witnesses
-                ]
-            )
-        ),
+        "plain_curve": float(np.mean([_by_plain_curve(simpler.curve, witness) for witness in witnesses])),
         "plain_recipe": float(np.mean([simpler.forest.likeliest(witness) for witness in witnesses])),
         "majority": simpler.majority,
     }
@@ -178,6 +170,12 @@ def told(compound: Answer) -> dict[str, Any]:
     }
     rounded = {key: None if np.isnan(value) else round(value, 3) for key, value in figures.items()}
     return {key: compound[key] for key in ("element", "compound", "calibrated")} | rounded
+
+
+def _by_plain_curve(curve: EdgeModel, witness: Witness) -> float:
+    if witness.calibrated:
+        return curve.mean_valence(np.array([witness.edge]), np.ones(1))
+    return curve.mean_valence(witness.edge + witness.shifts, witness.weights())
 
 
 def _is_novel(diagnostics: Mapping[str, float]) -> bool:

@@ -3,7 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-DESCRIPTORS = {"oxidation_state": "e", "coordination_number": "1", "bond_length": "angstrom"}
+DESCRIPTORS = {
+    "oxidation_state": "e",
+    "coordination_number": "1",
+    "bond_length": "angstrom",
+    "geometry": "1",
+    "ocn": "1",
+    "nnrs": "angstrom",
+    "mood": "angstrom",
+}
 
 
 def test_a_file_is_answered_with_the_fields_scripts_depend_on(xpdml, iron_file):
@@ -40,7 +48,6 @@ def test_what_cannot_be_used_is_answered_too_and_the_rest_still(xpdml, iron_file
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ((), "element"),
         (("--element", "Zn", "--edge", "K"), "Zn"),
         (("--element", "Cu", "--edge", "K"), "misses"),
         (("--element", "Fe", "--edge", "L3"), "L3"),
@@ -54,6 +61,14 @@ def test_every_refusal_says_why(xpdml, iron_file, options, reason):
     (answer,) = done.objects
     assert answer["quality"]["verdict"] == "failed"
     assert reason in " ".join(answer["quality"]["reasons"])
+
+
+def test_an_element_that_nobody_names_is_found_from_the_edge_and_said(xpdml, iron_file):
+    done = xpdml("predict", iron_file, "--json")
+    assert done.status == 0, done.err
+    (answer,) = done.objects
+    assert (answer["element"], answer["edge"]) == ("Fe", "K")
+    assert any("element found from the edge: Fe K" in reason for reason in answer["quality"]["reasons"])
 
 
 def test_an_unknown_axis_is_suspect_and_still_answered(xpdml, iron_file, tmp_path):

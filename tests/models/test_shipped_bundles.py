@@ -54,10 +54,9 @@ def test_forests_and_manifest_fit_together(name: str) -> None:
     model = bundle.edge_model
     assert np.all(np.diff(model.valence) > 0)
     assert np.all(model.sigma > 0.3)
-    assert (model.valence[0], model.valence[-1]) == (
-        classes["oxidation_state"][0],
-        classes["oxidation_state"][-1],
-    )
+    # The curve may know valences that no simulated site has, as Mn7+.
+    assert model.valence[0] <= classes["oxidation_state"][0]
+    assert model.valence[-1] >= classes["oxidation_state"][-1]
     assert targets["oxidation_state"]["interval_factor"] > 1.0
     assert 0.02 < targets["bond_length"]["half_width"] < 0.3
 
