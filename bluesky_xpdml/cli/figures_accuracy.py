@@ -69,7 +69,7 @@ def _bars(axes: Any, chosen: Mapping[Any, Any], elements: Sequence[str], target:
     if metric == "r2":
         return
     first = [chosen.get((element, "xanes", target, metric)) for element in elements]
-    for place, row in enumerate(first):
+    for middle, row in enumerate(first):
         if row is not None:
-            label = "commonest class" if place == 0 else None
-            axes.plot([place - 0.45, place + 0.45], [row["majority"]] * 2, color=INK, ls=":", label=label)
+            label = "commonest class" if middle == 0 else None
+            axes.plot([middle - 0.45, middle + 0.45], [row["majority"]] * 2, color=INK, ls=":", label=label)

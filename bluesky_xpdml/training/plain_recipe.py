@@ -14,6 +14,7 @@ from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.library import SiteSpectra
 from bluesky_xpdml.training.alignment import align
 from bluesky_xpdml.training.augmentation import Augmentation, augmented_features
+from bluesky_xpdml.training.fitting import fitted
 from bluesky_xpdml.training.xanes import XanesRecipe, classifier
 
 UNVARIED = Augmentation(
@@ -46,7 +47,7 @@ class PlainForest:
         aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
         moved = replace(aligned, shift=np.full(len(spectra), float(aligned.shift.mean())))
         rows = augmented_features(moved, UNVARIED, np.random.default_rng(recipe.seed))
-        self._forest = classifier(recipe).fit(rows, spectra.valence).set_params(n_jobs=1)
+        self._forest = fitted(classifier(recipe), rows, spectra.valence).set_params(n_jobs=1)
 
     def likeliest(self, witness: Witness) -> float:
         """Return the likeliest valence of a spectrum [e].

@@ -14,6 +14,7 @@ from bluesky_xpdml.models.novelty import from_tables, novelty_scores
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.library import SiteSpectra, StringArray
 from bluesky_xpdml.training.compact import compact_forest
+from bluesky_xpdml.training.fitting import fitted
 from bluesky_xpdml.training.importances import (
     HeldOut,
     PermutationSettings,
@@ -164,16 +165,16 @@ def _importances(
     for target, labels in _labels(spectra, copies):
         table = with_members if target == "bond_length" else rows
         kind = length_forest(recipe) if target == "bond_length" else classifier(recipe)
-        fitted = kind.fit(table[train], labels[train])
+        forest = fitted(kind, table[train], labels[train])
         held_out = HeldOut(
-            forest=compact_forest(fitted),
+            forest=compact_forest(forest),
             rows=table[test],
             labels=labels[test],
             classes=np.empty(0) if target == "bond_length" else np.unique(labels[train]),
             places=xanes_places(table.shape[1]),
         )
         settings = PermutationSettings(seed=recipe.seed)
-        found[target] = forest_importances(fitted, np.arange(table.shape[1]), held_out, settings)
+        found[target] = forest_importances(forest, np.arange(table.shape[1]), held_out, settings)
     return found
 
 

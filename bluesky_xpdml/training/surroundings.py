@@ -12,6 +12,7 @@ from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.library import SiteSpectra
 from bluesky_xpdml.training.compact import compact_forest
 from bluesky_xpdml.training.conformal import interval_factor
+from bluesky_xpdml.training.fitting import fitted
 from bluesky_xpdml.training.xanes import COVERAGE, XanesRecipe, classifier, out_of_fold, thresholds
 
 GEOMETRIES: Mapping[str, str] = {"T:4": "T4", "S:5": "S5", "O:6": "O6"}
@@ -45,13 +46,12 @@ def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, re
         label = np.tile(label, copies)
         kept = np.isfinite(label)
         unseen = out_of_fold(rows[kept], label[kept], formula[kept], recipe)
-        forests["geometry"] = compact_forest(classifier(recipe).fit(rows[kept], label[kept]))
+        forests["geometry"] = compact_forest(fitted(classifier(recipe), rows[kept], label[kept]))
         targets["geometry"] = {"unit": "1", "classes": order, "thresholds": thresholds(unseen, label[kept])}
     labels = np.tile(np.stack([getattr(spectra, name) for name in SURROUNDINGS], axis=1), (copies, 1))
     kept = np.isfinite(labels).all(axis=1)
     if np.unique(formula[kept]).size >= recipe.folds:
-        fitted = _regressor(recipe).fit(rows[kept], labels[kept])
-        forests["surroundings"] = compact_forest(fitted)
+        forests["surroundings"] = compact_forest(fitted(_regressor(recipe), rows[kept], labels[kept]))
         targets["surroundings"] = {
             "names": list(SURROUNDINGS),
             "units": dict(UNITS),
@@ -91,7 +91,7 @@ def _interval_factors(
     for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
         rows, groups=formula
     ):
-        forest = compact_forest(_regressor(recipe).fit(rows[train], labels[train]))
+        forest = compact_forest(fitted(_regressor(recipe), rows[train], labels[train]))
         members = forest.value[forest.leaves(rows[test])].astype(np.float64)
         errors[test] = members.mean(axis=1) - labels[test]
         spreads[test] = members.std(axis=1)

@@ -18,6 +18,7 @@ from bluesky_xpdml.training.alignment import align
 from bluesky_xpdml.training.augmentation import Augmentation, augmented_features
 from bluesky_xpdml.training.compact import compact_forest
 from bluesky_xpdml.training.conformal import class_thresholds
+from bluesky_xpdml.training.fitting import fitted
 
 GROUP_VALENCE: Mapping[str, int] = {"Ti": 4, "V": 5, "Cr": 6, "Mn": 7}
 """Valence at which the d shell is empty [e]: its sites have the strongest pre-edge peaks."""
@@ -205,10 +206,10 @@ def train_bundle(
             "recipe": asdict(recipe),
         },
         forests={
-            "oxidation_state": compact_forest(classifier(recipe).fit(rows, valence)),
-            "coordination_number": compact_forest(classifier(recipe).fit(rows, number)),
+            "oxidation_state": compact_forest(fitted(classifier(recipe), rows, valence)),
+            "coordination_number": compact_forest(fitted(classifier(recipe), rows, number)),
             "bond_length": compact_forest(
-                length_forest(recipe).fit(np.concatenate([rows, members], axis=1), residual)
+                fitted(length_forest(recipe), np.concatenate([rows, members], axis=1), residual)
             ),
         },
         sha256="",
@@ -296,7 +297,7 @@ def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recip
     for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
         rows, groups=groups
     ):
-        forest = classifier(recipe).fit(rows[train], labels[train])
+        forest = fitted(classifier(recipe), rows[train], labels[train])
         columns = np.searchsorted(classes, forest.classes_)
         result[test] = 0.0
         # Threads add up their trees in the order in which they end, so that the last bits would vary.
