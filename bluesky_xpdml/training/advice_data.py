@@ -201,8 +201,8 @@ def _require_enough(formulas: StringArray, total: int, element: str, recipe: Adv
 def _distorted(mu: FloatArray, step: float, recipe: AdviceRecipe, random: np.random.Generator) -> FloatArray:
     n, m = mu.shape
     grid = np.arange(m, dtype=float)
-    shift: FloatArray = random.normal(0.0, recipe.axis_sigma, n) / step
-    width: FloatArray = random.uniform(0.0, recipe.broadening, n) / step
+    shift = np.asarray(random.normal(0.0, recipe.axis_sigma, n)) / step
+    width = np.asarray(random.uniform(0.0, recipe.broadening, n)) / step
     places = zip(list(mu), shift.tolist(), width.tolist(), strict=True)
     moved = np.stack([smooth(np.interp(grid - by, grid, row), sd) for row, by, sd in places])
     tilt = 1.0 + random.uniform(-recipe.slope, recipe.slope, (n, 1)) * np.linspace(-0.5, 0.5, m)
