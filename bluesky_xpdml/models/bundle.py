@@ -79,7 +79,8 @@ class Bundle:
     def familiar(self) -> NoveltyReference | None:
         """What familiar rows look like; None where the bundle does not say."""
         entry = self.manifest.get("novelty")
-        return None if entry is None else from_tables(self.tables, entry)
+        known = entry is not None and "novelty_centre" in self.tables
+        return from_tables(self.tables, entry) if known else None
 
 
 def load_bundle(folder: Path) -> Bundle:

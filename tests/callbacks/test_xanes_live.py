@@ -16,6 +16,7 @@ from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.sources.files import read_scan
 
 LIVE = LiveSettings(xanes=True, interval=0.0)
+MAIN = ("oxidation_state", "coordination_number", "bond_length")
 FOIL = 7110.75
 
 
@@ -56,7 +57,8 @@ def test_rows_begin_behind_the_edge_narrow_and_end_at_the_final_answer(derived, 
     assert completeness[-1] == 1.0
     widths = np.array([row["oxidation_state_high"] - row["oxidation_state_low"] for row in rows])
     assert widths[0] > 2.0 * widths[-1]
-    for name, descriptor in final["descriptors"].items():
+    for name in MAIN:
+        descriptor = final["descriptors"][name]
         assert rows[-1][name] == pytest.approx(descriptor["value"], abs=1e-9)
         assert rows[-1][f"{name}_low"] == pytest.approx(descriptor["low"], abs=1e-9)
         assert rows[0][f"{name}_low"] <= descriptor["value"] <= rows[0][f"{name}_high"]
@@ -116,7 +118,8 @@ def test_measured_scans_converge(shared_data, name):
     foil = {"Fe": 7110.75, "Mn": 6537.67}[element]
     for reach in (20.0, 26.0, 32.0, 61.0):
         (answer,) = analyse_partial_scan(cut(scan, foil + reach), store=store, settings=settings)
-        for key, whole in final.items():
+        for key in MAIN:
+            whole = final[key]
             tolerance = 1e-12 if reach > 60.0 else answer.descriptors[key].high - answer.descriptors[key].low
             assert answer.descriptors[key].value == pytest.approx(whole.value, abs=tolerance)
         assert answer.diagnostics["reach"] <= reach

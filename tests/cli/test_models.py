@@ -18,6 +18,7 @@ from bluesky_xpdml.errors import SettingsError, XpdmlError
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST, write_bundle
 from bluesky_xpdml.models.golden import golden_answers
 from bluesky_xpdml.models.store import SHIPPED
+from bluesky_xpdml.models.upgrade import upgraded
 
 
 def stored_arrays(folder: Path) -> dict[str, dict[str, Any]]:
@@ -37,7 +38,7 @@ def rewritten(folder: Path, golden_shift: float = 0.0, **changes: Any) -> None:
     arrays = stored_arrays(source)
     tables, golden = golden_answers(arrays, np.random.default_rng(2).random((20, 90)))
     golden["bond_length"][3][0] += golden_shift
-    told = {key: value for key, value in manifest.items() if key not in {"files", "format"}}
+    told = {key: value for key, value in upgraded(manifest).items() if key not in {"files", "format"}}
     write_bundle(folder, told | {"golden": golden} | changes, arrays, (source / CARD).read_text(), tables)
 
 
@@ -47,7 +48,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "bundles"
     shutil.copytree(SHIPPED / "Fe-xanes-1", folder / "Fe-xanes-1")
     manifest = json.loads((folder / "Fe-xanes-1" / MANIFEST).read_text())
-    model = manifest["edge_model"]
+    model = upgraded(manifest)["edge_model"]
     moved = {**model, "edge": [edge + 0.8 for edge in model["edge"]]}
     recipe = manifest["recipe"] | {"trees": 7}
     rewritten(folder / "Fe-xanes-2", version=2, edge_model=moved, recipe=recipe)
@@ -126,9 +127,9 @@ def test_two_bundles_are_compared_by_what_they_are_and_what_they_answer(xpdml, t
     ("names", "files", "reason"),
     [
         (("Fe-xanes-1", "Mn-xanes-1"), [], "expected two bundles of the same element, found Fe and Mn"),
-        (("Fe-xanes-1", "Fe-pdf-1"), [], "expected two bundles of the same edge"),
+        (("Fe-xanes-1", "Fe-pdf-2"), [], "expected two bundles of the same edge"),
         (("Fe-xanes-1", "nowhere"), [], "no bundle 'nowhere': expected a folder, or one of"),
-        (("Fe-dpdf_anomalous-1",) * 2, [Path("a.gr")], "--on: expected bundles for xanes, pdf, dpdf, found"),
+        (("Fe-dpdf_anomalous-2",) * 2, [Path("a.gr")], "--on: expected bundles for xanes, pdf, dpdf, found"),
     ],
     ids=["element", "modality", "absent", "two patterns"],
 )
