@@ -19,7 +19,6 @@ from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.records import (
     AbsorptionScan,
     Descriptor,
-    ModelReference,
     PairDistribution,
     Prediction,
     Quality,
@@ -169,7 +168,7 @@ def test_what_cannot_be_explained_is_refused(
         explain(iron, store, targets=["colour"])
     with pytest.raises(ModelError, match="cannot explain nothing"):
         explain(iron, store, targets=[])
-    other = replace(iron, models=(ModelReference(name="Fe-xanes", version=1, sha256="0"),))
+    other = replace(iron, models=(replace(iron.models[0], sha256="0"),))
     with pytest.raises(ModelError, match="is not the bundle that answered"):
         explain(other, store)
     failed = replace(iron, descriptors={}, quality=Quality().failed("no model for Zn"))
