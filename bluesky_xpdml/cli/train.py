@@ -36,7 +36,7 @@ def train(
         list[str] | None, typer.Option(help=f"{', '.join(MODALITIES)}; repeat it for more, all by default.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the bundles.")] = Path("trained_models"),
-    version: Annotated[int, typer.Option(min=1, help="Version of the bundles.")] = 1,
+    version: Annotated[int, typer.Option(min=1, help="Version of the bundles.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed, data and versions give the same hashes.")] = 0,
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps simulated curves for the next training.")

@@ -242,7 +242,7 @@ def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
     address, _, key = tiled_server.uri.partition("?api_key=")
     path = tmp_path / "night.toml"
     path.write_text(
-        f'[tiled]\nuri = "{address}"\npath = "watched"\n'
+        f'[tiled]\nuri = "{address}"\npath = "night"\n'
         "[calibration]\nenergy_offset = 0.5\n[repeats]\nwithin = 3600\n"
     )
     named = ("--settings", path, "--api-key", key)
@@ -255,7 +255,7 @@ def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
         said = [json.loads(process.line()) for _ in range(3)]
     assert process.end(signal.SIGTERM) == 0
     assert [line["raw_uids"] for line in said] == [uids[:1], uids[1:], uids]
-    publisher = TiledPublisher.from_uri(tiled_server.uri, path="watched")
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path="night")
     alone, series = [run.metadata["start"] for run in find_predictions(publisher.container, uids[0])]
     publisher.close()
     assert (alone["uid"], series["uid"]) == (said[0]["derived_uid"], said[2]["derived_uid"])
