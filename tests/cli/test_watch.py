@@ -233,7 +233,8 @@ def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, f
     ]
     assert "closed before the run stopped" in lines[2]
     assert list(process.err.queue)[-1].endswith("stopped")
-    assert [found(uid)[-1]["purpose"] for uid in uids] == ["xpdml", "xpdml"]
+    for uid in uids:
+        assert "xpdml" in {start["purpose"] for start in found(uid)}, "what waited was published"
 
 
 def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
