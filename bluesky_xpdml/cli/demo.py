@@ -30,6 +30,7 @@ def demo(
     ] = False,
     plot: Annotated[Path, typer.Option(help="Picture of spectra and predictions.")] = Path("xpdml-demo.png"),
     seed: Annotated[int, typer.Option(help="Of the counting statistics.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="Measure only the first so many of the oxides.")] = 13,
     json: bool = JSON,
 ) -> None:
     """Measure thirteen oxides by XANES and PDF on simulated beamlines, and find the predictions in Tiled.
@@ -43,7 +44,7 @@ def demo(
 
     progress_console.print("starting a Tiled server in this process ...")
     with Session(seed) as session:
-        measurements = _measure(session)
+        measurements = _measure(session, samples)
         draw_demo(measurements, plot)
         if serve:
             session.publish_raw()
@@ -52,10 +53,10 @@ def demo(
             _serve(session)
 
 
-def _measure(session: "Session") -> list["Measurement"]:
+def _measure(session: "Session", samples: int) -> list["Measurement"]:
     beamlines = {
-        "XANES measured": (session.measure, list(session.beamline.wheel.samples)),
-        "PDF measured": (session.measure_scattering, list(session.scattering.changer.samples)),
+        "XANES measured": (session.measure, list(session.beamline.wheel.samples)[:samples]),
+        "PDF measured": (session.measure_scattering, list(session.scattering.changer.samples)[:samples]),
     }
     measurements = []
     with progress_bars() as advance:

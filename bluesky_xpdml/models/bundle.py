@@ -79,8 +79,9 @@ class Bundle:
     def familiar(self) -> NoveltyReference | None:
         """What familiar rows look like; None where the bundle does not say."""
         entry = self.manifest.get("novelty")
-        known = entry is not None and "novelty_centre" in self.tables
-        return from_tables(self.tables, entry) if known else None
+        if entry is None or "novelty_centre" not in self.tables:
+            return None
+        return from_tables(self.tables, entry)
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -36,8 +36,8 @@ WIDENING: Mapping[str, tuple[float, ...]] = {
     "coordination_number": (0.97, 0.97, 0.95, 0.82, 0.68, 0.46, 0.19, 0.10, 0.03, 0.01, 0.0),
     "bond_length": (0.13, 0.13, 0.09, 0.09, 0.07, 0.05, 0.02, 0.01, 0.01, 0.0, 0.0),
 }
-"""90 % quantile of ``|partial - final|`` of scans that end a point before each of `REACHES`, rounded up and never
-growing [unit]. Taken from seven elements it holds 80 to 89 % of the eighth's, by energy."""
+"""90 % quantile of ``|partial - final|`` of scans that end a point before each of `REACHES`, rounded up and
+never growing [unit]. Taken from seven elements it holds 80 to 89 % of the eighth's, by energy."""
 
 
 def continued(scan: AbsorptionScan) -> AbsorptionScan:
