@@ -18,9 +18,8 @@ from bluesky_xpdml.cli.console import (
     progress_bars,
     progress_console,
 )
-from bluesky_xpdml.cli.explain import scattering_reading
 from bluesky_xpdml.cli.predict import Reader
-from bluesky_xpdml.cli.scattering import technique_of
+from bluesky_xpdml.cli.scattering import scattering_reading, technique_of
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.advice import Advice
 from bluesky_xpdml.planning.advice import advise as advise_on

@@ -9,7 +9,7 @@ import typer
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
 from bluesky_xpdml.cli.predict import Reader, file_answer
-from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
+from bluesky_xpdml.cli.scattering import scattering_reading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction
 from bluesky_xpdml.settings import resolve_settings
@@ -72,23 +72,6 @@ def explain(
                 _show(path, found)
     if failed:
         raise typer.Exit(1)
-
-
-def scattering_reading(composition: str, q_unit: Any, wavelength: float | None) -> ScatteringReading:
-    """Return how patterns are read, with everything that `xpdml predict` could be told left to be chosen."""
-    return ScatteringReading(
-        composition=composition,
-        q_unit=q_unit,
-        wavelength=wavelength,
-        poni=None,
-        dark=None,
-        mask=None,
-        background=None,
-        ranges=Ranges(background_scale=None, q_min=None, q_max=None, q_max_inst=None, r_poly=None),
-        far=None,
-        far_wavelength=None,
-        far_poni=None,
-    )
 
 
 def _explained(prediction: Prediction, store: Any) -> tuple[Prediction, str]:

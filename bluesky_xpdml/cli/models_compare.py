@@ -10,10 +10,9 @@ import typer
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, interval, print_json, print_table, verdict
 from bluesky_xpdml.cli.predict import Reader, file_answer
-from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading
+from bluesky_xpdml.cli.scattering import scattering_reading
 from bluesky_xpdml.errors import ModelNotFoundError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.reduction.momentum import QUnit
 from bluesky_xpdml.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def compare(
     spectra = options.Reading(
         element=bundles[0].element, edge=bundles[0].manifest["edge"], columns=columns, unit=energy_unit
     )
-    scattering = _patterns(composition, q_unit, wavelength)
+    scattering = scattering_reading(composition, q_unit, wavelength)
     reader = Reader(spectra=spectra, settings=resolved, scattering=scattering, store=store)
     answers = _answers(on or [], bundles, reader)
     if json:
@@ -114,23 +113,6 @@ def _answer(path: Path, bundle: "Bundle", technique: options.Technique, reader: 
     alone = BundleStore(reader.settings.models_folder / "no bundles on disk", [bundle])
     told = file_answer(path, replace(reader, store=alone).predict(path, technique)[0])
     return {key: told[key] for key in ("models", "descriptors", "quality")}
-
-
-def _patterns(composition: str, q_unit: QUnit | None, wavelength: float | None) -> ScatteringReading:
-    """Return how patterns and G(r) are read: what no option says is chosen, as `xpdml predict` does."""
-    return ScatteringReading(
-        composition=composition,
-        q_unit=q_unit,
-        wavelength=wavelength,
-        poni=None,
-        dark=None,
-        mask=None,
-        background=None,
-        ranges=Ranges(background_scale=None, q_min=None, q_max=None, q_max_inst=None, r_poly=None),
-        far=None,
-        far_wavelength=None,
-        far_poni=None,
-    )
 
 
 def _plain(comparison: "Comparison") -> dict[str, Any]:

@@ -146,3 +146,20 @@ class ScatteringReading:
         if path.suffix.lower() == G_OF_R:
             return read_pdf(path, composition=self.composition)
         return reduce_pdf(self.pattern(path), self.settings(), background=self.background_pattern())
+
+
+def scattering_reading(composition: str, q_unit: QUnit | None, wavelength: float | None) -> ScatteringReading:
+    """Return how patterns are read, with everything that `xpdml predict` could be told left to be chosen."""
+    return ScatteringReading(
+        composition=composition,
+        q_unit=q_unit,
+        wavelength=wavelength,
+        poni=None,
+        dark=None,
+        mask=None,
+        background=None,
+        ranges=Ranges(background_scale=None, q_min=None, q_max=None, q_max_inst=None, r_poly=None),
+        far=None,
+        far_wavelength=None,
+        far_poni=None,
+    )
