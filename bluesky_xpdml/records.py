@@ -1,8 +1,7 @@
 """Records: the frozen values that cross the borders between the rooms of this package.
 
-Documents and files become records, records are reduced to records, models turn them into a
-`Prediction`, and that becomes documents again. Every array is float64 and one-dimensional unless a field
-says otherwise; energies are in eV, lengths in angstrom.
+Documents and files become records, models turn them into a `Prediction`, and that becomes documents again.
+Arrays are float64 and one-dimensional unless a field says otherwise; energies in eV, lengths in angstrom.
 """
 
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.explanation_records import Explanation
+from bluesky_xpdml.origin_records import Origin
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -225,6 +225,7 @@ class Prediction:
     """By name: `oxidation_state`, `coordination_number`, `bond_length`."""
     models: tuple[ModelReference, ...] = ()
     sample: Sample = field(default_factory=Sample)
+    origin: Origin = field(default_factory=Origin)
     raw_uids: tuple[str, ...] = ()
     source: str = ""
     completeness: float = 1.0

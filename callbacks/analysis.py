@@ -1,6 +1,6 @@
 """Which analysis a run gets: by what it says of itself, and failing that by what it holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, failed_scattering
@@ -15,6 +15,7 @@ from bluesky_xpdml.documents import (
     holds_energy_scan,
     is_scattering,
     load_profile,
+    origin_of,
 )
 from bluesky_xpdml.models.explain import explained
 from bluesky_xpdml.models.store import BundleStore
@@ -40,6 +41,8 @@ class RunAnalysis:
     """Whether something is said of total-scattering runs that go on."""
     explain_with: BundleStore | None = None
     """Models by which predictions are explained; None for not."""
+    carry: tuple[str, ...] = ()
+    """Further entries of the start document that predictions carry, dotted paths."""
 
     def prepare(self) -> None:
         """Import what the first spectrum and the first image need."""
@@ -54,7 +57,8 @@ class RunAnalysis:
         run
             The collected run.
         """
-        found = self._answers(run)
+        origin = origin_of(run.start, carry=self.carry)
+        found = tuple(replace(each, origin=origin) for each in self._answers(run))
         store = self.explain_with
         return found if store is None else tuple(explained(each, store) for each in found)
 
@@ -108,7 +112,8 @@ class RunAnalysis:
         """
         profile = self._profile_of(run)
         failed = failed_scattering if self._is_scattering(run, profile) else failed_run
-        return failed(run, reason, profile=profile)
+        answer = failed(run, reason, profile=profile)
+        return replace(answer, origin=origin_of(run.start, carry=self.carry))
 
     def _profile_of(self, run: CollectedRun) -> Profile:
         return detect_profile(run.start) if self.profile == "auto" else load_profile(self.profile)

@@ -69,6 +69,8 @@ class XpdmlCallback:
         Which absorption runs are repeats of one sample: from the second on a further run is published with
         the answer of all of them. None merges none: whether a sample that is measured twice is the same
         still is known by those who heat or charge it.
+    carry
+        Further entries of the start documents that predictions carry on, dotted paths.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class XpdmlCallback:
         beamtime: Settings | None = None,
         explain: bool = False,
         repeats: SeriesSettings | None = None,
+        carry: tuple[str, ...] = (),
     ) -> None:
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if profile == _AUTO else load_profile(profile)
@@ -119,6 +122,7 @@ class XpdmlCallback:
             live_xanes=live.xanes,
             live_scattering=scattering.live,
             explain_with=store if explain else None,
+            carry=carry,
         )
         collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
         told = analysis if beamtime is None else BeamtimeAnalysis(analysis=analysis, settings=beamtime)
@@ -140,6 +144,7 @@ class XpdmlCallback:
         live: LiveSettings | None = None,
         explain: bool = False,
         repeats: SeriesSettings | None = None,
+        carry: tuple[str, ...] = (),
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -165,6 +170,8 @@ class XpdmlCallback:
             Whether each prediction is published with its explanation: some seconds of work after each run.
         repeats
             Which absorption runs are merged as repeats of one sample; None merges none.
+        carry
+            Further entries of the start documents that predictions carry on, dotted paths.
 
         Raises
         ------
@@ -185,6 +192,7 @@ class XpdmlCallback:
             live=live,
             explain=explain,
             repeats=repeats,
+            carry=carry,
         )
 
     @classmethod
@@ -196,6 +204,7 @@ class XpdmlCallback:
         live: LiveSettings | None = None,
         explain: bool = False,
         repeats: SeriesSettings | None = None,
+        carry: tuple[str, ...] = (),
     ) -> Self:
         """Return a callback with the server, the models and the calibration that a beamtime fixes.
 
@@ -211,6 +220,8 @@ class XpdmlCallback:
             Whether each prediction is published with its explanation: some seconds of work after each run.
         repeats
             Which absorption runs are merged as repeats of one sample; None for what `repeats.within` says.
+        carry
+            Further entries of the start documents that predictions carry on, dotted paths.
 
         Raises
         ------
@@ -239,6 +250,7 @@ class XpdmlCallback:
             explain=explain,
             beamtime=fixed,
             repeats=repeats or series_settings(fixed),
+            carry=carry,
         )
 
     def __call__(self, name: str, doc: object) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
@@ -106,6 +107,7 @@ def summary(prediction: Prediction) -> Document:
                 "uid": prediction.sample.uid,
                 "composition": prediction.sample.composition,
             },
+            "origin": asdict(prediction.origin),
             "models": [
                 {"name": model.name, "version": model.version, "sha256": model.sha256}
                 for model in prediction.models

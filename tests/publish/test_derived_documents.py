@@ -8,6 +8,7 @@ import event_model
 import numpy as np
 import pytest
 
+from bluesky_xpdml.origin_records import Origin
 from bluesky_xpdml.publish import derived_run, run_uid, summary
 from bluesky_xpdml.records import (
     Descriptor,
@@ -173,3 +174,13 @@ def test_the_summary_is_plain_json():
     said = summary(PREDICTION)
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert not {"uid", "time"} & set(said)
+
+
+def test_the_start_document_tells_where_the_prediction_comes_from_and_its_uid_does_not_count_it() -> None:
+    trial = {"campaign": "front", "id": 3, "parameters": {"temperature": np.float64(512.5)}}
+    origin = Origin(time=10.0, proposal="312345", trial=trial, keys={"cell.channel": "4"})
+    said = summary(replace(PREDICTION, origin=origin))["origin"]
+    assert said["proposal"] == "312345"
+    assert said["trial"] == {"campaign": "front", "id": 3, "parameters": {"temperature": 512.5}}
+    assert said["keys"] == {"cell_channel": "4"}
+    assert run_uid(replace(PREDICTION, origin=origin)) == run_uid(PREDICTION)
