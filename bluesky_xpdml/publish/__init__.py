@@ -3,7 +3,10 @@
 from bluesky_xpdml.publish.catalog import find_by_descriptor, find_predictions
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
 from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
+from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.publish.published import PublishedPrediction, published
 from bluesky_xpdml.publish.publisher import CallbackPublisher, LivePublisher, Publisher
+from bluesky_xpdml.publish.query import Query
 from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container, open_existing
 
 __all__ = [
@@ -11,7 +14,10 @@ __all__ = [
     "CallbackPublisher",
     "LivePublisher",
     "LiveRun",
+    "PredictionCatalog",
+    "PublishedPrediction",
     "Publisher",
+    "Query",
     "TiledPublisher",
     "connect",
     "derived_run",
@@ -19,6 +25,7 @@ __all__ = [
     "find_predictions",
     "open_container",
     "open_existing",
+    "published",
     "run_uid",
     "summary",
 ]

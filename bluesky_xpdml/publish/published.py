@@ -1,0 +1,102 @@
+"""A prediction as Tiled gives it back: the record that queries return and planners read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.origin_records import Origin
+from bluesky_xpdml.records import Descriptor, ModelReference, Quality, Sample, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPrediction:
+    """The start document of a derived run as a record; the curves stay on the server."""
+
+    uid: str
+    """Of the derived run."""
+    time: float
+    """When the prediction was made [s since 1970]."""
+    technique: str
+    """`xanes`, `pdf`, `dpdf`, `xanes+pdf` or `xanes+dpdf`."""
+    element: str
+    edge: str
+    quality: Quality
+    descriptors: Mapping[str, Descriptor]
+    """By name; empty where the prediction failed."""
+    diagnostics: Mapping[str, float]
+    models: tuple[ModelReference, ...]
+    sample: Sample
+    origin: Origin
+    raw_uids: tuple[str, ...]
+    completeness: float
+    start: Mapping[str, Any] = field(repr=False)
+    """The whole start document."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer; the quality says why."""
+        return self.quality.verdict is Verdict.FAILED
+
+    @property
+    def question(self) -> tuple[tuple[str, ...], str, str, str]:
+        """Raw runs, technique, element and edge: of the answers to one question the latest counts."""
+        return self.raw_uids, self.technique, self.element, self.edge
+
+
+def published(start: Mapping[str, Any]) -> PublishedPrediction:
+    """Return the record of a derived run.
+
+    Parameters
+    ----------
+    start
+        Its start document.
+
+    Raises
+    ------
+    PublishError
+        If it is not the start document of a derived run.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.publish.documents import derived_run
+    >>> from bluesky_xpdml.records import Prediction
+    >>> failed = Prediction(technique="xanes", element="Zn", edge="K", quality=Quality().failed("no model"))
+    >>> (_, start), *_ = derived_run(failed)
+    >>> published(start).failed, published(start).quality.reasons
+    (True, ('no model',))
+    """
+    try:
+        return PublishedPrediction(
+            uid=start["uid"],
+            time=float(start["time"]),
+            technique=start["technique"],
+            element=start["element"],
+            edge=start["edge"],
+            quality=Quality(
+                verdict=Verdict(start["quality"]["verdict"]),
+                reasons=tuple(start["quality"].get("reasons", ())),
+            ),
+            descriptors={name: _descriptor(found) for name, found in start.get("descriptors", {}).items()},
+            diagnostics=dict(start.get("diagnostics", {})),
+            models=tuple(ModelReference(**model) for model in start.get("models", ())),
+            sample=Sample(**start.get("sample", {})),
+            origin=Origin(**start.get("origin", {})),
+            raw_uids=tuple(start.get("raw_uids", ())),
+            completeness=float(start.get("completeness", 1.0)),
+            start=start,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        uid = start.get("uid", "without uid")
+        msg = f"expected the start document of a derived run, found {uid}: {type(error).__name__} {error}"
+        raise PublishError(msg) from error
+
+
+def _descriptor(found: Mapping[str, Any]) -> Descriptor:
+    return Descriptor(
+        value=float(found["value"]),
+        low=float(found["low"]),
+        high=float(found["high"]),
+        unit=found["unit"],
+        probabilities=found.get("probabilities"),
+    )
