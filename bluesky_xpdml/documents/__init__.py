@@ -9,7 +9,7 @@ from bluesky_xpdml.documents.absorption_start import (
 )
 from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.images import ImageMean
-from bluesky_xpdml.documents.origin import TRIAL, origin_of
+from bluesky_xpdml.documents.origin import origin_of
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan
@@ -34,7 +34,6 @@ from bluesky_xpdml.documents.xas import (
 )
 
 __all__ = [
-    "TRIAL",
     "CollectedRun",
     "ImageMean",
     "Position",

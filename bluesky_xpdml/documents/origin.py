@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 from bluesky_xpdml.documents.lookup import look_up, look_up_text
-from bluesky_xpdml.origin_records import Origin
+from bluesky_xpdml.origin_records import TRIAL, Origin
 
-TRIAL = "xpdml_trial"
-"""Entry of a start document under which a planner says what it asked for: `campaign`, `id`, `parameters`."""
 BEAMLINE = ("beamline_id", "beamline", "beamline.name", "XDI.Beamline.name", "Beamline.name")
 PROPOSAL = (
     "proposal.proposal_id",
