@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 TRIAL = "xpdml_trial"
-"""Entry of a raw start document under which a planner says what it asked for: `campaign`, `id`, `parameters`."""
+"""Entry of a raw start document in which a planner says what it asked for: `campaign`, `id`, `parameters`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
