@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
 from bluesky_xpdml import __version__
+from bluesky_xpdml.publish.curves import CURVES, curves_summary
 from bluesky_xpdml.publish.explanation import explanation_columns, explanation_summary
 from bluesky_xpdml.publish.plain import plain_mapping
 from bluesky_xpdml.records import (
@@ -37,10 +38,10 @@ _NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
 def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.time) -> list[NamedDocument]:
     """Return the documents of the run that says what was predicted: start, streams, stop.
 
-    The streams are `xanes` (one event: `energy` [eV], `mu_norm`, `mu_flat`, (n,) each), where there is a
-    spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom], `g_r`, (m,) each),
-    where there is a pair distribution function; `predictions` (one event of single numbers), where there
-    is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or angstrom], and
+    The streams are `xanes` (one event: `energy` [eV], `mu` [any unit], `mu_norm`, `mu_flat`, (n,) each),
+    where there is a spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom],
+    `g_r`, (m,) each), where there is a pair distribution function; `predictions` (one event of single
+    numbers), where there is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or angstrom], and
     `attribution_`, `importance_` and `permutation_` of each descriptor, (n_features,) each), where the
     prediction is explained. Everything but the time is determined by the prediction, the uids too.
 
@@ -116,6 +117,7 @@ def summary(prediction: Prediction) -> Document:
             "quality": {"verdict": quality.verdict, "reasons": quality.reasons},
             "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
             "diagnostics": prediction.diagnostics,
+            CURVES: curves_summary(prediction),
             "explanation": None
             if prediction.explanation is None
             else explanation_summary(prediction.explanation),
@@ -202,7 +204,12 @@ def _interval(descriptor: Descriptor) -> Document:
 
 
 def _xanes_columns(xanes: Xanes) -> dict[str, tuple[FloatArray, str]]:
-    return {"energy": (xanes.energy, "eV"), "mu_norm": (xanes.norm, ""), "mu_flat": (xanes.flat, "")}
+    return {
+        "energy": (xanes.energy, "eV"),
+        "mu": (xanes.mu, ""),
+        "mu_norm": (xanes.norm, ""),
+        "mu_flat": (xanes.flat, ""),
+    }
 
 
 def _pdf_columns(pdf: PairDistribution) -> dict[str, tuple[FloatArray, str]]:

@@ -109,7 +109,7 @@ class LiveRun:
         }
 
 
-_CHANGING = ("completeness", "quality", "descriptors", "diagnostics", "models")
+_CHANGING = ("completeness", "quality", "descriptors", "diagnostics", "models", "curves")
 """What a start document cannot say of rows that are still to come."""
 
 

@@ -108,7 +108,7 @@ def test_the_start_document_says_what_planners_search_for():
 def test_streams_hold_floats_only():
     documents = derived_run(PREDICTION)
     spectrum, numbers = (document["data"] for name, document in documents if name == "event")
-    assert list(spectrum) == ["energy", "mu_norm", "mu_flat"]
+    assert list(spectrum) == ["energy", "mu", "mu_norm", "mu_flat"]
     assert spectrum["mu_flat"] == (ENERGY / 7200).tolist()
     assert numbers["oxidation_state_probability_3"] == 0.75
     assert numbers["bond_length_high"] == 2.1
