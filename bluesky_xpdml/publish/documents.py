@@ -41,9 +41,9 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
     The streams are `xanes` (one event: `energy` [eV], `mu` [any unit], `mu_norm`, `mu_flat`, (n,) each),
     where there is a spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom],
     `g_r`, (m,) each), where there is a pair distribution function; `predictions` (one event of single
-    numbers), where there is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or angstrom], and
-    `attribution_`, `importance_` and `permutation_` of each descriptor, (n_features,) each), where the
-    prediction is explained. Everything but the time is determined by the prediction, the uids too.
+    numbers), where there is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or
+    angstrom], and `attribution_`, `importance_` and `permutation_` of each descriptor, (n_features,) each),
+    where the prediction is explained. Everything but the time is determined by the prediction, the uids too.
 
     Parameters
     ----------
