@@ -100,7 +100,7 @@ class Space:
                 parameter.name: float(parameter.low + value * (parameter.high - parameter.low))
                 for parameter, value in zip(self.parameters, row, strict=True)
             }
-            for row in np.atleast_2d(rows)
+            for row in np.reshape(rows, (-1, len(self.parameters)))
         ]
 
     @staticmethod

@@ -6,7 +6,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 from uuid import uuid4
@@ -60,7 +60,7 @@ class Answered:
     """Lower end of its 90 % interval."""
     high: float
     """Upper end of its 90 % interval."""
-    outcome: Mapping[str, Any]
+    outcome: Mapping[str, Any] = field(compare=False, repr=False)
     """All that was said."""
 
 
