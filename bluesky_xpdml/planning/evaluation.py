@@ -1,0 +1,181 @@
+"""From the uid of a measurement to the outcomes that an optimizer learns from, by way of predictions only."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import nan
+from typing import Any
+
+from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.planning.answers import Answer, Question, Steps, Wanted, awaited, blocking, look
+from bluesky_xpdml.planning.trials import ID, NOVELTY, QUALITY
+from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.publish.published import PublishedPrediction
+from bluesky_xpdml.records import Verdict
+
+logger = logging.getLogger(__name__)
+
+SEPARATOR = ","
+"""Between the uids of an acquisition of several runs: one text is what an event stream can store."""
+
+
+class DescriptorEvaluation:
+    """An `EvaluationFunction` of bluesky-adaptive that reads predictions.
+
+    Called with the uids of what was measured and the suggestions, it waits for their predictions and returns
+    an outcome for each suggestion: `_id`; each descriptor, with `_low` and `_high` for its 90 % interval;
+    `novelty`; and `quality`: `good`, `suspect` or `failed`. The entries are always the same, and the numbers
+    of a failed trial are NaN. A failed prediction, a missing descriptor, no prediction in time and a server
+    that is away are failed trials; why stands in `reasons`, by id. Nothing is raised for them.
+
+    Parameters
+    ----------
+    catalog
+        Where predictions are.
+    descriptors
+        Names of those that outcomes hold.
+    technique
+        `xanes`, `pdf`, `dpdf`, or of both: `xanes+pdf`, `xanes+dpdf`.
+    timeout
+        No longer than this is waited for a prediction [s].
+    campaign
+        As in the `trial_metadata` of the runs; empty for any.
+    element
+        Where a run may hold several; empty for any.
+    merged_within
+        Where the callback merges repeats: wait so long beyond a run's own answer for that of its series [s].
+
+    Raises
+    ------
+    PlanningError
+        If no descriptor is asked for.
+    """
+
+    def __init__(
+        self,
+        catalog: PredictionCatalog,
+        descriptors: Sequence[str] = ("oxidation_state",),
+        *,
+        technique: str = "xanes",
+        timeout: float = 120.0,
+        campaign: str = "",
+        element: str = "",
+        merged_within: float = 0.0,
+    ) -> None:
+        if not descriptors or isinstance(descriptors, str):
+            msg = f"expected names of descriptors, such as ('oxidation_state',), found {descriptors!r}"
+            raise PlanningError(msg)
+        self.catalog = catalog
+        self.descriptors = tuple(descriptors)
+        self.wanted = Wanted(
+            technique=technique,
+            timeout=timeout,
+            element=element,
+            campaign=campaign,
+            merged_within=merged_within,
+        )
+        self.reasons: dict[Any, str] = {}
+        """Why trials failed, by id."""
+        self._waited: dict[str, list[dict[str, Any]]] = {}
+
+    def __call__(
+        self, uid: str | Sequence[str], suggestions: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return an outcome for each suggestion, in their order.
+
+        Parameters
+        ----------
+        uid
+            Start uid of the raw run; of several a sequence, or one text with commas between.
+        suggestions
+            What was measured, with `_id`.
+        """
+        known = self._waited.pop(_key(uid, suggestions), None)
+        return known if known is not None else blocking(self._steps(uid, suggestions))
+
+    def waiting(self, uid: str | Sequence[str], suggestions: Sequence[Mapping[str, Any]]) -> Steps[None]:
+        """Wait beforehand: a call with the same arguments then returns at once.
+
+        Parameters
+        ----------
+        uid, suggestions
+            As for the call.
+
+        Returns
+        -------
+        generator
+            Yields pauses [s]; `answers.in_plan` hands them to the RunEngine.
+        """
+        outcomes = yield from self._steps(uid, suggestions)
+        self._waited[_key(uid, suggestions)] = outcomes
+
+    def outcome(self, identifier: Any, answer: Answer) -> dict[str, Any]:
+        """Return the outcome of one trial.
+
+        Parameters
+        ----------
+        identifier
+            Its `_id`.
+        answer
+            What has become of it.
+        """
+        prediction, reason = answer.prediction, answer.reason
+        if prediction is not None and not reason:
+            missing = [name for name in self.descriptors if name not in prediction.descriptors]
+            reason = f"the prediction holds no {', '.join(missing)}" if missing else ""
+        if reason or prediction is None:
+            logger.warning("trial %s failed: %s", identifier, reason)
+            self.reasons[identifier] = reason
+            return self._empty(identifier)
+        self.reasons.pop(identifier, None)
+        return self._empty(identifier) | self._filled(prediction)
+
+    def _steps(
+        self, uid: str | Sequence[str], suggestions: Sequence[Mapping[str, Any]]
+    ) -> Steps[list[dict[str, Any]]]:
+        uids = split_uids(uid)
+        trials = [str(suggestion[ID]) for suggestion in suggestions]
+        question = Question(wanted=self.wanted, raw_uids=uids, trials=trials)
+        answers = yield from awaited(partial(look, self.catalog, uids), question)
+        return [
+            self.outcome(suggestion[ID], answers[trial])
+            for suggestion, trial in zip(suggestions, trials, strict=True)
+        ]
+
+    def _empty(self, identifier: Any) -> dict[str, Any]:
+        numbers = [name + end for name in self.descriptors for end in ("", "_low", "_high")]
+        return {
+            ID: identifier,
+            **dict.fromkeys(numbers, nan),
+            NOVELTY: nan,
+            QUALITY: str(Verdict.FAILED),
+        }
+
+    def _filled(self, prediction: PublishedPrediction) -> dict[str, Any]:
+        numbers: dict[str, Any] = {}
+        for name in self.descriptors:
+            found = prediction.descriptors[name]
+            numbers |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        novelty = prediction.diagnostics.get("novelty_score", nan)
+        return numbers | {NOVELTY: float(novelty), QUALITY: str(prediction.quality.verdict)}
+
+
+def split_uids(uid: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the uids of an acquisition.
+
+    Parameters
+    ----------
+    uid
+        One uid, several with commas between, or a sequence.
+
+    Examples
+    --------
+    >>> split_uids("a,b"), split_uids(["a", "b"]), split_uids("")
+    (('a', 'b'), ('a', 'b'), ())
+    """
+    parts = uid.split(SEPARATOR) if isinstance(uid, str) else [str(each) for each in uid]
+    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _key(uid: str | Sequence[str], suggestions: Sequence[Mapping[str, Any]]) -> str:
+    return SEPARATOR.join((*split_uids(uid), *(str(suggestion[ID]) for suggestion in suggestions)))
