@@ -12,17 +12,20 @@ from bluesky_xpdml.callbacks.analysis import RunAnalysis
 from bluesky_xpdml.callbacks.beamtime import BeamtimeAnalysis
 from bluesky_xpdml.callbacks.dark_runs import FetchRun
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
-from bluesky_xpdml.callbacks.live import LiveSettings, LiveUpdates
+from bluesky_xpdml.callbacks.live import LiveSettings
+from bluesky_xpdml.callbacks.pairing_publisher import PairingCounts, PairingPublisher
+from bluesky_xpdml.callbacks.pairing_rules import PairingSettings
 from bluesky_xpdml.callbacks.repeats import RunSeries, SeriesSettings, series_settings
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.total_scattering import ScatteringAnalysis, ScatteringSettings
+from bluesky_xpdml.callbacks.wiring import live_updates, with_pairing
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.callbacks.xanes import XanesAnalysis
 from bluesky_xpdml.documents import collector_for, detect_profile, load_profile
 from bluesky_xpdml.documents.stored import fetch_from
-from bluesky_xpdml.errors import PublishError, SettingsError
+from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.publish import LivePublisher, Publisher, TiledPublisher, open_existing
+from bluesky_xpdml.publish import Publisher, TiledPublisher, open_existing
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import Settings, resolve_settings
 
@@ -71,13 +74,17 @@ class XpdmlCallback:
         still is known by those who heat or charge it.
     carry
         Further entries of the start documents that predictions carry on, dotted paths.
+    pairing
+        Which spectra and pair distribution functions in the publisher's container, from this callback or
+        another, get a joint answer; its key is carried on by itself. None pairs none.
 
     Raises
     ------
     MissingDataError
         If there is no such profile.
     PublishError
-        If live results are asked for and the publisher takes whole runs only.
+        If live results are asked for and the publisher takes whole runs only, or partners and it is no
+        `TiledPublisher`.
 
     Examples
     --------
@@ -105,6 +112,7 @@ class XpdmlCallback:
         explain: bool = False,
         repeats: SeriesSettings | None = None,
         carry: tuple[str, ...] = (),
+        pairing: PairingSettings | None = None,
     ) -> None:
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if profile == _AUTO else load_profile(profile)
@@ -122,12 +130,13 @@ class XpdmlCallback:
             live_xanes=live.xanes,
             live_scattering=scattering.live,
             explain_with=store if explain else None,
-            carry=carry,
+            carry=carry if pairing is None else pairing.carried(carry),
         )
         collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
         told = analysis if beamtime is None else BeamtimeAnalysis(analysis=analysis, settings=beamtime)
-        updates = _live_updates(told, publisher, scattering, live)
-        self._worker = Worker(self._inbox, told, publisher, router=Router(collect=collect), live=updates)
+        updates = live_updates(told, publisher, scattering, live)
+        self._paired = with_pairing(publisher, pairing, store=store, beamtime=beamtime)
+        self._worker = Worker(self._inbox, told, self._paired, router=Router(collect=collect), live=updates)
         atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
 
     @classmethod
@@ -145,6 +154,7 @@ class XpdmlCallback:
         explain: bool = False,
         repeats: SeriesSettings | None = None,
         carry: tuple[str, ...] = (),
+        pairing: PairingSettings | None = None,
     ) -> Self:
         """Return a callback that publishes into a Tiled server, with the models that the package brings.
 
@@ -172,6 +182,8 @@ class XpdmlCallback:
             Which absorption runs are merged as repeats of one sample; None merges none.
         carry
             Further entries of the start documents that predictions carry on, dotted paths.
+        pairing
+            Which spectra and pair distribution functions get a joint answer; None pairs none.
 
         Raises
         ------
@@ -193,6 +205,7 @@ class XpdmlCallback:
             explain=explain,
             repeats=repeats,
             carry=carry,
+            pairing=pairing,
         )
 
     @classmethod
@@ -205,6 +218,7 @@ class XpdmlCallback:
         explain: bool = False,
         repeats: SeriesSettings | None = None,
         carry: tuple[str, ...] = (),
+        pairing: PairingSettings | None = None,
     ) -> Self:
         """Return a callback with the server, the models and the calibration that a beamtime fixes.
 
@@ -222,6 +236,8 @@ class XpdmlCallback:
             Which absorption runs are merged as repeats of one sample; None for what `repeats.within` says.
         carry
             Further entries of the start documents that predictions carry on, dotted paths.
+        pairing
+            Which spectra and pair distribution functions get a joint answer; None pairs none.
 
         Raises
         ------
@@ -251,6 +267,7 @@ class XpdmlCallback:
             beamtime=fixed,
             repeats=repeats or series_settings(fixed),
             carry=carry,
+            pairing=pairing,
         )
 
     def __call__(self, name: str, doc: object) -> None:
@@ -271,6 +288,11 @@ class XpdmlCallback:
     def statistics(self) -> Statistics:
         """What has become of the runs up to now."""
         return self._worker.statistics(self._n_documents)
+
+    @property
+    def pairs(self) -> PairingCounts:
+        """What has become of the pairs up to now; all zero where nothing is paired."""
+        return self._paired.counts if isinstance(self._paired, PairingPublisher) else PairingCounts()
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything that came in before has been worked off, and return whether it has.
@@ -310,20 +332,3 @@ class XpdmlCallback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _live_updates(
-    analysis: RunAnalysis | BeamtimeAnalysis,
-    publisher: Publisher,
-    scattering: ScatteringSettings,
-    live: LiveSettings,
-) -> LiveUpdates | None:
-    intervals = [scattering.live_interval] * scattering.live + [live.interval] * live.xanes
-    if not intervals:
-        return None
-    if not isinstance(publisher, LivePublisher):
-        raise PublishError(
-            f"expected a publisher that takes runs that go on, found {type(publisher).__name__}: "
-            "switch live results off, or give it a method extend"
-        )
-    return LiveUpdates(analysis.update, publisher, max(intervals))

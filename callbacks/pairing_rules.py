@@ -65,6 +65,16 @@ class PairingSettings:
         """Of the two answers that are paired: the spectrum's, then the other's."""
         return "xanes", JointModality(self.modality).pdf.technique
 
+    def carried(self, carry: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the entries of start documents that answers have to carry on.
+
+        Parameters
+        ----------
+        carry
+            Those that are carried anyway, dotted paths.
+        """
+        return tuple(dict.fromkeys((*carry, self.key))) if self.key else carry
+
     def key_of(self, prediction: PublishedPrediction) -> str:
         """Return the user's key of an answer; empty where none is set or carried.
 
