@@ -81,7 +81,7 @@ class Question:
     raw_uids: Sequence[str]
     """Start uids of the raw runs, of all trials together."""
     trials: Sequence[str]
-    """Ids. Where there is one only, answers that name no trial are its own."""
+    """Ids. Where there is one only, answers that name no trial are its own; with `""`, all are."""
     since: dict[str, float] = field(default_factory=dict)
     """When an answer to each trial was first seen [monotonic s]; written while it is waited."""
 
@@ -258,7 +258,7 @@ def _mine(found: Sequence[PublishedPrediction], question: Question, trial: str) 
         unnamed = [
             each
             for each in found
-            if not each.origin.trial and (wanted.element in {"", each.element} or each.failed)
+            if (not trial or not each.origin.trial) and (wanted.element in {"", each.element} or each.failed)
         ]
         mine = list({each.uid: each for each in (*mine, *unnamed)}.values())
     return mine
