@@ -122,7 +122,7 @@ class Pairing:
         return [match for match in matches if self._identity(match) not in done]
 
     def joint(self, match: Match) -> Prediction:
-        """Return the joint answer of a match; a failed one where there is none, with reasons.
+        """Return the joint answer of a match, without curves; a failed one where there is none, with reasons.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Pairing:
     def _predicted(self, match: Match) -> Prediction:
         container: Container = self.catalog.container
         xanes = read_xanes(container, match.xanes)
-        distribution = read_distribution(container, match.pdf)
+        distribution = read_distribution(container, match.pdf, over_q=False)
         return predict_joint(xanes, distribution, self.store, self.settings.modality)
 
     def _best(self, prediction: PublishedPrediction, pool: Pool) -> Match | None:
@@ -263,6 +263,9 @@ class Pairing:
             sample=joint_sample(match.xanes.sample, match.pdf.sample),
             origin=joint_origin(match.xanes.origin, match.pdf.origin),
             settings={**found.settings, PAIRING: told},
+            # The curves stand in the two runs that it names; to write them again takes longer than all else.
+            xanes=None,
+            pdf=None,
         )
         return found if self.beamtime is None else with_settings(found, self.beamtime)
 

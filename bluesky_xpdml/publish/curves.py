@@ -1,8 +1,9 @@
 """Curves of a derived run read back as the records that they were written from.
 
 The arrays stand in the streams `xanes` and `pdf`, what belongs to them in the entry `curves` of the start
-document, the settings under `analysis`. What is published of a curve comes back bit for bit; what is not
-published (variances, S(Q)) is absent.
+document, the settings under `analysis`. A spectrum is normalised again from its absorption by the settings
+that are published, which costs nothing where each column is a request. What is published comes back bit for
+bit; variances and S(Q) are not, and are absent.
 """
 
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
         If the server is away, or the run is still being written.
     """
     said, reduction = _said(prediction, "xanes"), _reduction(prediction)
-    data = _read(container, prediction, "xanes", ("energy", "mu", "mu_norm", "mu_flat"))
+    data = _read(container, prediction, "xanes", ("energy", "mu"))
     missing = [name for name in RANGES if name not in reduction]
     if missing:
         raise MissingDataError(
@@ -102,8 +103,8 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
     return Xanes(
         energy=data["energy"],
         mu=data["mu"],
-        norm=data["mu_norm"],
-        flat=data["mu_flat"],
+        norm=lines.norm,
+        flat=lines.flat,
         pre_edge=lines.pre_edge,
         post_edge=lines.post_edge,
         e0=e0,
@@ -121,7 +122,9 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
     )
 
 
-def read_distribution(container: "Container", prediction: PublishedPrediction) -> PairDistribution:
+def read_distribution(
+    container: "Container", prediction: PublishedPrediction, *, over_q: bool
+) -> PairDistribution:
     """Return the pair distribution function that a prediction was read from.
 
     Parameters
@@ -130,6 +133,8 @@ def read_distribution(container: "Container", prediction: PublishedPrediction) -
         Where the derived runs are.
     prediction
         Of one pattern, technique `pdf` or `dpdf`.
+    over_q
+        Whether I(Q) and F(Q) are wanted too, where there are any: three more requests.
 
     Raises
     ------
@@ -139,7 +144,7 @@ def read_distribution(container: "Container", prediction: PublishedPrediction) -
         If the server is away, or the run is still being written.
     """
     said = _said(prediction, "pdf")
-    data = _read(container, prediction, "pdf", ("r", "g_r"))
+    data = _read(container, prediction, "pdf", ("r", "g_r"), ("q", "i_q", "f_q") if over_q else ())
     scale = said.get("scale_uncertainty")
     return PairDistribution(
         r=data["r"],
@@ -199,24 +204,35 @@ def server_errors(what: str) -> Iterator[None]:
 
 
 def _read(
-    container: "Container", prediction: PublishedPrediction, stream: str, needed: tuple[str, ...]
+    container: "Container",
+    prediction: PublishedPrediction,
+    stream: str,
+    needed: tuple[str, ...],
+    wanted: tuple[str, ...] = (),
 ) -> dict[str, FloatArray]:
-    """Return the columns of a stream of one event, float64, (n,) each."""
+    """Return columns of a stream of one event, float64, (n,) each: all needed, and the wanted it has."""
     with server_errors(f"the curves of run {prediction.uid}"):
         run: Any = container[prediction.uid]
         if "stop" not in run.metadata:
             raise PublishError(
                 f"expected the whole run {prediction.uid}, found a part of it: it is being written, ask again"
             )
-        parts = dict(run[stream].base.items()) if stream in run else {}
+        parts = _parts(run, stream)
         missing = [name for name in needed if name not in parts]
         if missing:
             raise MissingDataError(
                 f"expected {', '.join(missing)} in the stream {stream} of run {prediction.uid}, found "
                 f"{', '.join(parts) or 'nothing'}: analyse its raw run again"
             )
-        arrays = {name: part.read() for name, part in parts.items() if name != "internal"}
-    return {name: np.asarray(values, dtype=np.float64)[0] for name, values in arrays.items()}
+        found = {name: parts[name].read() for name in (*needed, *wanted) if name in parts}
+    return {name: np.asarray(values, dtype=np.float64)[0] for name, values in found.items()}
+
+
+def _parts(run: Any, stream: str) -> dict[str, Any]:
+    try:
+        return dict(run[stream].base.items())
+    except KeyError:
+        return {}
 
 
 def _said(prediction: PublishedPrediction, stream: str) -> Mapping[str, Any]:
