@@ -3,6 +3,7 @@
 from bluesky_xpdml.beamline.area_detector import AreaDetector
 from bluesky_xpdml.beamline.devices import AxisError, Detectors, Monochromator, SampleWheel, XasBeamline
 from bluesky_xpdml.beamline.foils import foil_absorption
+from bluesky_xpdml.beamline.front import Axis, ReactionCell, ReactionFront
 from bluesky_xpdml.beamline.image_files import ImageFormat
 from bluesky_xpdml.beamline.physics import Detection, Source
 from bluesky_xpdml.beamline.plans import energy_grid, scan_sample, xanes_scan
@@ -12,6 +13,7 @@ from bluesky_xpdml.beamline.scattering_beamline import ScatteringBeamline, flat_
 from bluesky_xpdml.beamline.scattering_devices import EMPTY, SampleChanger, Shutter
 from bluesky_xpdml.beamline.scattering_plans import Dark, background_scan, dark_scan, scattering_scan
 from bluesky_xpdml.beamline.scattering_samples import (
+    PowderMixture,
     ScatteringSample,
     held_out_scattering_formulas,
     load_scattering_samples,
@@ -21,6 +23,7 @@ from bluesky_xpdml.beamline.sensor import Sensor
 __all__ = [
     "EMPTY",
     "AreaDetector",
+    "Axis",
     "AxisError",
     "Dark",
     "Detection",
@@ -28,6 +31,9 @@ __all__ = [
     "Illumination",
     "ImageFormat",
     "Monochromator",
+    "PowderMixture",
+    "ReactionCell",
+    "ReactionFront",
     "SampleChanger",
     "SampleWheel",
     "ScatteringBeamline",

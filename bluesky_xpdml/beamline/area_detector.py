@@ -17,7 +17,7 @@ from bluesky_xpdml.beamline.geometry import beam_stop_shadow, detector_geometry
 from bluesky_xpdml.beamline.image_files import Document, ImageFormat, ImageStore, open_store
 from bluesky_xpdml.beamline.scattering import Illumination
 from bluesky_xpdml.beamline.scattering_devices import SampleChanger, Shutter, finished
-from bluesky_xpdml.beamline.scattering_samples import ScatteringSample
+from bluesky_xpdml.beamline.scattering_samples import PowderMixture, ScatteringSample
 from bluesky_xpdml.beamline.sensor import Frame, Sensor
 from bluesky_xpdml.records import Calibration, FloatArray
 
@@ -70,7 +70,7 @@ class AreaDetector(Device):  # type: ignore[misc]
         self._pixels = sensor.pixels(self._geometry.q.shape, seed=seed)
         self.shadow = beam_stop_shadow(self._geometry, calibration, radius=BEAM_STOP, arm=ARM)
         self._random = np.random.default_rng([seed, 2])
-        self._rate: tuple[str, NDArray[np.float32]] | None = None
+        self._rate: tuple[ScatteringSample | PowderMixture | None, NDArray[np.float32]] | None = None
         self._store: tuple[bool, ImageStore] | None = None
         self._reading: object = None
 
@@ -86,12 +86,9 @@ class AreaDetector(Device):  # type: ignore[misc]
 
     def rate(self) -> NDArray[np.float32]:
         """Return the photons that arrive from what is in the beam [1/s a pixel], (rows, columns)."""
-        position = self._changer.position
-        if self._rate is None or self._rate[0] != position:
-            self._rate = (
-                position,
-                self._image(pattern(self.illumination, self._changer.sample, self._q_top())),
-            )
+        sample = self._changer.sample
+        if self._rate is None or self._rate[0] is not sample:
+            self._rate = sample, self._image(self._pattern(sample))
         return self._rate[1]
 
     def expose(self) -> Frame:
@@ -133,8 +130,13 @@ class AreaDetector(Device):  # type: ignore[misc]
             self._store = (is_open, open_store(self._format, self._folder, self.image_key))
         return self._store[1]
 
-    def _q_top(self) -> float:
-        return float(self._geometry.q.max()) + 0.5
+    def _pattern(self, sample: ScatteringSample | PowderMixture | None) -> FloatArray:
+        q_top = float(self._geometry.q.max()) + 0.5
+        if isinstance(sample, PowderMixture):
+            # Each part's pattern has the whole container in it, and the fractions add up to one.
+            parts = [share * pattern(self.illumination, part, q_top) for share, part in sample.parts]
+            return np.asarray(np.sum(parts, axis=0))
+        return pattern(self.illumination, sample, q_top)
 
     def _image(self, rates: FloatArray) -> NDArray[np.float32]:
         """Put a pattern on the pixels, by interpolation on its even grid."""

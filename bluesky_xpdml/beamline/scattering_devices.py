@@ -11,7 +11,7 @@ from ophyd import Component, Device, Kind
 from ophyd.status import Status
 
 from bluesky_xpdml.beamline.devices import UnitSignal
-from bluesky_xpdml.beamline.scattering_samples import ScatteringSample
+from bluesky_xpdml.beamline.scattering_samples import PowderMixture, ScatteringSample
 from bluesky_xpdml.errors import BeamlineError
 
 EMPTY = "empty capillary"
@@ -25,7 +25,9 @@ class SampleChanger(Device):  # type: ignore[misc]
 
     def __init__(self, *, name: str, samples: Sequence[ScatteringSample]) -> None:
         super().__init__(name=name)
-        self.samples = {sample.name: sample for sample in samples}
+        self.samples: dict[str, ScatteringSample | PowderMixture] = {
+            sample.name: sample for sample in samples
+        }
 
     @property
     def position(self) -> str:
@@ -33,7 +35,7 @@ class SampleChanger(Device):  # type: ignore[misc]
         return str(self.sample_name.get())
 
     @property
-    def sample(self) -> ScatteringSample | None:
+    def sample(self) -> ScatteringSample | PowderMixture | None:
         """The sample in the beam; None for the empty capillary."""
         return self.samples.get(self.position)
 

@@ -101,6 +101,32 @@ class ScatteringSample:
         return measured_curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PowderMixture:
+    """Several powders in one capillary."""
+
+    name: str
+    parts: tuple[tuple[float, ScatteringSample], ...]
+    """Each powder with its fraction of the formula units; fractions add up to one."""
+
+    @property
+    def formula(self) -> str:
+        """What was weighed in: all powders."""
+        return "".join(f"{symbol}{amount:g}" for symbol, amount in self.composition.items())
+
+    @property
+    def composition(self) -> dict[str, float]:
+        """Atoms of each element in the formula units of all powders together, whatever their fractions.
+
+        That is what is known of a sample that reacts: what it may consist of.
+        """
+        total: dict[str, float] = {}
+        for _, part in self.parts:
+            for symbol, amount in part.composition.items():
+                total[symbol] = total.get(symbol, 0.0) + amount
+        return dict(sorted(total.items()))
+
+
 @lru_cache
 def load_scattering_samples() -> tuple[ScatteringSample, ...]:
     """Return the samples that come with the package.

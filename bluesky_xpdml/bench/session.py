@@ -17,6 +17,7 @@ from bluesky_xpdml.beamline import (
     SimulatedSample,
     XasBeamline,
     background_scan,
+    load_scattering_samples,
     scan_sample,
     scattering_scan,
 )
@@ -134,7 +135,8 @@ class Session:
             self.engine(background_scan(self.scattering, exposure=EXPOSURE))
             self._background_taken = True
         (raw_uid,) = self.engine(scattering_scan(self.scattering, name, exposure=EXPOSURE, background=EMPTY))
-        return self._found("pdf", self.scattering.changer.samples[name], raw_uid)
+        known = {sample.name: sample for sample in load_scattering_samples()}
+        return self._found("pdf", known[name], raw_uid)
 
     def publish_raw(self) -> None:
         """Write every raw run that was measured into the server, for replays."""
