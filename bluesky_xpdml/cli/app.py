@@ -17,6 +17,7 @@ from bluesky_xpdml.cli import (
     doctor,
     explain,
     models,
+    pair,
     predict,
     profile,
     reduce,
@@ -71,6 +72,7 @@ app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.benc
 app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --tiled http://localhost:8000")(
     watch.watch
 )
+app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 

@@ -1,12 +1,10 @@
 """`xpdml watch`: the callback in a process of its own, fed by a 0MQ proxy."""
 
 import resource
-import signal
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +13,7 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console
+from bluesky_xpdml.cli.stopping import stopping
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.settings import Settings, resolve_settings
 
@@ -199,7 +198,7 @@ def watch(
         )
     key = api_key or fixed.api_key()
     work = Work(settings=fixed, api_key=key, live=live, live_interval=live_interval, explain=explain)
-    with _stopping() as stop:
+    with stopping() as stop:
         told = work.told(json=json)
         callback = work.start(told)
         server = fixed.tiled_uri.partition("?")[0]
@@ -240,24 +239,6 @@ def _follow(
     finally:
         stop.set()
         beating.join()
-
-
-@contextmanager
-def _stopping() -> Iterator[Event]:
-    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stop = Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt(signal.Signals(number).name)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _answer(descriptors: Mapping[str, Any]) -> str:
