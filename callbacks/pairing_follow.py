@@ -4,6 +4,7 @@ from threading import Event
 
 from bluesky_xpdml.callbacks.pairing import EVERYTHING
 from bluesky_xpdml.callbacks.pairing_publisher import Pairer
+from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import PublishedPrediction, Query
 
 OVERLAP = 300.0
@@ -35,7 +36,8 @@ class Follower:
         """
         # What comes meanwhile is seen by the first look thereafter.
         self._news()
-        self._pairer.catch_up(after=None)
+        if not self._pairer.catch_up(after=None):
+            raise PublishError("expected a server that lists its predictions, found none: try again later")
 
     def look(self) -> int:
         """Pair what has come since the last look, and return how many answers that were.
@@ -48,6 +50,7 @@ class Follower:
         news = self._news()
         for single in news:
             self._pairer.pair(single)
+        self._pairer.retry()
         return len(news)
 
     def follow(self, stop: Event, *, interval: float) -> None:

@@ -30,6 +30,8 @@ PATIENCE = 5.0
 """A joint run that somebody else is writing is waited for so long, before it counts as given up [s]."""
 RETRIES = 3
 """A joint run that could not be written is tried again so often."""
+RETRY_INTERVAL = 10.0
+"""Least time between two rounds of looking again for partners [s]."""
 POLL_INTERVAL = 0.1
 """Pause between two looks at a run that is being written [s]."""
 FAULTS = (
@@ -54,7 +56,9 @@ class PairingCounts:
     failed: int = 0
     """Joint failures published, with their reasons."""
     errors: int = 0
-    """Times that looking for partners went wrong; the log has the reasons."""
+    """Joint answers that went wrong on the way; the log has the reasons."""
+    postponed: int = 0
+    """Times that the server was away, or the partner was still being written."""
     waiting: int = 0
     """Answers whose partner will be looked for again."""
 
@@ -74,7 +78,8 @@ class Pairer:
         self._publisher = publisher
         self._pairing = pairing
         self._again: OrderedDict[str, PublishedPrediction] = OrderedDict()
-        self._counts = dict.fromkeys(("joint", "failed", "errors"), 0)
+        self._counts = dict.fromkeys(("joint", "failed", "errors", "postponed"), 0)
+        self._retry_at = 0.0
         self._random = np.random.default_rng()
 
     @property
@@ -97,28 +102,52 @@ class Pairer:
         single
             That was published; whatever is no answer to one measurement changes nothing.
         """
-        self._again[single.uid] = single
-        while len(self._again) > KEPT:
-            self._again.popitem(last=False)
-        # The newest first: the others have waited anyway.
-        for each in reversed(list(self._again.values())):
-            if not self._attempt(partial(self._pair, each), each.uid):
-                return
-            del self._again[each.uid]
+        self._keep(single)
+        if self._settled(single):
+            self.retry()
 
-    def catch_up(self, *, after: float | None) -> None:
+    def retry(self) -> None:
+        """Look again for the partners of answers for which the server was away, if some time has passed."""
+        if time.monotonic() < self._retry_at:
+            return
+        for single in list(self._again.values()):
+            if not self._settled(single):
+                return
+
+    def catch_up(self, *, after: float | None) -> bool:
         """Publish the joint answers that are missing among all published runs; errors are logged and counted.
 
         Parameters
         ----------
         after
             Only of answers made at this time or later [s since 1970]; None for all.
+
+        Returns
+        -------
+        bool
+            Whether the server was there to say what is missing.
         """
         matches: list[Match] = []
-        self._attempt(lambda: matches.extend(self._pairing.unanswered(after=after)), "all")
+        if not self._attempt(lambda: matches.extend(self._pairing.unanswered(after=after)), "all"):
+            return False
         for match in matches:
             if not self._attempt(partial(self._publish, match), match.xanes.uid):
-                self._again[match.xanes.uid] = match.xanes
+                self._keep(match.xanes)
+        return True
+
+    def _keep(self, single: PublishedPrediction) -> None:
+        self._again[single.uid] = single
+        while len(self._again) > KEPT:
+            self._again.popitem(last=False)
+
+    def _settled(self, single: PublishedPrediction) -> bool:
+        """Look for the partners of an answer; where the server is away it is the last to be tried again."""
+        if self._attempt(partial(self._pair, single), single.uid):
+            del self._again[single.uid]
+            return True
+        self._again.move_to_end(single.uid)
+        self._retry_at = time.monotonic() + RETRY_INTERVAL
+        return False
 
     def _pair(self, single: PublishedPrediction) -> None:
         for match in self._pairing.matches(single):
@@ -129,7 +158,7 @@ class Pairer:
         try:
             action()
         except PublishError as error:
-            self._counts["errors"] += 1
+            self._counts["postponed"] += 1
             logger.warning("the joint answer of run %s waits: %s", of, error)
             return False
         except FAULTS:
@@ -216,8 +245,7 @@ class PairingPublisher:
             return
         self._pairer.pair(single)
         if not self._caught_up:
-            self._caught_up = True
-            self._pairer.catch_up(after=single.time - self._within)
+            self._caught_up = self._pairer.catch_up(after=single.time - self._within)
 
     def extend(self, documents: Sequence[NamedDocument]) -> None:
         """Hand on the next documents of a run that goes on.

@@ -76,7 +76,7 @@ def pair(
         finally:
             publisher.close()
     _note(_summary(pairer.counts))
-    if once and pairer.counts.errors:
+    if once and (pairer.counts.errors or pairer.counts.waiting):
         raise typer.Exit(1)
 
 
