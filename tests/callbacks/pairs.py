@@ -37,8 +37,8 @@ def measured() -> tuple[Prediction, Prediction]:
     return xanes, pdf
 
 
-def of(technique, uid, *, time=NOON, sample=SAMPLE, element="Fe", failed="", **origin):
-    """Return the answer to one run, which began some time after noon [s]."""
+def of(technique, uid, *, time=NOON, sample=SAMPLE, element="Fe", failed="", bare=False, **origin):
+    """Return the answer to one run, which began some time after noon [s]; a bare one is quick to publish."""
     xanes, pdf = measured()
     found = xanes if technique == "xanes" else pdf
     record = {"sample": sample, "raw_uids": (uid,), "source": f"scan {uid}"}
@@ -50,7 +50,8 @@ def of(technique, uid, *, time=NOON, sample=SAMPLE, element="Fe", failed="", **o
         return Prediction(
             technique=technique, element=element, edge="", quality=quality, origin=where, **record
         )
-    return replace(found, element=element, origin=where, **record, **curves)
+    found = replace(found, element=element, origin=where, **record, **curves)
+    return replace(found, xanes=None, pdf=None) if bare else found
 
 
 def start_of(prediction, clock=lambda: NOON):
