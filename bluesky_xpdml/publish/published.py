@@ -40,8 +40,11 @@ class PublishedPrediction:
 
     @property
     def question(self) -> tuple[tuple[str, ...], str, str, str]:
-        """Raw runs, technique, element and edge: of the answers to one question the latest counts."""
-        return self.raw_uids, self.technique, self.element, self.edge
+        """Raw runs, technique, element and edge: of the answers to one question the latest counts.
+
+        Without a raw run, as predictions of files are, each stands for itself.
+        """
+        return self.raw_uids or (self.uid,), self.technique, self.element, self.edge
 
 
 def published(start: Mapping[str, Any]) -> PublishedPrediction:
