@@ -27,7 +27,7 @@ from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.models.predict_joint import predict_joint
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import PredictionCatalog, PublishedPrediction, Query
-from bluesky_xpdml.publish.curves import read_distribution, read_xanes, server_errors
+from bluesky_xpdml.publish.curves import read_distribution, read_xanes
 from bluesky_xpdml.records import Prediction, Quality
 from bluesky_xpdml.settings import Settings, with_settings
 
@@ -113,7 +113,7 @@ class Pairing:
         singles = [
             each
             for technique in self.settings.techniques
-            for each in self.find(Query(technique=technique, after=after), limit=EVERYTHING)
+            for each in self.catalog.find(Query(technique=technique, after=after), limit=EVERYTHING)
             if is_single(each, self.settings)
         ]
         singles.sort(key=began)
@@ -145,23 +145,6 @@ class Pairing:
             return self._completed(self._failed(match, (str(error),)), match)
         quality = found.quality.suspect(*match.doubts).note(*match.notes, *self._choice(match))
         return self._completed(found.with_quality(quality), match)
-
-    def find(
-        self, query: Query, *, limit: int = LIMIT, superseded: bool = False
-    ) -> list[PublishedPrediction]:
-        """Return what the catalog finds; a server that is away is a `PublishError`.
-
-        Parameters
-        ----------
-        query
-            Conditions.
-        limit
-            At most so many, the newest.
-        superseded
-            Whether answers that newer ones have taken the place of are wanted too.
-        """
-        with server_errors("predictions"):
-            return self.catalog.find(query, limit=limit, superseded=superseded)
 
     def _predicted(self, match: Match) -> Prediction:
         container: Container = self.catalog.container
@@ -199,7 +182,7 @@ class Pairing:
             found: dict[str, PublishedPrediction] = {}
             for question, query in self._questions(single):
                 if question not in known:
-                    known[question] = self.find(query)
+                    known[question] = self.catalog.find(query, limit=LIMIT)
                 found |= {each.uid: each for each in known[question]}
             return list(found.values())
 
@@ -225,7 +208,7 @@ class Pairing:
     def _answered(self, after: float | None) -> set[tuple[str, ...]]:
         """Return what the joint answers stand on that need not be made again; failures may get better."""
         technique = str(JointModality(self.settings.modality))
-        found = self.find(Query(technique=technique, after=after), limit=EVERYTHING, superseded=True)
+        found = self.catalog.find(Query(technique=technique, after=after), limit=EVERYTHING, superseded=True)
         known: set[tuple[str, ...]] = set()
         for each in found:
             said = each.start["analysis"]["settings"].get(PAIRING, {})

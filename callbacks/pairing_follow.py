@@ -1,14 +1,12 @@
 """Joint answers from a process of its own: first of all that is there, then of what comes."""
 
+from queue import Empty, SimpleQueue
 from threading import Event
 
-from bluesky_xpdml.callbacks.pairing import EVERYTHING
 from bluesky_xpdml.callbacks.pairing_publisher import Pairer
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.publish import PublishedPrediction, Query
-
-OVERLAP = 300.0
-"""Clocks of two beamlines may differ by so much: answers that old are looked at again [s]."""
+from bluesky_xpdml.publish import PublishedPrediction
+from bluesky_xpdml.publish.cursor import Cursor
 
 
 class Follower:
@@ -24,7 +22,8 @@ class Follower:
 
     def __init__(self, pairer: Pairer) -> None:
         self._pairer = pairer
-        self._seen: dict[str, float] = {}
+        self._catalog = pairer.pairing.catalog
+        self._cursor: Cursor | None = None
 
     def catch_up(self) -> None:
         """Publish every joint answer that is missing.
@@ -34,10 +33,11 @@ class Follower:
         PublishError
             If the server is away.
         """
-        # What comes meanwhile is seen by the first look thereafter.
-        self._news()
+        # What comes meanwhile stands behind the cursor, and is looked at thereafter.
+        cursor = self._catalog.end()
         if not self._pairer.catch_up(after=None):
             raise PublishError("expected a server that lists its predictions, found none: try again later")
+        self._cursor = cursor
 
     def look(self) -> int:
         """Pair what has come since the last look, and return how many answers that were.
@@ -47,42 +47,39 @@ class Follower:
         PublishError
             If the server is away.
         """
-        news = self._news()
+        news, self._cursor = self._catalog.since(self._begun())
         for single in news:
             self._pairer.pair(single)
         self._pairer.retry()
         return len(news)
 
     def follow(self, stop: Event, *, interval: float) -> None:
-        """Look again and again until it is time to stop.
+        """Pair what comes, as soon as the server says so, until it is time to stop.
 
         Parameters
         ----------
         stop
             Set from elsewhere.
         interval
-            Pause between two looks [s].
+            Longest time between two looks [s].
 
         Raises
         ------
         PublishError
-            If the server is away.
+            If the server is away, or the container was emptied.
         """
-        while not stop.is_set():
-            self.look()
-            stop.wait(interval)
+        cursor, self._cursor = self._begun(), None
+        arrived: SimpleQueue[PublishedPrediction] = SimpleQueue()
+        with self._catalog.subscribe(arrived.put, cursor=cursor, interval=interval) as subscription:
+            while not stop.is_set():
+                try:
+                    self._pairer.pair(arrived.get(timeout=interval))
+                except Empty:
+                    subscription.join(timeout=0.0)
+                    self._pairer.retry()
 
-    def _news(self) -> list[PublishedPrediction]:
-        """Return the answers that were not seen before, oldest first."""
-        after = max(self._seen.values()) - OVERLAP if self._seen else None
-        found = [
-            each
-            for technique in self._pairer.pairing.settings.techniques
-            for each in self._pairer.pairing.find(Query(technique=technique, after=after), limit=EVERYTHING)
-            if each.uid not in self._seen and (after is None or each.time >= after)
-        ]
-        self._seen |= {each.uid: each.time for each in found}
-        if after is not None:
-            # Clocks only ever move on: older ones are not asked for again.
-            self._seen = {uid: time for uid, time in self._seen.items() if time >= after}
-        return sorted(found, key=lambda each: each.time)
+    def _begun(self) -> Cursor:
+        """Return where to go on, after going over all that is there."""
+        if self._cursor is None:
+            self.catch_up()
+        return self._cursor or Cursor()

@@ -35,7 +35,9 @@ def pair(
             help="Entry that callbacks carry and that tells samples apart, instead of uid and name."
         ),
     ] = "",
-    interval: Annotated[float, typer.Option(help="Look for new predictions this often [s].", min=0.05)] = 1.0,
+    interval: Annotated[
+        float, typer.Option(help="Look for new predictions at least this often [s].", min=0.05)
+    ] = 1.0,
     once: Annotated[
         bool, typer.Option("--once", help="Answer what is there and stop, rather than wait for more.")
     ] = False,
@@ -86,7 +88,7 @@ def _work(follower: "Follower", stop: "Event", fixed: Settings, *, interval: flo
     follower.catch_up()
     if once:
         return
-    _note("waiting for more")
+    _note("all that is there is paired, waiting for more")
     while not stop.is_set():
         try:
             follower.follow(stop, interval=interval)
