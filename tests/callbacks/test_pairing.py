@@ -100,7 +100,8 @@ def test_the_answer_through_tiled_is_that_from_memory_bit_for_bit(beamtime, pair
     assert {name: float(table[name].values[0]) for name in event} == event
 
 
-@pytest.mark.parametrize("order", [("pdf", "xanes"), pytest.param(("xanes", "pdf"), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [("pdf", "xanes"), ("xanes", "pdf")])
 def test_two_beamlines_in_either_order(beamtime, pairs, order):
     for technique in order:
         assert beamtime.joint() == []
@@ -185,6 +186,7 @@ def test_another_ratio_of_the_same_elements_is_answered_as_suspect(beamtime, pai
     assert any("one sample with two compositions" in reason for reason in found.quality.reasons)
 
 
+@pytest.mark.slow
 def test_a_name_used_twice_is_no_contradiction_where_both_have_their_partner(beamtime, pairs):
     one, two = Sample(name="a", uid="1"), Sample(name="a", uid="2")
     beamline = beamtime.beamline()
