@@ -123,6 +123,28 @@ def in_plan(steps: Steps[Result]) -> Generator[Any, Any, Result]:
         yield from plan_stubs.sleep(pause)
 
 
+def require_health(catalog: PredictionCatalog) -> None:
+    """Ask quickly whether the server is there, before a client tries for more than a minute.
+
+    Parameters
+    ----------
+    catalog
+        Where predictions are.
+
+    Raises
+    ------
+    PublishError
+        If it is not.
+    """
+    import httpx
+
+    client: Any = catalog.container.context.http_client
+    try:
+        client.send(client.build_request("GET", catalog.container.uri, timeout=HEALTH_TIMEOUT))
+    except httpx.HTTPError as error:
+        raise PublishError(f"expected a server at {catalog.container.uri}: {error}") from error
+
+
 def look(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> Seen:
     """Return the latest answers about raw runs; where the server is away, say so within seconds.
 
@@ -136,8 +158,7 @@ def look(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> Seen:
     import httpx
 
     try:
-        client: Any = catalog.container.context.http_client
-        client.send(client.build_request("GET", catalog.container.uri, timeout=HEALTH_TIMEOUT))
+        require_health(catalog)
         found = {
             each.uid: each
             for raw_uid in raw_uids
@@ -165,7 +186,7 @@ def awaited(looking: Callable[[], Seen], question: Question) -> Steps[dict[str, 
         Answers by id.
     """
     end = time.monotonic() + question.wanted.timeout
-    pause, seen = SHORTEST_PAUSE, Seen()
+    pause, seen = SHORTEST_PAUSE, Seen(error="the server of the predictions did not answer")
     with_thread = ThreadPoolExecutor(1, thread_name_prefix="xpdml-look")
     try:
         while True:
@@ -186,7 +207,7 @@ def _asked(asked: Future[Seen], end: float, before: Seen) -> Steps[Seen]:
     """Return what the server says, or what it said before where it takes too long."""
     while not asked.done():
         if time.monotonic() >= end:
-            return Seen(predictions=before.predictions, error="the server of the predictions did not answer")
+            return before
         yield GLANCE
     seen = asked.result()
     return Seen(predictions=before.predictions, error=seen.error) if seen.error else seen

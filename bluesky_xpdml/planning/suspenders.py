@@ -15,7 +15,7 @@ from bluesky.suspenders import SuspenderBase
 from ophyd import Signal
 
 from bluesky_xpdml.errors import PlanningError, PublishError
-from bluesky_xpdml.planning.answers import MOST_ANSWERS
+from bluesky_xpdml.planning.answers import MOST_ANSWERS, require_health
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.publish.query import Query
@@ -182,6 +182,7 @@ class AlarmFeed:
 
         after = max(self._since, self._latest - OVERLAP)
         try:
+            require_health(self._catalog)
             found = self._catalog.find(replace(self._query, after=after), limit=MOST_ANSWERS, superseded=True)
         except (httpx.HTTPError, OSError, PublishError) as error:
             logger.warning("the predictions could not be asked for: %s", error)

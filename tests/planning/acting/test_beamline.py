@@ -1,0 +1,80 @@
+"""The simulated beamline, the callback and a planner: the whole way."""
+
+from uuid import uuid4
+
+import pytest
+from bluesky_adaptive.plans import optimize
+from bluesky_adaptive.protocols import OptimizationProblem
+
+from bluesky_xpdml import BundleStore, TiledPublisher, XpdmlCallback
+from bluesky_xpdml.beamline import XasBeamline, scan_sample, xanes_scan
+from bluesky_xpdml.planning.acquisition import Acquire
+from bluesky_xpdml.planning.count import CountOptimizer
+from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
+from bluesky_xpdml.planning.stubs import Ended, Measuring, measure_until
+from bluesky_xpdml.publish.predictions import PredictionCatalog
+
+
+@pytest.fixture(scope="module")
+def place(tiled_server):
+    """Return a callback that publishes, and the catalog that it publishes to."""
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"beamline-{uuid4().hex[:8]}")
+    callback = XpdmlCallback(publisher, store=BundleStore.default())
+    yield callback, PredictionCatalog(publisher.container)
+    callback.close()
+
+
+@pytest.fixture
+def watched(engine, place):
+    token = engine.subscribe(place[0])
+    yield engine
+    engine.unsubscribe(token)
+
+
+@pytest.fixture(scope="module")
+def beamline():
+    return XasBeamline()
+
+
+def test_samples_are_counted_on_the_simulated_beamline(watched, place, beamline):
+    callback, catalog = place
+    wheel = beamline.wheel
+
+    def measure(suggestion, md):
+        return (yield from xanes_scan(beamline, md=md))
+
+    evaluation = DescriptorEvaluation(catalog, timeout=120.0, campaign="count")
+    samples = [{wheel.name: "LaFeO3"}, {wheel.name: "LaMnO3"}]
+    optimizer = CountOptimizer(samples, "oxidation_state", width=0.01, at_most=1)
+    task = OptimizationProblem(
+        optimizer=optimizer,
+        actuators=[wheel],
+        sensors=[],
+        evaluation_function=evaluation,
+        acquisition_plan=Acquire(measure, campaign="count", wait_with=evaluation),
+    )
+    watched(optimize(task, iterations=None))
+    assert optimizer.n_measured == 2
+    assert optimizer.n_failed == 0, evaluation.reasons
+    assert callback.drain(timeout=60.0)
+    assert {
+        each.point[wheel.name]: round(each.outcomes[0]["oxidation_state"]) for each in optimizer.counted
+    } == {
+        "LaFeO3": 3,
+        "LaMnO3": 3,
+    }
+    # The run of the optimization itself is of no technique, and nothing is predicted of it.
+    statistics = callback.statistics
+    assert statistics.predicted == optimizer.n_measured
+    assert statistics.failed == 0
+
+
+def test_a_sample_is_repeated_on_the_simulated_beamline(watched, place, beamline):
+    def measure(sample, md):
+        return (yield from scan_sample(beamline, sample, md=md))
+
+    by = Measuring(plans={"xanes": measure}, catalog=place[1], timeout=120.0)
+    found = watched(measure_until("LaFeO3", "oxidation_state", 5.0, by=by, at_most=3)).plan_result
+    assert found.ended is Ended.NARROW
+    assert found.prediction.sample.name == "LaFeO3"
+    assert len(found.raw_uids) == 1
