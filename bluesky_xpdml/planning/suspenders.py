@@ -5,25 +5,18 @@ will come by itself. `PredictionAlarm.acknowledge` says that someone looked.
 """
 
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import replace
-from threading import Event, Lock, Thread
-from typing import Any, Self
+from threading import Lock
+from typing import Any
 
 from bluesky.suspenders import SuspenderBase
 from ophyd import Signal
 
-from bluesky_xpdml.errors import PlanningError, PublishError
-from bluesky_xpdml.planning.answers import MOST_ANSWERS, require_health
-from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.publish.published import PublishedPrediction
-from bluesky_xpdml.publish.query import Query
 
 logger = logging.getLogger(__name__)
 
-OVERLAP = 60.0
-"""Predictions may reach the server so much later than they were made [s]."""
 SCORE, THRESHOLD = "novelty_score", "novelty_threshold"
 
 
@@ -48,6 +41,8 @@ def is_novel(diagnostics: Mapping[str, float]) -> bool:
 
 class PredictionAlarm:
     """Watches predictions and keeps the reason for an alarm in an ophyd signal.
+
+    A catalog feeds it: `catalog.subscribe(alarm.take, query=Query(beamline="bmm"))`.
 
     Parameters
     ----------
@@ -120,74 +115,6 @@ class PredictionAlarm:
         of = prediction.sample.name or ", ".join(prediction.raw_uids)
         why = "; ".join(prediction.quality.reasons) or "no reason is given"
         return f"{count} {kind} in a row, the last of {of}: {why}"
-
-
-class AlarmFeed:
-    """Asks the catalog again and again for new predictions, in a thread, and shows them to an alarm.
-
-    Parameters
-    ----------
-    catalog
-        Where predictions are.
-    alarm
-        What looks at them.
-    query
-        Which predictions matter: those of a campaign, a beamline, a proposal.
-    since
-        Predicted at this time or later [s since 1970].
-    interval
-        Between two questions [s].
-    """
-
-    def __init__(
-        self,
-        catalog: PredictionCatalog,
-        alarm: PredictionAlarm,
-        *,
-        query: Query,
-        since: float,
-        interval: float = 1.0,
-    ) -> None:
-        self._catalog = catalog
-        self._alarm = alarm
-        self._query = query
-        self._since = self._latest = since
-        self._interval = interval
-        self._closed = Event()
-        self._thread = Thread(target=self._work, name="xpdml-alarm", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop asking; what was asked is waited for no longer than ten seconds."""
-        self._closed.set()
-        self._thread.join(10.0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _work(self) -> None:
-        while not self._closed.is_set():
-            began = time.monotonic()
-            for prediction in self._new():
-                self._latest = max(self._latest, prediction.time)
-                self._alarm.take(prediction)
-            self._closed.wait(max(self._interval - (time.monotonic() - began), 0.0))
-
-    def _new(self) -> list[PublishedPrediction]:
-        """Return predictions from a little before the latest on, oldest first; none if the server is away."""
-        import httpx
-
-        after = max(self._since, self._latest - OVERLAP)
-        try:
-            require_health(self._catalog)
-            found = self._catalog.find(replace(self._query, after=after), limit=MOST_ANSWERS, superseded=True)
-        except (httpx.HTTPError, OSError, PublishError) as error:
-            logger.warning("the predictions could not be asked for: %s", error)
-            return []
-        return sorted((each for each in found if each.time >= after), key=lambda each: each.time)
 
 
 class SuspendOnAlarm(SuspenderBase):  # type: ignore[misc]
