@@ -160,7 +160,8 @@ class Pairing:
         best = found[0]
         if best.contradictions:
             partner = best.other(prediction)
-            if not ranked(partner, pool(partner), self.settings)[0].contradictions:
+            theirs = ranked(partner, pool(partner), self.settings)
+            if theirs and not theirs[0].contradictions:
                 return None
         n_candidates = len({each.other(prediction).raw_uids for each in found if each.rank == best.rank})
         return replace(best, n_candidates=n_candidates)
