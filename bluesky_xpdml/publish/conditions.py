@@ -92,7 +92,20 @@ def asks_of_answers(query: Query) -> bool:
 
     What a raw run says of itself (its sample, its proposal, ...) holds for every answer to it.
     """
-    return bool(query.descriptors or query.verdicts)
+    return bool(query.descriptors or query.verdicts) or query.after is not None
+
+
+def shape(query: Query) -> tuple[str, ...]:
+    """Return which entries a query asks of: queries of one shape mostly find as much, or as little.
+
+    Examples
+    --------
+    >>> shape(Query(element="Fe", descriptors={"bond_length": (1.9, 2.1)}))
+    ('element', 'bond_length')
+    """
+    named = [name for name, value in (*_equal(query).items(), ("raw_uid", query.raw_uid)) if value]
+    times = [name for name in ("after", "before") if getattr(query, name) is not None]
+    return (*named, *query.descriptors, *times, *query.verdicts)
 
 
 def _equal(query: Query) -> dict[str, str]:

@@ -11,6 +11,8 @@ RETRY = 30.0
 """Pause before a stream that is not there, or broke, is tried again [s]."""
 CONNECT_TIMEOUT = 3.0
 """How long a server may take to open its stream [s]."""
+STREAM = "stream/single"
+"""Where Tiled has the stream of a container, beside its metadata."""
 BEAT = 0.2
 """How soon a closed doorbell is noticed [s]."""
 
@@ -74,7 +76,7 @@ class Doorbell:
     def _address(self) -> str:
         """Return where the stream is: beside the metadata of the container."""
         base, _, path = str(self._container.uri).partition("/metadata")
-        return f"ws{base.removeprefix('http')}/stream/single{path}?envelope_format=msgpack"
+        return f"ws{base.removeprefix('http')}/{STREAM}{path}?envelope_format=msgpack"
 
     def _headers(self) -> dict[str, str]:
         """Return what lets the stream be opened: the key, or one that lives for a minute."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluesky_xpdml.publish.conditions import asks_of_answers, conditions, fulfils, is_result
+from bluesky_xpdml.publish.conditions import asks_of_answers, conditions, fulfils, is_result, shape
 from bluesky_xpdml.publish.cursor import Cursor, end_of, read_on
 from bluesky_xpdml.publish.latest import latest, newest_first
 from bluesky_xpdml.publish.published import PublishedPrediction, published
@@ -32,6 +32,7 @@ class PredictionCatalog:
     def __init__(self, container: "Container") -> None:
         self.container: Any = container
         self._requests = Requests(container)
+        self._few: dict[tuple[str, ...], bool] = {}
 
     @classmethod
     def from_uri(cls, uri: str, *, api_key: str | None = None, path: str = "xpdml") -> "PredictionCatalog":
@@ -62,16 +63,9 @@ class PredictionCatalog:
         PublishError
             If the server is away or refuses.
         """
-        found: dict[str, PublishedPrediction] = {}
-        pages = self._requests.pages(conditions(query), newest_first=True)
-        for number, page in enumerate(pages if limit > 0 else ()):
-            fulfilling = _fulfilling([run.start for run in page], query)
-            whole = not number and len(page) < PAGE and not asks_of_answers(query)
-            counting = fulfilling if superseded else self._counting(fulfilling, query, whole=whole)
-            found |= {each.uid: each for each in counting}
-            if len(found) >= limit:
-                break
-        return newest_first(found.values())[:limit]
+        if superseded or not asks_of_answers(query) or not self._few.get(shape(query)):
+            return self._by_pages(query, limit, superseded=superseded)
+        return self._by_raw_runs(query)[:limit] or self._by_pages(query, limit, superseded=False)
 
     def of_run(self, raw_uid: str, *, superseded: bool = False) -> list[PublishedPrediction]:
         """Return the predictions of a raw run, newest first; joint ones of which it is a part too."""
@@ -166,6 +160,36 @@ class PredictionCatalog:
             pause = min(1.2 * pause, POLL_INTERVALS[1])
             found, cursor = self.since(cursor, query)
         return latest(found)[0] if found else None
+
+    def _by_pages(self, query: Query, limit: int, *, superseded: bool) -> list[PublishedPrediction]:
+        """Ask for what fulfils a query, page by page, and for what supersedes it."""
+        found: dict[str, PublishedPrediction] = {}
+        pages = self._requests.pages(conditions(query), newest_first=True)
+        for number, page in enumerate(pages if limit > 0 else ()):
+            fulfilling = _fulfilling([run.start for run in page], query)
+            if not number:
+                self._few[shape(query)] = len(page) < PAGE
+            whole = not number and len(page) < PAGE and not asks_of_answers(query)
+            counting = fulfilling if superseded else self._counting(fulfilling, query, whole=whole)
+            found |= {each.uid: each for each in counting}
+            if len(found) >= limit:
+                break
+        return newest_first(found.values())[:limit]
+
+    def _by_raw_runs(self, query: Query) -> list[PublishedPrediction]:
+        """Ask which raw runs have an answer that fulfils a query, and for all their answers.
+
+        It costs a third less than pages where few have. Empty where there are many, or predictions of files.
+        """
+        from tiled.queries import In
+
+        raw_uids = self._requests.distinct("start.raw_uid", conditions(query))
+        self._few[shape(query)] = len(raw_uids) < PAGE
+        if not raw_uids or len(raw_uids) >= PAGE or not all(isinstance(uid, str) for uid in raw_uids):
+            return []
+        then = Query(before=query.before)
+        starts = self._requests.starts([In("start.raw_uid", raw_uids), *conditions(then)])
+        return [each for each in latest(_fulfilling(starts, then)) if fulfils(each, query)]
 
     def _reading(self, cursor: Cursor, query: Query) -> Iterator[tuple[PublishedPrediction | None, Cursor]]:
         """Yield what came after a cursor, each with the cursor behind it; None for runs that are left out."""

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.conditions import parameters
 
-PAGE = 100
-"""Runs that one request brings, at most: longer pages keep a server busy for longer."""
+PAGE = 125
+"""Runs that one request brings, at most: their uids have to fit into the address of the next."""
 ANSWER_TIMEOUT = 30.0
 """How long a server may take to answer [s]."""
 
@@ -87,9 +87,20 @@ class Requests:
         queries
             Queries of `tiled.queries`, which not many runs fulfil.
         """
-        answer = self._get(self._distinct, {"metadata": "start", **parameters(queries)})
-        values = (each["value"] for each in answer["metadata"]["start"])
-        return [value for value in values if isinstance(value, dict)]
+        return [value for value in self.distinct("start", queries) if isinstance(value, dict)]
+
+    def distinct(self, path: str, queries: Sequence[Any]) -> list[Any]:
+        """Return the values of an entry among all runs that fulfil queries, each once, in no order.
+
+        Parameters
+        ----------
+        path
+            Of the entry, dots between its parts.
+        queries
+            Queries of `tiled.queries`.
+        """
+        answer = self._get(self._distinct, {"metadata": path, **parameters(queries)})
+        return [each["value"] for each in answer["metadata"][path]]
 
     def count(self) -> int:
         """Return how many runs the container holds."""

@@ -1,0 +1,59 @@
+"""Predictions without curves, and containers of a real server that they are put into."""
+
+import pytest
+
+from bluesky_xpdml.origin_records import Origin
+from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher, derived_run
+from bluesky_xpdml.records import Descriptor, ModelReference, Prediction, Quality, Sample
+
+
+@pytest.fixture(scope="session")
+def answer():
+    """Return a function that makes a prediction; another bundle gives it another uid."""
+    return _answer
+
+
+@pytest.fixture(scope="session")
+def put():
+    """Return a function that puts a run into a container as a writer does, without its streams."""
+    return _put
+
+
+@pytest.fixture
+def container(tiled_server, request):
+    """Return an empty container."""
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"catalog/{request.node.name}")
+    yield publisher.container
+    publisher.close()
+
+
+@pytest.fixture
+def catalog(container):
+    """Return the catalog of the container."""
+    return PredictionCatalog(container)
+
+
+def _answer(raw_uids, state=2.5, *, bundle=1, quality=None, **more):
+    """Return a prediction without curves; another bundle gives it another uid."""
+    found = Descriptor(value=state, low=state - 0.5, high=state + 0.5, unit="e")
+    told = {
+        "technique": "xanes",
+        "element": "Fe",
+        "edge": "K",
+        "quality": quality or Quality(),
+        "descriptors": {"oxidation_state": found},
+        "models": (ModelReference(name="Fe", version=bundle, sha256=f"{bundle:064d}"),),
+        "sample": Sample(name="LFP", uid="s-1"),
+        "origin": Origin(proposal="310000", beamline="ISS"),
+        "raw_uids": (raw_uids,) if isinstance(raw_uids, str) else raw_uids,
+    }
+    return Prediction(**told | more)
+
+
+def _put(container, prediction, at, *, complete=True):
+    """Put a run into a container as a writer does, without its streams; return its uid."""
+    (_, start), *_, (_, stop) = derived_run(prediction, clock=lambda: at)
+    container.create_container(
+        key=start["uid"], metadata={"start": start, **({"stop": stop} if complete else {})}
+    )
+    return start["uid"]
