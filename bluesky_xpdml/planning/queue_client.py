@@ -4,6 +4,7 @@ Items are known again by what their `meta` says: the RE manager keeps it in the 
 puts it into the start document of every run of the plan.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from bluesky_xpdml.origin_records import TRIAL
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 """Hosts that are this computer."""
-TIMEOUT = 3.0
-"""How long the RE manager may take to answer [s]."""
+
+
+_PUBLIC_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
 class AwayError(PlanningError):
@@ -89,6 +91,8 @@ class QueueAccess:
     """Whose permissions count."""
     allow_remote: bool = False
     """Allow another computer without encryption."""
+    timeout: float = 3.0
+    """How long the RE manager may take to answer [s]."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
@@ -99,6 +103,11 @@ class QueueAccess:
         if parts.username or parts.query:
             raise PlanningError(
                 "expected the address of an RE manager without a key in it: name its variable"
+            )
+        if self.public_key and not _PUBLIC_KEY.fullmatch(self.public_key):
+            raise PlanningError(
+                f"expected a public key of 40 characters, found {len(self.public_key)}: "
+                "`qserver-zmq-keys` shows that of the RE manager"
             )
         encrypted = parts.scheme == "https" or (parts.scheme == "tcp" and self.public_key)
         if not (encrypted or self.allow_remote or parts.hostname in LOCAL):
@@ -128,7 +137,7 @@ class RunQueue:
     Raises
     ------
     PlanningError
-        If bluesky-queueserver-api is not installed, or a public key is none.
+        If bluesky-queueserver-api is not installed.
     """
 
     def __init__(self, access: QueueAccess, *, api_key: str | None = None) -> None:
@@ -232,6 +241,7 @@ class RunQueue:
     def close(self) -> None:
         """Close the connection."""
         self._api.close()
+        _end_contexts(self._api)
 
     def _group(self) -> dict[str, str]:
         return {} if self.access.over_http else {"user_group": self.access.user_group}
@@ -249,8 +259,8 @@ class RunQueue:
             ) from error
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             raise AwayError(
-                f"expected an RE manager at {self.access.address}, found no answer within {TIMEOUT:g} s; "
-                "check the address, and that it runs"
+                f"expected an RE manager at {self.access.address}, found no answer within "
+                f"{self.access.timeout:g} s; check the address, and that it runs"
             ) from error
 
 
@@ -262,18 +272,26 @@ def _connect(access: QueueAccess, api_key: str | None) -> Any:
             "expected bluesky-queueserver-api, found none: pip install 'bluesky-xpdml[queueserver]'"
         ) from error
     if access.over_http:
-        api: Any = http.REManagerAPI(http_server_uri=access.address, timeout=TIMEOUT)
+        api: Any = http.REManagerAPI(http_server_uri=access.address, timeout=access.timeout)
         if api_key is not None:
             api.set_authorization_key(api_key=api_key)
         return api
-    try:
-        return zmq.REManagerAPI(
-            zmq_control_addr=access.address, zmq_public_key=access.public_key or None, timeout_recv=TIMEOUT
-        )
-    except ValueError as error:
-        raise PlanningError(
-            f"expected the public key of an RE manager, 40 characters, found {access.public_key!r}: {error}"
-        ) from error
+    return zmq.REManagerAPI(
+        zmq_control_addr=access.address,
+        zmq_public_key=access.public_key or None,
+        timeout_recv=access.timeout,
+    )
+
+
+def _end_contexts(api: Any) -> None:
+    """End the 0MQ contexts that bluesky-queueserver-api 0.0.13 leaves open, where there are any."""
+    found = [getattr(getattr(api, "_client", None), "_ctx", None)]
+    for monitor in (api.console_monitor, api.system_info_monitor):
+        socket = getattr(getattr(monitor, "_rco", None), "_socket", None)
+        found.append(getattr(socket, "context", None))
+    for context in found:
+        if context is not None:
+            context.destroy(linger=0)
 
 
 def _item(item: Mapping[str, Any]) -> QueueItem:

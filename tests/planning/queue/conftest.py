@@ -1,0 +1,198 @@
+"""An RE manager of the tests' own, with a Redis server of its own, on free ports of this computer."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from bluesky_xpdml.planning.queue_client import QueueAccess, RunQueue
+from bluesky_xpdml.planning.queue_limits import Limits, QueuedPlan
+from bluesky_xpdml.planning.queue_planner import QueuePlanner
+from bluesky_xpdml.planning.queue_predictions import Question
+from bluesky_xpdml.planning.space import Parameter, Space
+from bluesky_xpdml.planning.trials import TrialOptimizer
+from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.publish.tiled import TiledPublisher
+
+PROFILE = Path(__file__).resolve().parents[1] / "queue_profile"
+PATIENCE = 180.0
+PATH = "queued"
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for(condition, what):
+    """Return what a condition returns as soon as that is true."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} within {PATIENCE:g} s")
+
+
+@contextmanager
+def process(*command, log, **environment):
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+        )
+        try:
+            yield started
+        finally:
+            started.terminate()
+            try:
+                started.wait(20.0)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+class Sweep(TrialOptimizer):
+    """Goes through the range in equal steps, and has seen enough after so many answers and failures."""
+
+    def __init__(self, space, descriptor, *, enough=100):
+        super().__init__(space, descriptor)
+        self.enough = enough
+        self.steps = 0
+
+    def should_stop(self):
+        return self.n_measured >= self.enough, "the sweep is over"
+
+    def _propose(self, n):
+        self.steps += n
+        return (np.arange(self.steps - n, self.steps)[:, None] * 0.03 + 0.01) % 1.0
+
+    def _best(self):
+        return self.answered[:1]
+
+
+class Manager:
+    """The RE manager as a person at the beamline uses it, and planners for it."""
+
+    def __init__(self, address, tiled_uri):
+        self.address = address
+        self.tiled_uri = tiled_uri
+        self.queue = RunQueue(QueueAccess(address=address))
+        self.api = self.queue._api
+        self.space = Space(parameters=(Parameter(name="temperature", low=300.0, high=800.0, unit="K"),))
+        publisher = TiledPublisher.from_uri(tiled_uri, path=PATH)
+        self.catalog = PredictionCatalog(publisher.container)
+
+    def reset(self):
+        """Empty queue and history, and let the queue start whenever something is in it."""
+        self.api.queue_autostart(False)
+        self.api.queue_clear()
+        self.idle()
+        self.api.history_clear()
+        self.api.queue_mode_set(mode={"ignore_failures": False})
+
+    def sweep(self, *, space=None, enough=100):
+        return Sweep(space or self.space, "oxidation_state", enough=enough)
+
+    def start(self):
+        self.api.queue_autostart(True)
+
+    def idle(self):
+        wait_for(lambda: self.api.status(reload=True)["manager_state"] == "idle", "an idle manager")
+
+    def waiting(self):
+        return self.api.queue_get(reload=True)["items"]
+
+    def trials(self, campaign, items):
+        """Return the ids of the trials that items of a campaign measure."""
+        said = [item.get("meta", {}).get("xpdml_trial", {}) for item in items]
+        return [trial["id"] for trial in said if trial.get("campaign") == campaign]
+
+    def history(self):
+        return self.api.history_get(reload=True)["items"]
+
+    def planner(self, campaign, *, queue=None, ask=False, optimizer=None, **more):
+        """Return a planner without memory; further arguments are those of the plan, or limits."""
+        names = ("at_most_queued", "measurements", "seconds", "patience")
+        limits = {"at_most_queued": 2, "measurements": 30, "seconds": 3600.0, "patience": 30.0}
+        limits |= {name: more.pop(name) for name in names if name in more}
+        learner = optimizer or self.sweep()
+        return QueuePlanner(
+            learner,
+            self.catalog,
+            queue or self.queue,
+            plan=QueuedPlan(
+                name="measure", kwargs=more, keywords=dict.fromkeys(learner.space.names, "kelvin")
+            ),
+            question=Question(
+                campaign=campaign, descriptor="oxidation_state", technique="xanes", element="Fe"
+            ),
+            limits=Limits(**limits),
+            ask=ask,
+        )
+
+    def close(self):
+        self.queue.close()
+        self.catalog.container.context.http_client.close()
+
+
+@pytest.fixture(scope="session")
+def opened_manager(tiled_server, tmp_path_factory):
+    redis = shutil.which("redis-server")
+    if redis is None:
+        pytest.skip("redis-server is not installed (apt install redis-server)")
+    folder = tmp_path_factory.mktemp("manager")
+    # The RE manager writes its list of plans into the profile.
+    profile = shutil.copytree(PROFILE, folder / "profile")
+    store, control, info = free_port(), free_port(), free_port()
+    address = f"tcp://127.0.0.1:{control}"
+    in_memory = ("--bind", "127.0.0.1", "--port", store, "--save", "", "--appendonly", "no", "--dir", folder)
+    command = (
+        Path(sys.executable).with_name("start-re-manager"),
+        *("--startup-dir", profile, "--redis-addr", f"127.0.0.1:{store}"),
+        *("--zmq-control-addr", address, "--zmq-info-addr", f"tcp://127.0.0.1:{info}"),
+    )
+    told = {"XPDML_TEST_TILED": tiled_server.uri, "XPDML_TEST_PATH": PATH}
+    with (
+        process(redis, *in_memory, log=folder / "redis.log"),
+        process(*command, log=folder / "manager.log", **told),
+    ):
+        manager = Manager(address, tiled_server.uri)
+        try:
+            manager.api.wait_for_idle(timeout=PATIENCE)
+            manager.api.environment_open()
+            manager.api.wait_for_idle(timeout=PATIENCE)
+            status = manager.api.status(reload=True)
+            assert status["worker_environment_exists"], (folder / "manager.log").read_text()[-3000:]
+            yield manager
+            manager.reset()
+            manager.api.environment_close()
+            manager.idle()
+        finally:
+            manager.close()
+
+
+@pytest.fixture
+def manager(opened_manager):
+    """Return the RE manager with an empty, stopped queue and an empty history."""
+    opened_manager.reset()
+    yield opened_manager
+    opened_manager.reset()
+
+
+@pytest.fixture
+def campaign():
+    """Return the name of a campaign of which nothing is known."""
+    return f"test-{uuid4().hex[:8]}"

@@ -1,0 +1,203 @@
+"""A planner at a real RE manager, whose runs are answered in a real Tiled server."""
+
+import time
+from threading import Event
+
+import pytest
+
+from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.planning.queue_client import AwayError, QueueAccess, RunQueue
+from bluesky_xpdml.planning.space import Parameter, Space
+
+STRANGER = {"item_type": "plan", "name": "measure", "kwargs": {"kelvin": 400.0}}
+
+
+def steps_until(planner, condition):
+    """Take turns until one fulfils a condition and return all of them."""
+    turns = []
+    end = time.monotonic() + 60.0
+    while not turns or not condition(turns[-1]):
+        assert time.monotonic() < end, turns[-1]
+        time.sleep(0.05)
+        turns.append(planner.step())
+    return turns
+
+
+def finish(planner):
+    return steps_until(planner, lambda turn: turn.finished)
+
+
+def test_no_more_waits_than_is_allowed_and_strangers_stay(manager, campaign):
+    strangers = [manager.api.item_add(STRANGER)["item"]["item_uid"] for _ in range(2)]
+    planner = manager.planner(campaign, at_most_queued=2)
+    turns = [planner.step() for _ in range(3)]
+    assert [len(turn.added) for turn in turns] == [2, 0, 0]
+    assert [turn.waiting for turn in turns] == [2, 2, 2]
+    assert "the queue is stopped: start it" in turns[-1].note
+    items = manager.waiting()
+    assert [item["item_uid"] for item in items[:2]] == strangers
+    assert manager.trials(campaign, items) == [each["_id"] for each in turns[0].added]
+    assert items[2]["kwargs"] == {"kelvin": turns[0].added[0]["temperature"]}
+    assert items[2]["user"] == "xpdml"
+
+
+def test_items_go_to_the_front_where_that_is_asked(manager, campaign):
+    manager.api.item_add(STRANGER)
+    queue = RunQueue(QueueAccess(address=manager.address, position="front"))
+    (added,) = manager.planner(campaign, queue=queue, at_most_queued=1).step().added
+    queue.close()
+    assert manager.trials(campaign, manager.waiting()[:1]) == [added["_id"]]
+
+
+def test_nothing_is_added_before_a_person_approves(manager, campaign):
+    planner = manager.planner(campaign, ask=True, at_most_queued=2)
+    assert planner.step().added == ()
+    first, second = planner.proposals
+    assert planner.step().waiting == 0
+    assert planner.proposals == (first, second)
+    planner.reject(first["_id"])
+    planner.approve(second["_id"])
+    turn = planner.step()
+    assert [each["_id"] for each in turn.added] == [second["_id"]]
+    assert manager.trials(campaign, manager.waiting()) == [second["_id"]]
+    assert (turn.waiting, turn.measured) == (1, 0)
+    # The sweep goes on in steps of 3 %; the next within 5 % of the rejected point is passed over.
+    (third,) = planner.proposals
+    assert abs(third["temperature"] - first["temperature"]) > 0.05 * 500.0
+    with pytest.raises(PlanningError, match="expected the id of a proposal, found 'other'"):
+        planner.approve("other")
+
+
+def test_what_a_person_removes_is_no_measurement_and_not_asked_again(manager, campaign):
+    planner = manager.planner(campaign, at_most_queued=2, measurements=2)
+    first, second = planner.step().added
+    manager.api.item_remove(uid=manager.waiting()[0]["item_uid"])
+    turn = planner.step()
+    assert turn.removed == (first["_id"],)
+    (third,) = turn.added
+    assert abs(third["temperature"] - first["temperature"]) > 0.05 * 500.0
+    assert manager.trials(campaign, manager.waiting()) == [second["_id"], third["_id"]]
+    assert planner.step().removed == ()
+
+
+def test_a_locked_queue_is_left_alone(manager, campaign):
+    manager.api.lock_queue("a key", note="changing the sample")
+    try:
+        turn = manager.planner(campaign).step()
+    finally:
+        manager.api.unlock("a key")
+    assert (turn.added, turn.note) == ((), "the queue is locked: unlock it")
+
+
+def test_it_ends_by_itself_and_a_restarted_one_measures_nothing_twice(manager, campaign):
+    stranger = manager.api.item_add(STRANGER)["item"]["item_uid"]
+    manager.planner(campaign, measurements=3).step()
+    manager.start()
+    second = manager.planner(campaign, measurements=3)
+    steps_until(second, lambda turn: turn.measured >= 2)
+    optimizer = manager.sweep()
+    turns = finish(manager.planner(campaign, measurements=3, optimizer=optimizer))
+    assert turns[-1].enough == "the 3 measurements of the campaign are used up"
+    assert max(turn.waiting for turn in turns) <= 2
+    history = manager.history()
+    trials = manager.trials(campaign, history)
+    assert len(trials) == len(set(trials)) == 3
+    assert stranger in [item["item_uid"] for item in history]
+    assert manager.waiting() == []
+    found = {each.outcome["temperature"]: each.value for each in optimizer.answered}
+    asked = [item["kwargs"]["kelvin"] for item in history if item["item_uid"] != stranger]
+    assert found == pytest.approx({kelvin: 2.0 if kelvin < 500.0 else 3.0 for kelvin in asked})
+    assert not optimizer._pending_points.size, "nothing is believed to be on its way"
+    # What is known also survives the history, and the campaign has nothing left to spend.
+    manager.api.history_clear()
+    turn = manager.planner(campaign, measurements=3).step()
+    assert (turn.finished, len(turn.answered), turn.added) == (True, 3, ())
+
+
+def test_it_ends_when_the_optimizer_has_seen_enough_and_takes_back_what_waits(manager, campaign):
+    manager.start()
+    planner = manager.planner(campaign, optimizer=manager.sweep(enough=1), hold=0.3)
+    last = planner.run(Event(), pause=0.05)
+    assert (last.finished, last.enough) == (True, "the sweep is over")
+    manager.idle()
+    assert manager.waiting() == []
+    assert len(manager.history()) <= 2
+
+
+def test_a_failed_plan_is_a_failed_trial_and_is_not_run_again(manager, campaign):
+    optimizer = manager.sweep()
+    planner = manager.planner(campaign, optimizer=optimizer, breaks_above=0.0, at_most_queued=1)
+    (added,) = planner.step().added
+    manager.api.queue_start()
+    (turn,) = steps_until(planner, lambda turn: turn.failed)[-1:]
+    assert turn.failed[0][0] == added["_id"]
+    assert turn.failed[0][1].startswith("the plan ended as failed: ")
+    assert "the furnace tripped" in turn.failed[0][1]
+    manager.idle()
+    turn = planner.step()
+    assert (optimizer.n_failed, turn.measured) == (1, 1)
+    assert added["_id"] not in manager.trials(campaign, manager.waiting()), "put back by the manager"
+    assert turn.note.startswith("the queue is stopped")
+
+
+@pytest.mark.parametrize(
+    ("analysed", "reason"),
+    [("in vain", "the detector was saturated"), ("not", "no prediction came within 0.5 s of its plan")],
+)
+def test_a_failed_or_missing_prediction_is_a_failed_trial(manager, campaign, analysed, reason):
+    optimizer = manager.sweep()
+    manager.start()
+    planner = manager.planner(campaign, optimizer=optimizer, measurements=1, patience=0.5, analysed=analysed)
+    turns = finish(planner)
+    assert [why for turn in turns for _, why in turn.failed] == [reason]
+    assert (optimizer.n_failed, len(optimizer.answered)) == (1, 0)
+
+
+def test_the_time_of_the_campaign_counts_over_restarts(manager, campaign):
+    planner = manager.planner(campaign, seconds=0.2, hold=0.4)
+    assert planner.step().waiting == 2, "the time has not begun"
+    manager.start()
+    steps_until(planner, lambda turn: turn.measured == 1)
+    last = finish(manager.planner(campaign, seconds=0.2, hold=0.4))[-1]
+    assert last.enough == "the 0.2 s of the campaign are over"
+    assert manager.waiting() == []
+    assert len(manager.history()) == 1
+
+
+def test_a_queue_that_is_away_is_waited_for(manager, campaign):
+    away = RunQueue(QueueAccess(address="tcp://127.0.0.1:1", timeout=0.3))
+    planner = manager.planner(campaign, queue=away)
+    turn = planner.step()
+    assert (turn.added, turn.finished) == ((), False)
+    assert "expected an RE manager at tcp://127.0.0.1:1, found no answer" in turn.note
+    with pytest.raises(AwayError, match="check the address, and that it runs"):
+        planner.run(Event())
+    away.close()
+
+
+def test_a_plan_that_is_not_allowed_is_a_clear_error(manager):
+    with pytest.raises(
+        PlanningError, match="expected a plan that the RE manager allows to primary, found 'x'"
+    ):
+        manager.queue.check("x")
+
+
+@pytest.mark.slow
+def test_a_closed_environment_is_a_clear_error_at_first_and_waited_for_later(manager, campaign):
+    planner = manager.planner(campaign)
+    manager.api.environment_close()
+    manager.idle()
+    turn = planner.step()
+    with pytest.raises(PlanningError, match="qserver environment open"):
+        planner.run(Event())
+    manager.api.environment_open()
+    manager.idle()
+    assert (turn.added, turn.note) == ((), "the environment of the RE manager is closed: open it")
+    assert len(planner.step().added) == 2
+
+
+def test_trials_of_another_space_are_a_clear_error(manager, campaign):
+    manager.planner(campaign).step()
+    other = manager.sweep(space=Space(parameters=(Parameter(name="pressure", low=1.0, high=2.0),)))
+    with pytest.raises(PlanningError, match="expected a number for pressure, found None"):
+        manager.planner(campaign, optimizer=other).step()
