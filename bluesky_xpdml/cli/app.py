@@ -16,7 +16,6 @@ from bluesky_xpdml.cli import (
     demo,
     doctor,
     explain,
-    find,
     models,
     pair,
     plan,
@@ -76,7 +75,6 @@ app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --ti
 )
 app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
-app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 
