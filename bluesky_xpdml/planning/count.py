@@ -157,12 +157,17 @@ class CountOptimizer:
     def suggest(self, num_points: int | None = None) -> Sequence[dict[str, Any]]:
         """Return repeats to measure next: `_id`, and the entries of the sample.
 
-        Fewer than asked for, down to none, where no more are allowed before those underway are answered.
+        Fewer than asked for, where no more are allowed before those underway are answered; none at the end.
 
         Parameters
         ----------
         num_points
             How many; one if None.
+
+        Raises
+        ------
+        PlanningError
+            If all that are allowed are underway.
         """
         suggested: list[dict[str, Any]] = []
         for number, known in enumerate(self.counted):
@@ -170,6 +175,11 @@ class CountOptimizer:
             while not known.finished and taken < self._at_most and len(suggested) < (num_points or 1):
                 suggested.append(self._register(number))
                 taken += 1
+        if not suggested and not self.should_stop()[0]:
+            # An empty suggestion would be evaluated at once, and asked for again without end.
+            lost = ", ".join(self._pending)
+            msg = f"expected answers to {lost} first: ingest them, or register them as failures"
+            raise PlanningError(msg)
         return suggested
 
     def register_suggestions(self, suggestions: Sequence[Point]) -> Sequence[dict[str, Any]]:

@@ -8,6 +8,7 @@ from bluesky_adaptive.protocols import OptimizationProblem
 
 from bluesky_xpdml import BundleStore, TiledPublisher, XpdmlCallback
 from bluesky_xpdml.beamline import XasBeamline, scan_sample, xanes_scan
+from bluesky_xpdml.callbacks.repeats import SeriesSettings
 from bluesky_xpdml.planning.acquisition import Acquire
 from bluesky_xpdml.planning.count import CountOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
@@ -78,3 +79,22 @@ def test_a_sample_is_repeated_on_the_simulated_beamline(watched, place, beamline
     assert found.ended is Ended.NARROW
     assert found.prediction.sample.name == "LaFeO3"
     assert len(found.raw_uids) == 1
+
+
+@pytest.mark.slow
+def test_merged_repeats_narrow_the_interval(engine, tiled_server, beamline):
+    def measure(sample, md):
+        return (yield from scan_sample(beamline, sample, exposure=0.02, md=md))
+
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"repeats-{uuid4().hex[:8]}")
+    callback = XpdmlCallback(publisher, store=BundleStore.default(), repeats=SeriesSettings())
+    catalog = PredictionCatalog(publisher.container)
+    by = Measuring(plans={"xanes": measure}, catalog=catalog, timeout=120.0, merged_within=10.0)
+    token = engine.subscribe(callback)
+    plan = measure_until("LaFeO3", "oxidation_state", 0.01, by=by, at_most=3)
+    found = engine(plan).plan_result
+    engine.unsubscribe(token)
+    assert found.ended is Ended.REPEATS
+    assert found.prediction.raw_uids == found.raw_uids
+    assert len(found.raw_uids) == 3
+    callback.close()
