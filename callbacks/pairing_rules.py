@@ -3,12 +3,12 @@
 Two answers belong together where they are of one element, their raw runs began within a settable time of
 each other, and they agree in the first of these that applies:
 
-==================  ====================================================================================
-the planner's trial both carry one: campaign and id are the same; samples and keys may then be any
-the user's key      one is set: both carry the same value
-the sample's uid    both give one
-the sample's name   one of them gives no uid
-==================  ====================================================================================
+====================  ==================================================================================
+the planner's trial   both carry one: campaign and id are the same; samples and keys may then be any
+the user's key        one is set: both carry the same value
+the sample's uid      both give one
+the sample's name     one of them gives no uid
+====================  ==================================================================================
 
 One name with two uids, and compositions of other elements, contradict each other: no joint answer is given,
 and the failure says so. One sample with another ratio of the same elements is answered, as suspect.
