@@ -5,9 +5,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
@@ -62,6 +64,50 @@ def process(*command, log, **environment):
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()
+
+
+class Line:
+    """A line to a server that can be cut and mended."""
+
+    def __init__(self, port):
+        self.target = port
+        self.port = free_port()
+        self.ends = []
+        self.mend()
+
+    def mend(self):
+        self.door = socket.create_server(("127.0.0.1", self.port))
+        self.thread = threading.Thread(target=self._serve, args=(self.door,))
+        self.thread.start()
+
+    def cut(self):
+        for end in (self.door, *self.ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        for end in (self.door, *self.ends):
+            end.close()
+        self.ends = []
+
+    def _serve(self, door):
+        pumps = []
+        with suppress(OSError):
+            while True:
+                near = door.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    pumps.append(threading.Thread(target=self._pump, args=pair))
+                    pumps[-1].start()
+        for pump in pumps:
+            pump.join()
+
+    @staticmethod
+    def _pump(source, sink):
+        with suppress(OSError):
+            while content := source.recv(65536):
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_WR)
 
 
 class Sweep(TrialOptimizer):
@@ -123,7 +169,7 @@ class Manager:
     def history(self):
         return self.api.history_get(reload=True)["items"]
 
-    def planner(self, campaign, *, queue=None, ask=False, optimizer=None, **more):
+    def planner(self, campaign, *, queue=None, catalog=None, ask=False, optimizer=None, **more):
         """Return a planner without memory; further arguments are those of the plan, or limits."""
         names = ("at_most_queued", "measurements", "seconds", "patience")
         limits = {"at_most_queued": 2, "measurements": 30, "seconds": 3600.0, "patience": 30.0}
@@ -131,7 +177,7 @@ class Manager:
         learner = optimizer or self.sweep()
         return QueuePlanner(
             learner,
-            self.catalog,
+            catalog or self.catalog,
             queue or self.queue,
             plan=QueuedPlan(
                 name="measure", kwargs=more, keywords=dict.fromkeys(learner.space.names, "kelvin")
@@ -196,3 +242,15 @@ def manager(opened_manager):
 def campaign():
     """Return the name of a campaign of which nothing is known."""
     return f"test-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def line_to_tiled(manager):
+    """Return a line to the Tiled server and a catalog at its end."""
+    parts = urlsplit(manager.tiled_uri)
+    line = Line(parts.port)
+    uri = parts._replace(netloc=f"127.0.0.1:{line.port}").geturl()
+    catalog = PredictionCatalog.from_uri(uri, path=PATH)
+    yield line, catalog
+    catalog.container.context.http_client.close()
+    line.cut()

@@ -1,5 +1,9 @@
 """Files of campaigns, and what they may not say."""
 
+import inspect
+import re
+from pathlib import Path
+
 import pytest
 
 from bluesky_xpdml.errors import PlanningError
@@ -9,6 +13,7 @@ from bluesky_xpdml.planning.queue_client import QueueAccess
 from bluesky_xpdml.planning.queue_limits import Limits
 from bluesky_xpdml.planning.uncertainty import UncertaintyOptimizer
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "plan-through-the-queue.md"
 FILE = """
 [question]
 campaign = "front-7"
@@ -65,6 +70,15 @@ def test_a_file_says_all_that_a_planner_needs(written):
     assert isinstance(campaign.new_optimizer(), BoundaryOptimizer)
     other = written('kind = "boundary"\ntolerance = 0.02', 'kind = "uncertainty"\nwidth = 0.5')
     assert isinstance(other.new_optimizer(), UncertaintyOptimizer)
+
+
+def test_the_file_of_the_guide_can_be_read(tmp_path):
+    (block,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "campaign.toml"
+    path.write_text(inspect.cleandoc(block))
+    campaign = read_campaign(path)
+    assert (campaign.question.campaign, campaign.plan.kwargs) == ("front-7", {"hold": 60.0})
+    campaign.new_optimizer()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A planner at a real RE manager, whose runs are answered in a real Tiled server."""
 
+import subprocess
+import sys
 import time
 from threading import Event
 
@@ -124,20 +126,27 @@ def test_it_ends_when_the_optimizer_has_seen_enough_and_takes_back_what_waits(ma
     assert len(manager.history()) <= 2
 
 
-def test_a_failed_plan_is_a_failed_trial_and_is_not_run_again(manager, campaign):
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_failed_plan_is_a_failed_trial_and_is_not_run_again(manager, campaign, ignored):
+    manager.api.queue_mode_set(mode={"ignore_failures": ignored})
     optimizer = manager.sweep()
-    planner = manager.planner(campaign, optimizer=optimizer, breaks_above=0.0, at_most_queued=1)
+    planner = manager.planner(
+        campaign, optimizer=optimizer, breaks_above=0.0, at_most_queued=1, measurements=2
+    )
     (added,) = planner.step().added
-    manager.api.queue_start()
-    (turn,) = steps_until(planner, lambda turn: turn.failed)[-1:]
-    assert turn.failed[0][0] == added["_id"]
-    assert turn.failed[0][1].startswith("the plan ended as failed: ")
-    assert "the furnace tripped" in turn.failed[0][1]
+    manager.start()
+    turns = steps_until(planner, lambda turn: turn.finished if ignored else turn.failed)
+    failed = dict(each for turn in turns for each in turn.failed)
+    assert failed[added["_id"]].startswith("the plan ended as failed: ")
+    assert "the furnace tripped" in failed[added["_id"]]
     manager.idle()
     turn = planner.step()
-    assert (optimizer.n_failed, turn.measured) == (1, 1)
+    assert (optimizer.n_failed, turn.measured) == (len(failed), len(failed))
     assert added["_id"] not in manager.trials(campaign, manager.waiting()), "put back by the manager"
-    assert turn.note.startswith("the queue is stopped")
+    if ignored:
+        assert (len(failed), turn.enough) == (2, "the 2 measurements of the campaign are used up")
+    else:
+        assert turn.note.startswith("the queue is stopped")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +182,32 @@ def test_a_queue_that_is_away_is_waited_for(manager, campaign):
     with pytest.raises(AwayError, match="check the address, and that it runs"):
         planner.run(Event())
     away.close()
+
+
+def test_a_tiled_server_that_is_away_is_waited_for(manager, campaign, line_to_tiled):
+    line, catalog = line_to_tiled
+    planner = manager.planner(campaign, catalog=catalog, at_most_queued=1)
+    assert len(planner.step().added) == 1
+    line.cut()
+    manager.api.queue_clear()
+    turn = planner.step()
+    assert (turn.added, turn.removed, turn.finished) == ((), (), False)
+    assert "check that the Tiled server runs" in turn.note
+    assert manager.waiting() == [], "what is not known to be missing is not added"
+    line.mend()
+    turn = planner.step()
+    assert (len(turn.removed), len(turn.added)) == (1, 1)
+
+
+def test_without_the_client_of_the_queue_the_extra_is_named():
+    code = (
+        "import sys; sys.modules['bluesky_queueserver_api'] = None\n"
+        "from bluesky_xpdml.planning.queue_client import QueueAccess, RunQueue\n"
+        "RunQueue(QueueAccess(address='tcp://localhost:60615'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "PlanningError: expected bluesky-queueserver-api, found none" in done.stderr
+    assert "bluesky-xpdml[queueserver]" in done.stderr
 
 
 def test_a_plan_that_is_not_allowed_is_a_clear_error(manager):
