@@ -16,6 +16,7 @@ from bluesky_xpdml.cli import (
     demo,
     doctor,
     explain,
+    find,
     models,
     pair,
     plan,
@@ -42,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="demo", epilog="Example: xpdml demo")(demo.demo)
+app.add_typer(demo.app, name="demo")
 app.command(name="predict", epilog="Example: xpdml predict spectrum.xdi --energy-offset -0.25")(
     predict.predict
 )
@@ -75,6 +76,7 @@ app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --ti
 )
 app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
+app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 

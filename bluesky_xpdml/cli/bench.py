@@ -26,6 +26,7 @@ class Bench(StrEnum):
     LIVE = "live"
     PUBLISH = "publish"
     QUALITY = "quality"
+    QUERIES = "queries"
     RIVALS = "rivals"
     SPEED = "speed"
 
@@ -61,7 +62,7 @@ def bench(
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Measure and print one table: accuracy, advice, experiment, live, publish, quality, rivals or speed."""
+    """Measure and print one table: accuracy, experiment, publish, queries, and so on, as NAME says."""
     with progress_bars() as advance:
         match name:
             case Bench.ACCURACY | Bench.RIVALS:
@@ -83,10 +84,8 @@ def bench(
                 from bluesky_xpdml.bench.live import measure_live
 
                 report = measure_live(standards, scans=2 if quick else 20, progress=advance)
-            case Bench.PUBLISH:
-                from bluesky_xpdml.bench.publish import measure_publish
-
-                report = measure_publish(rounds=1 if quick else 4, seed=1, progress=advance)
+            case Bench.PUBLISH | Bench.QUERIES:
+                report = _through_tiled(name, advance, quick=quick)
             case Bench.QUALITY:
                 from bluesky_xpdml.bench.quality import measure_quality
 
@@ -96,6 +95,17 @@ def bench(
 
                 report = measure_speed(repeats=20 if quick else 200, progress=advance)
     _show(report, output, json=json)
+
+
+def _through_tiled(name: Bench, advance: "Advance", *, quick: bool) -> "Report":
+    from bluesky_xpdml.bench.publish import measure_publish
+    from bluesky_xpdml.bench.queries import measure_queries
+
+    if name is Bench.PUBLISH:
+        return measure_publish(rounds=1 if quick else 4, seed=1, progress=advance)
+    return measure_queries(
+        runs=1000 if quick else 10_000, repeats=3 if quick else 40, seed=1, progress=advance
+    )
 
 
 def _experiment(standards: Path, simulation: Path, plot: Path | None, advance: "Advance") -> "Report":
