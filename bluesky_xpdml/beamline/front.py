@@ -14,6 +14,7 @@ from ophyd import Component, Device, Kind
 from ophyd.status import Status
 
 from bluesky_xpdml.beamline.devices import UnitSignal, XasBeamline
+from bluesky_xpdml.beamline.physics import Source
 from bluesky_xpdml.beamline.samples import SimulatedSample, load_samples
 from bluesky_xpdml.beamline.scattering_beamline import ScatteringBeamline
 from bluesky_xpdml.beamline.scattering_devices import finished
@@ -91,6 +92,19 @@ class ReactionFront:
             found = found + amplitude * np.sin(2.0 * np.pi * waves * (position - low) / (high - low) + phase)
         return np.asarray(found)
 
+    def temperature_of(self, fraction: float, *, position: float) -> float:
+        """Return the temperature at which so much has reacted [K].
+
+        Parameters
+        ----------
+        fraction
+            Between 0 and 1, neither of them.
+        position
+            On the sample [mm].
+        """
+        halfway = float(self.temperature(np.array([position]))[0])
+        return halfway + self.width * float(np.log(fraction / (1.0 - fraction)))
+
     def fraction(self, position: FloatArray, temperature: FloatArray) -> FloatArray:
         """Return how much has reacted, 0 to 1, (n,).
 
@@ -154,6 +168,8 @@ class ReactionCell:
         Of counting statistics and of pixels that fail.
     pixels
         Rows and columns of the area detector.
+    source
+        Flux at the absorption beamline; its own by default.
 
     Raises
     ------
@@ -183,11 +199,12 @@ class ReactionCell:
         after: str = "CaMnO3",
         seed: int = 0,
         pixels: int = 256,
+        source: Source | None = None,
     ) -> None:
         self.front = front
         self._spectra = _phases(load_samples(), before, after)
         self._powders = _phases(load_scattering_samples(), before, after)
-        self.xas = XasBeamline(seed=seed, samples=[self._spectra[0]])
+        self.xas = XasBeamline(seed=seed, samples=[self._spectra[0]], source=source)
         self.scattering = ScatteringBeamline(seed=seed, pixels=pixels, samples=[self._powders[0]])
         self.position = Axis(name="position", limits=POSITIONS, units="mm", moved=self._react)
         self.temperature = Axis(name="temperature", limits=TEMPERATURES, units="K", moved=self._react)

@@ -16,14 +16,20 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.cli.demo_loop import loop
 
 if TYPE_CHECKING:
     from bluesky_xpdml.bench.session import Measurement, Session
 
+app = typer.Typer(invoke_without_command=True)
+app.command(name="loop", epilog="Example: xpdml demo loop --seeds 3")(loop)
+
 DESCRIPTORS = ("oxidation_state", "coordination_number", "bond_length")
 
 
+@app.callback(epilog="Example: xpdml demo")
 def demo(
+    context: typer.Context,
     *,
     serve: Annotated[
         bool, typer.Option(help="Keep the Tiled server until Ctrl-C, with the raw runs.")
@@ -39,6 +45,8 @@ def demo(
     an amount that the callback has to find, the images have dark current, background and bad pixels, and
     truth is printed beside prediction.
     """
+    if context.invoked_subcommand is not None:
+        return
     from bluesky_xpdml.bench.session import Session
     from bluesky_xpdml.cli.figures import draw_demo
 

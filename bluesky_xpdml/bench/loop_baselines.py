@@ -1,0 +1,126 @@
+"""What a raster and random choice find of a reaction front, with answers like those of the steered search.
+
+To measure rasters on the simulated beamlines would take hours. So the models are asked about a few states of
+reaction, measured as the search measures, and what a raster or random points would be told is read from
+there: the answer at their state of reaction, with noise as large, and as many failures.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bluesky_xpdml.beamline import ReactionFront
+from bluesky_xpdml.beamline.front import POSITIONS, TEMPERATURES
+from bluesky_xpdml.bench.loop_front import ACROSS, DESCRIPTOR, FAILING, SPACE, TOLERANCE, distance, line
+from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.planning.boundary import BoundaryOptimizer
+from bluesky_xpdml.records import FloatArray
+
+RASTER = 20
+"""Rows and columns of the raster."""
+GROWTH = 1.15
+"""Random choice is judged at numbers of points that grow so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What the models say of the powder as it reacts."""
+
+    fractions: FloatArray
+    """States of reaction, ascending from 0 to 1, (n,)."""
+    values: FloatArray
+    """Mean answer at each [unit of the descriptor], (n,)."""
+    noise: float
+    """Standard deviation of repeated answers [unit of the descriptor]."""
+
+    def measured(self, front: ReactionFront, rows: FloatArray, chance: np.random.Generator) -> FloatArray:
+        """Return what points would be told, NaN where a scan fails, (m,).
+
+        Parameters
+        ----------
+        front
+            The true one.
+        rows
+            Position [mm] and temperature [K], (m, 2).
+        chance
+            Of noise and failures.
+        """
+        found = np.interp(front.fraction(rows[:, 0], rows[:, 1]), self.fractions, self.values)
+        found = found + self.noise * chance.normal(size=len(rows))
+        # A point is measured by two scans.
+        failed = chance.random((len(rows), 2)).min(axis=1) < FAILING
+        return np.where(failed, np.nan, found)
+
+
+def raster_line(front: ReactionFront, answers: Answers, chance: np.random.Generator) -> FloatArray:
+    """Return the front that a raster finds, at each of the positions [K], (41,).
+
+    In each column the answers are interpolated to half way between the plateaus, and the columns to the
+    positions; failed points are left out.
+
+    Parameters
+    ----------
+    front
+        The true one.
+    answers
+        What points are told.
+    chance
+        Of noise and failures.
+    """
+    where, heat = np.linspace(*POSITIONS, RASTER), np.linspace(*TEMPERATURES, RASTER)
+    rows = np.stack(np.meshgrid(where, heat, indexing="ij"), axis=-1).reshape(-1, 2)
+    values = answers.measured(front, rows, chance).reshape(RASTER, RASTER)
+    level = 0.5 * (np.nanpercentile(values, 10) + np.nanpercentile(values, 90))
+    columns = [_crossing(heat, column, level) for column in values]
+    return np.asarray(np.interp(ACROSS, where, columns))
+
+
+def random_measurements(
+    front: ReactionFront, answers: Answers, chance: np.random.Generator, *, seed: int
+) -> int | None:
+    """Return how many random points find the front as near as is asked for; None where a raster's do not.
+
+    They are read by the same process as those of the search, and counted from the first time that the front
+    is near enough: in favour of chance.
+
+    Parameters
+    ----------
+    front
+        The true one.
+    answers
+        What points are told.
+    chance
+        Of places, noise and failures.
+    seed
+        Of the optimizer that reads them.
+    """
+    low, high = np.array([POSITIONS, TEMPERATURES]).T
+    rows = low + (high - low) * chance.random((RASTER**2, 2))
+    values = answers.measured(front, rows, chance)
+    outcomes = [
+        {"_id": str(n), "position": row[0], "temperature": row[1], DESCRIPTOR: value}
+        for n, (row, value) in enumerate(zip(rows, values, strict=True))
+    ]
+    truth, n = front.temperature(ACROSS), 12.0
+    while round(n) <= RASTER**2:
+        optimizer = BoundaryOptimizer(SPACE, DESCRIPTOR, seed=seed)
+        optimizer.ingest(outcomes[: round(n)])
+        try:
+            if distance(line(optimizer), truth) <= TOLERANCE:
+                return round(n)
+        except PlanningError:
+            # All of these points lie on one side.
+            pass
+        n *= GROWTH
+    return None
+
+
+def _crossing(heat: FloatArray, column: FloatArray, level: float) -> float:
+    """Return where a column of answers first rises through the level [K]; an end where it does not."""
+    known = np.isfinite(column)
+    heat, column = heat[known], column[known]
+    above = column > level
+    first = int(np.argmax(above)) if above.any() else heat.size
+    if first in {0, heat.size}:
+        return float(heat[min(first, heat.size - 1)])
+    return float(np.interp(level, column[first - 1 : first + 1], heat[first - 1 : first + 1]))

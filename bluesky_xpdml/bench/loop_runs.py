@@ -1,0 +1,117 @@
+"""Many searches side by side, each process with a Tiled server and a RunEngine of its own."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.util import Finalize
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.beamline import ReactionFront
+from bluesky_xpdml.bench.loop import LoopSession, LoopSettings, Search, ask_models, steer
+from bluesky_xpdml.bench.loop_baselines import RASTER, Answers, random_measurements, raster_line
+from bluesky_xpdml.bench.loop_front import ACROSS, distance
+
+_SESSION: list[LoopSession] = []
+"""That of this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """A search, and what a raster and random choice need for the same front."""
+
+    search: Search
+    random: int | None
+    """Points at random that come as near as is asked for; None where as many as in the raster do not."""
+    raster_error: float
+    """Mean distance of the front that the whole raster finds [range of temperatures]."""
+
+    @property
+    def saving(self) -> float:
+        """Share of the raster's measurements that were not needed."""
+        return 1.0 - self.search.measurements / RASTER**2
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values; temperatures [K] at the positions [mm]."""
+        search = self.search
+        return {
+            "seed": search.seed,
+            "position": ACROSS.tolist(),
+            "found": search.found.tolist(),
+            "truth": search.truth.tolist(),
+            "error": search.error,
+            "measurements": search.measurements,
+            "failed": search.failed,
+            "raster": RASTER**2,
+            "raster_error": self.raster_error,
+            "random": self.random,
+            "saving": self.saving,
+            "reason": search.reason,
+        }
+
+
+def run_loops(
+    seeds: Sequence[int], *, jobs: int, progress: Callable[[str, int, int], object]
+) -> list[LoopResult]:
+    """Search the fronts of some seeds, and return what was found, in the order of the seeds.
+
+    Parameters
+    ----------
+    seeds
+        One a front.
+    jobs
+        Processes.
+    progress
+        Called with what is done, how many of it, and of how many.
+    """
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_open) as pool:
+        # Behind the first searches, so that these are under way while the raster's answers are measured.
+        searching = [pool.submit(_search, seed) for seed in seeds]
+        asking = pool.submit(_ask)
+        for done, _ in enumerate(as_completed(searching), start=1):
+            progress("fronts found", done, len(seeds))
+        answers = asking.result()
+        comparing = [pool.submit(compare, search.result(), answers) for search in searching]
+        for done, _ in enumerate(as_completed(comparing), start=1):
+            progress("compared with a raster and random choice", done, len(seeds))
+        return [compared.result() for compared in comparing]
+
+
+def compare(search: Search, answers: Answers) -> LoopResult:
+    """Return a search beside a raster and random choice of the same front.
+
+    Parameters
+    ----------
+    search
+        What was found.
+    answers
+        What the models say of each state of reaction.
+    """
+    front = ReactionFront.random(search.seed)
+    chance = np.random.default_rng([search.seed, 6])
+    return LoopResult(
+        search=search,
+        raster_error=distance(raster_line(front, answers, chance), search.truth),
+        random=random_measurements(front, answers, chance, seed=search.seed),
+    )
+
+
+def _open() -> None:
+    """Start the server and the RunEngine of a process, on one core."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    session = LoopSession()
+    _SESSION.append(session)
+    # The exit handlers of a process of the pool are not run, these are.
+    Finalize(None, session.close, exitpriority=10)
+
+
+def _search(seed: int) -> Search:
+    return steer(_SESSION[0], seed, LoopSettings(), progress=lambda _: None)
+
+
+def _ask() -> Answers:
+    return ask_models(_SESSION[0])

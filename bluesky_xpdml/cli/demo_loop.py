@@ -1,0 +1,92 @@
+"""`xpdml demo loop`: an experiment that steers itself, beside a raster and random choice."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from bluesky_xpdml.cli.console import (
+    JSON,
+    answer_console,
+    print_json,
+    print_table,
+    progress_bars,
+    progress_console,
+)
+
+if TYPE_CHECKING:
+    from bluesky_xpdml.bench.loop_runs import LoopResult
+
+
+def loop(
+    *,
+    seeds: Annotated[int, typer.Option(min=1, help="Fronts to find, one a seed.")] = 20,
+    first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
+    plot: Annotated[Path, typer.Option(help="Picture of what was found.")] = Path("xpdml-demo-loop.png"),
+    json: bool = JSON,
+) -> None:
+    """Let a planner find a reaction front through Tiled, in a fraction of the measurements of a raster.
+
+    A powder reacts at a temperature that depends on the position on the sample. XANES and PDF are measured on
+    two simulated beamlines, and a planner that sees nothing but the predictions in Tiled decides where. There
+    is noise, one scan in twenty loses its beam, and the planner is started anew after 15 measurements. Found
+    and true front are drawn; a 20 x 20 raster and random choice stand beside.
+    """
+    from bluesky_xpdml.bench.loop_runs import run_loops
+    from bluesky_xpdml.cli.figures_loop import draw_loop
+
+    if not json:
+        progress_console.print(f"{seeds} fronts, {jobs} at a time; each takes about a minute ...")
+    with progress_bars() as advance:
+        results = run_loops(range(first, first + seeds), jobs=jobs, progress=advance)
+    draw_loop(results, plot)
+    if json:
+        print_json(as_json(results))
+        progress_console.print(f"picture: {plot}")
+        return
+    columns = ("seed", "mean distance [%]", "measurements", "failed", "raster, its distance [%]", "random")
+    print_table("Fronts found through Tiled", columns, [_row(result) for result in results])
+    answer_console.print(_summary(results))
+    answer_console.print(f"picture: {plot}", soft_wrap=True)
+
+
+def as_json(results: list["LoopResult"]) -> dict[str, Any]:
+    """Return the results as plain JSON values; errors are in ranges of the temperature.
+
+    Parameters
+    ----------
+    results
+        One a seed.
+    """
+    errors = [result.search.error for result in results]
+    return {
+        "seeds": [result.as_json() for result in results],
+        "median_error": float(np.median(errors)),
+        "worst_error": max(errors),
+        "median_measurements": float(np.median([result.search.measurements for result in results])),
+        "worst_measurements": max(result.search.measurements for result in results),
+        "median_saving": float(np.median([result.saving for result in results])),
+    }
+
+
+def _summary(results: list["LoopResult"]) -> str:
+    said = as_json(results)
+    return (
+        f"median distance {said['median_error']:.1%} (worst {said['worst_error']:.1%}) of the range, with "
+        f"{said['median_measurements']:.0f} measurements (most {said['worst_measurements']}): "
+        f"{said['median_saving']:.0%} of the raster's were not needed"
+    )
+
+
+def _row(result: "LoopResult") -> list[str]:
+    search = result.search
+    return [
+        str(search.seed),
+        f"{100.0 * search.error:.2f}",
+        str(search.measurements),
+        str(search.failed),
+        f"400, {100.0 * result.raster_error:.2f}",
+        "more than 400" if result.random is None else str(result.random),
+    ]
