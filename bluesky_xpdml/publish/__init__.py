@@ -1,6 +1,6 @@
 """From predictions to Bluesky documents to Tiled."""
 
-from bluesky_xpdml.publish.catalog import find_by_descriptor, find_predictions
+from bluesky_xpdml.publish.catalog import find_predictions
 from bluesky_xpdml.publish.cursor import Cursor
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
 from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
@@ -27,7 +27,6 @@ __all__ = [
     "connect",
     "dataset",
     "derived_run",
-    "find_by_descriptor",
     "find_predictions",
     "frame",
     "open_container",

@@ -23,21 +23,3 @@ def find_predictions(container: "Container", raw_uid: str) -> list[Any]:
 
     found = container.search(Key("start.raw_uid") == raw_uid).values()
     return sorted(found, key=lambda run: run.metadata["start"]["time"])
-
-
-def find_by_descriptor(container: "Container", name: str, *, low: float, high: float) -> list[Any]:
-    """Return the derived runs whose descriptor lies within a range; the server does the search.
-
-    Parameters
-    ----------
-    container
-        Where the derived runs are.
-    name
-        `oxidation_state`, `coordination_number`, `bond_length`.
-    low, high
-        Ends of the range, both within it [unit of the descriptor].
-    """
-    from tiled.queries import Key
-
-    value = Key(f"start.descriptors.{name}.value")
-    return list(container.search(value >= low).search(value <= high).values())

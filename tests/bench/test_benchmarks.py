@@ -50,3 +50,12 @@ def test_measured_oxides_come_out_right_without_their_own_labels(shared_data):
         figures["all", "oxidation_state", "mae"]["value"]
         < figures["all", "oxidation_state", "mae"]["baseline"]
     )
+
+
+def test_queries_tell_how_long_each_kind_takes():
+    report = bench("queries", "--quick")
+    rows = {row["query"]: row for row in report["rows"]}
+    assert report["conditions"]["runs"] == 1000
+    assert rows["raw run"]["found"] == 1
+    assert rows["newest 100"]["found"] == 100
+    assert all(row["p50"] <= row["p95"] <= row["worst"] for row in report["rows"])

@@ -9,11 +9,12 @@ import pytest
 
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import (
+    PredictionCatalog,
     Publisher,
+    Query,
     TiledPublisher,
     connect,
     derived_run,
-    find_by_descriptor,
     find_predictions,
     open_container,
 )
@@ -102,8 +103,8 @@ def test_a_failure_is_a_run_without_streams(publisher):
 
 def test_the_server_searches_by_descriptor(publisher):
     publisher.publish(derived_run(prediction("raw-f", state=7.25)))
-    (run,) = find_by_descriptor(publisher.container, "oxidation_state", low=7.0, high=7.5)
-    assert run.metadata["start"]["raw_uid"] == "raw-f"
+    (found,) = PredictionCatalog(publisher.container).find(Query(descriptors={"oxidation_state": (7.0, 7.5)}))
+    assert found.raw_uids == ("raw-f",)
 
 
 def test_the_container_is_a_catalog_of_bluesky_runs_and_made_once(publisher, tiled_server):
