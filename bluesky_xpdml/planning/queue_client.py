@@ -80,7 +80,7 @@ class QueueAccess:
     """
 
     address: str
-    """Of the RE manager, such as `tcp://localhost:60615`, or of its HTTP server, which begins with http or https."""
+    """Of the RE manager, which begins with tcp, or of its HTTP server, which begins with http or https."""
     public_key: str = ""
     """Of the RE manager, 40 characters, where its 0MQ connection is encrypted."""
     position: Literal["back", "front"] = "back"
