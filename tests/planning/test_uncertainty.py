@@ -55,7 +55,7 @@ def test_nothing_is_measured_twice_and_where_no_more_can_be_known_it_ends():
 
 
 def test_it_goes_where_answers_are_wide():
-    optimizer = UncertaintyOptimizer(PLANE, "oxidation_state", width=0.2, at_most=25)
+    optimizer = UncertaintyOptimizer(PLANE, "oxidation_state", width=0.2, at_most=20)
     places = measure(optimizer, lambda _: 2.5, lambda place: 0.1 + 1.5 * (place[0] > 0.6))
     assert np.mean(places[10:, 0] > 0.55) > 0.6
 

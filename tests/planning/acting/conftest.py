@@ -80,8 +80,10 @@ class Science:
                 self._worker.submit(self.publish, *self.rule(start))
 
     def publish(self, *predictions: Prediction) -> None:
+        # The start documents are all that planners read: no streams are written.
         for prediction in predictions:
-            self.publisher.publish(derived_run(prediction))
+            documents = derived_run(prediction)
+            self.publisher.publish([documents[0], documents[-1]])
 
     def close(self) -> None:
         self._worker.shutdown()
