@@ -30,6 +30,8 @@ FIRST = 8
 """Points that fill the space before the first line is drawn."""
 REFUSED, NEARBY = 2, 0.03
 """So many failures within so far [range of a parameter] keep the search away from there."""
+APART = 0.005
+"""No point is chosen nearer than this to one that is being measured [range of a parameter]."""
 SETTLED = 0.75
 """The search ends when the line moved by less than this part of the tolerance ..."""
 LATEST = 6
@@ -224,6 +226,7 @@ class BoundaryOptimizer(TrialOptimizer):
         mean, deviation = fit.believing(underway).predict(self._candidates)
         wanted = STRADDLE * deviation - np.abs(mean)
         wanted[self._refused()] = -np.inf
+        wanted[_nearest(self._candidates, underway) < APART] = -np.inf
         return np.asarray(self._candidates[np.argmax(wanted)])
 
     def _known(self, underway: FloatArray) -> FloatArray:

@@ -96,6 +96,16 @@ def test_points_on_their_way_are_not_suggested_again() -> None:
     assert apart.min() > 0.02
 
 
+def test_where_the_line_is_known_a_point_on_its_way_is_still_not_suggested_again() -> None:
+    optimizer = BoundaryOptimizer(LINE, "oxidation_state", at_most=40)
+    for _ in range(16):
+        (trial,) = optimizer.suggest()
+        state = 2.0 + (trial["temperature"] > 485.0)
+        optimizer.ingest([{"_id": trial["_id"], "oxidation_state": state}])
+    (one,), (other,) = optimizer.suggest(), optimizer.suggest()
+    assert abs(one["temperature"] - other["temperature"]) >= 0.005 * 400.0
+
+
 def test_a_region_that_always_fails_does_not_hold_the_search() -> None:
     optimizer = BoundaryOptimizer(LINE, "oxidation_state", at_most=40)
     while not optimizer.should_stop()[0]:
