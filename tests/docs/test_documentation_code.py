@@ -42,6 +42,19 @@ def test_first_tutorial_leads_to_a_prediction() -> None:
     assert names["energy"][1] > 7400.0
 
 
+def test_an_experiment_steers_itself_as_the_page_says() -> None:
+    code = code_of(DOCS / "how-to" / "steer-an-experiment.md")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "0 answers from before, 0 failures"
+    assert "10 measurements, level" in done.stdout
+    assert "10 answers from before, 0 failures" in done.stdout
+    assert sum("'temperature'" in line for line in lines) == 10
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*/*.md")), ids=lambda page: page.stem)
 def test_names_that_the_pages_import_exist(page: Path) -> None:
     for node in ast.walk(ast.parse(code_of(page))):
