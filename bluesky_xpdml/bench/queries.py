@@ -132,7 +132,7 @@ def fill(folder: Path, path: str, starts: Iterator[Document] | Sequence[Document
     engine = sa.create_engine(f"sqlite:///{folder / 'catalog.db'}")
     with Session(engine) as session:
         parent = 0
-        for part in path.split("/"):
+        for part in path.strip("/").split("/"):
             node = sa.select(orm.Node.id).where(orm.Node.key == part, orm.Node.parent == parent)
             parent = session.execute(node).scalar_one()
         rows = (_node(parent, start) for start in starts)

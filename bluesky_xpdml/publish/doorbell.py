@@ -76,7 +76,7 @@ class Doorbell:
     def _address(self) -> str:
         """Return where the stream is: beside the metadata of the container."""
         base, _, path = str(self._container.uri).partition("/metadata")
-        return f"ws{base.removeprefix('http')}/{STREAM}{path}?envelope_format=msgpack"
+        return f"ws{base.removeprefix('http')}/{STREAM}/{path.strip('/')}?envelope_format=msgpack"
 
     def _headers(self) -> dict[str, str]:
         """Return what lets the stream be opened: the key, or one that lives for a minute."""
