@@ -1,14 +1,16 @@
 """An experiment that steers itself: a reaction front found through Tiled, beside a raster and random choice.
 
-One furnace stands in two simulated beamlines. A planner suggests position and temperature, a plan measures
-XANES and PDF there, the callback publishes both answers and the joint one, and the planner reads that one:
-it sees nothing else. One scan in twenty loses its beam, and the planner is started anew on the way.
+One furnace stands in two simulated beamlines. A planner suggests position and temperature, and a plan measures
+XANES there. Where the answer leaves open on which side of the front the point lies, it measures PDF as well,
+and the callback publishes a joint answer. The planner reads these answers, and nothing else. One scan in
+twenty loses its beam, and the planner is started anew on the way.
 """
 
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,22 +30,30 @@ from bluesky_xpdml.bench.loop_baselines import Answers
 from bluesky_xpdml.bench.loop_front import ACROSS, DESCRIPTOR, FAILING, SPACE, TOLERANCE, distance, line
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.callbacks.pairing import PairingSettings
-from bluesky_xpdml.planning.acquisition import Acquire
+from bluesky_xpdml.planning.acquisition import Acquire, Measure
+from bluesky_xpdml.planning.answers import in_plan
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
 from bluesky_xpdml.planning.restore import restore
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.records import FloatArray
 
-TECHNIQUE = "xanes+pdf"
+UNDECIDED = 0.25
+"""PDF is measured as well where the answer to XANES lies so near to the value at the front [e]."""
 SOURCE = Source(flux=1e7)
 """Weak, so that there is noise."""
 XAS_EXPOSURE, PDF_EXPOSURE = 0.02, 2.0
 """Of a point and of an image [s]."""
-REGIONS = ((-120.0, -30.0, 15.0), (-30.0, -12.0, 3.0), (-12.0, 40.0, 0.5), (40.0, 240.0, 5.0))
+REGIONS = (
+    (-120.0, -30.0, 15.0),
+    (-30.0, -10.0, 4.0),
+    (-10.0, 24.0, 0.5),
+    (24.0, 44.0, 1.0),
+    (44.0, 240.0, 7.0),
+)
 """Start, end and step of a quick scan [eV above the foil]."""
-STATES = (0.002, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.998)
-"""Fractions at which the models are asked for the raster and random choice."""
+STATES = (0.002, 0.998, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
+"""Fractions at which the models are asked for the raster and random choice; the ends first."""
 TIMEOUT = 60.0
 """A prediction that has not come after this long is a failed trial [s]."""
 
@@ -72,7 +82,9 @@ class Search:
     truth: FloatArray
     """Temperature of the true front [K], (41,)."""
     measurements: int
-    """Points that were measured, each by XANES and PDF, failed ones with them."""
+    """Points that were measured by XANES, failed ones with them."""
+    pdfs: int
+    """Of these, points that were measured by PDF as well."""
     failed: int
     """Of these, points without an answer."""
     reason: str
@@ -117,23 +129,15 @@ class LoopSession:
         """Close the callback and the server."""
         self._resources.close()
 
-    def evaluation(self, campaign: str) -> DescriptorEvaluation:
-        """Return what a new planner of a campaign reads: predictions, over a connection of its own.
-
-        Parameters
-        ----------
-        campaign
-            Name of the campaign.
-        """
-        catalog = PredictionCatalog.from_uri(self.server.uri, path="xpdml")
-        self._resources.callback(catalog.container.context.http_client.close)
-        return DescriptorEvaluation(
-            catalog, (DESCRIPTOR,), technique=TECHNIQUE, timeout=TIMEOUT, campaign=campaign
-        )
+    def catalog(self) -> PredictionCatalog:
+        """Return the predictions as a new planner reads them, over a connection of its own."""
+        opened = PredictionCatalog.from_uri(self.server.uri, path="xpdml")
+        self._resources.callback(opened.close)
+        return opened
 
 
 class Measuring:
-    """The plan of one measurement: XANES and PDF of what stands in the beam, some scans without a beam.
+    """The plan of one measurement: XANES of what stands in the beam, PDF where that leaves the side open.
 
     Parameters
     ----------
@@ -151,26 +155,65 @@ class Measuring:
         self, *, cell: ReactionCell, failing: float, seed: int, progress: Callable[[int], object]
     ) -> None:
         self.n_measured = 0
+        self.n_pdfs = 0
         self._cell, self._failing, self._progress = cell, failing, progress
         self._chance = np.random.default_rng([seed, 5])
 
-    def __call__(self, suggestion: Mapping[str, Any], md: Mapping[str, Any]) -> Plan:  # noqa: ARG002
-        """Measure and return the uids of both runs."""
-        xas, scattering = self._cell.xas, self._cell.scattering
+    def planned_by(self, level: Callable[[], float], spectra: DescriptorEvaluation) -> Measure:
+        """Return the plan for a planner that knows the value at the front.
+
+        Parameters
+        ----------
+        level
+            Gives that value [unit of the descriptor], NaN while it is not known.
+        spectra
+            Reads the answers to XANES.
+        """
+
+        def measure(suggestion: Mapping[str, Any], md: Mapping[str, Any]) -> Plan:
+            self.n_measured += 1
+            self._progress(self.n_measured)
+            spectrum = yield from self._xanes(md)
+            yield from in_plan(spectra.waiting(spectrum, [suggestion]))
+            (outcome,) = spectra(spectrum, [suggestion])
+            # NaN, of a failed answer or of no level yet, is not near.
+            if not abs(outcome[DESCRIPTOR] - level()) <= UNDECIDED:
+                return spectrum
+            self.n_pdfs += 1
+            return spectrum, (yield from self._pdf(md))
+
+        return measure
+
+    def _xanes(self, md: Mapping[str, Any]) -> Plan:
+        xas = self._cell.xas
         energies = xas.wheel.sample.edge_energy + np.concatenate([np.arange(*region) for region in REGIONS])
-        spectrum = yield from scan_sample(
-            xas, NAME, energies=energies, exposure=self._lit(XAS_EXPOSURE), md=md
-        )
-        image = yield from scattering_scan(
-            scattering, NAME, exposure=self._lit(PDF_EXPOSURE), background=EMPTY, md=md
-        )
-        self.n_measured += 1
-        self._progress(self.n_measured)
-        return spectrum, image
+        return (yield from scan_sample(xas, NAME, energies=energies, exposure=self._lit(XAS_EXPOSURE), md=md))
+
+    def _pdf(self, md: Mapping[str, Any]) -> Plan:
+        scattering, exposure = self._cell.scattering, self._lit(PDF_EXPOSURE)
+        return (yield from scattering_scan(scattering, NAME, exposure=exposure, background=EMPTY, md=md))
 
     def _lit(self, exposure: float) -> float:
         """Return how long the beam is there [s]."""
         return 0.0 if self._chance.random() < self._failing else exposure
+
+
+def evaluations(
+    catalog: PredictionCatalog, campaign: str
+) -> tuple[DescriptorEvaluation, DescriptorEvaluation]:
+    """Return what a planner reads: the answer that counts, joint where there is one, and that to XANES.
+
+    Parameters
+    ----------
+    catalog
+        Where predictions are.
+    campaign
+        Name of the campaign.
+    """
+    counts = DescriptorEvaluation(
+        catalog, (DESCRIPTOR,), technique="xanes+pdf", alone="xanes", timeout=TIMEOUT, campaign=campaign
+    )
+    return counts, DescriptorEvaluation(catalog, (DESCRIPTOR,), timeout=TIMEOUT, campaign=campaign)
 
 
 def steer(
@@ -197,17 +240,18 @@ def steer(
     measuring = Measuring(cell=cell, failing=settings.failing, seed=seed, progress=progress)
     for iterations in (settings.restart_after, None):
         # Each time round another planner, which knows what Tiled knows.
-        evaluation = session.evaluation(f"front-{seed}")
+        evaluation, spectra = evaluations(session.catalog(), f"front-{seed}")
         optimizer = BoundaryOptimizer(
             SPACE, DESCRIPTOR, tolerance=TOLERANCE, at_most=settings.at_most, seed=seed
         )
         restore(optimizer, evaluation)
+        measure = measuring.planned_by(partial(getattr, optimizer, "level"), spectra)
         problem = OptimizationProblem(
             optimizer=optimizer,
             actuators=[cell.position, cell.temperature],
             sensors=[],
             evaluation_function=evaluation,
-            acquisition_plan=Acquire(measuring, campaign=f"front-{seed}", wait_with=evaluation),
+            acquisition_plan=Acquire(measure, campaign=f"front-{seed}", wait_with=evaluation),
         )
         session.engine(optimize(problem, iterations=iterations))
     return Search(
@@ -215,6 +259,7 @@ def steer(
         found=line(optimizer),
         truth=cell.front.temperature(ACROSS),
         measurements=measuring.n_measured,
+        pdfs=measuring.n_pdfs,
         failed=optimizer.n_failed,
         reason=optimizer.should_stop()[1] or "",
         answered=SPACE.from_unit(np.array([each.point for each in optimizer.answered])),
@@ -232,10 +277,16 @@ def ask_models(session: LoopSession) -> Answers:
     """
     cell = ReactionCell(front=ReactionFront.random(0), seed=1_000_003, source=SOURCE)
     session.engine(background_scan(cell.scattering, exposure=PDF_EXPOSURE))
-    evaluation = session.evaluation("states of reaction")
+    evaluation, spectra = evaluations(session.catalog(), "states of reaction")
     measuring = Measuring(cell=cell, failing=0.0, seed=0, progress=lambda _: None)
-    acquire = Acquire(measuring, campaign="states of reaction", wait_with=None)
     values: dict[float, list[float]] = {}
+
+    def level() -> float:
+        known = [value for repeats in values.values() for value in repeats]
+        return 0.5 * (min(known) + max(known)) if len(known) > 1 else float("nan")
+
+    measure = measuring.planned_by(level, spectra)
+    acquire = Acquire(measure, campaign="states of reaction", wait_with=None)
     for n, fraction in enumerate([*STATES, *STATES]):
         heat = cell.front.temperature_of(fraction, position=5.0)
         suggestion = {"_id": str(n), "position": 5.0, "temperature": heat}

@@ -47,9 +47,7 @@ class Answers:
         """
         found = np.interp(front.fraction(rows[:, 0], rows[:, 1]), self.fractions, self.values)
         found = found + self.noise * chance.normal(size=len(rows))
-        # A point is measured by two scans.
-        failed = chance.random((len(rows), 2)).min(axis=1) < FAILING
-        return np.where(failed, np.nan, found)
+        return np.where(chance.random(len(rows)) < FAILING, np.nan, found)
 
 
 def raster_line(front: ReactionFront, answers: Answers, chance: np.random.Generator) -> FloatArray:

@@ -43,6 +43,7 @@ class LoopResult:
             "truth": search.truth.tolist(),
             "error": search.error,
             "measurements": search.measurements,
+            "pdfs": search.pdfs,
             "failed": search.failed,
             "raster": RASTER**2,
             "raster_error": self.raster_error,
@@ -52,9 +53,7 @@ class LoopResult:
         }
 
 
-def run_loops(
-    seeds: Sequence[int], *, jobs: int, progress: Callable[[str, int, int], object]
-) -> list[LoopResult]:
+def run_loops(seeds: Sequence[int], *, jobs: int, found: Callable[[Search], object]) -> list[LoopResult]:
     """Search the fronts of some seeds, and return what was found, in the order of the seeds.
 
     Parameters
@@ -63,19 +62,15 @@ def run_loops(
         One a front.
     jobs
         Processes.
-    progress
-        Called with what is done, how many of it, and of how many.
+    found
+        Called with each search as it ends.
     """
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_open) as pool:
-        # Behind the first searches, so that these are under way while the raster's answers are measured.
         searching = [pool.submit(_search, seed) for seed in seeds]
         asking = pool.submit(_ask)
-        for done, _ in enumerate(as_completed(searching), start=1):
-            progress("fronts found", done, len(seeds))
-        answers = asking.result()
-        comparing = [pool.submit(compare, search.result(), answers) for search in searching]
-        for done, _ in enumerate(as_completed(comparing), start=1):
-            progress("compared with a raster and random choice", done, len(seeds))
+        for ended in as_completed(searching):
+            found(ended.result())
+        comparing = [pool.submit(compare, search.result(), asking.result()) for search in searching]
         return [compared.result() for compared in comparing]
 
 

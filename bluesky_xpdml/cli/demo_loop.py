@@ -11,11 +11,11 @@ from bluesky_xpdml.cli.console import (
     answer_console,
     print_json,
     print_table,
-    progress_bars,
     progress_console,
 )
 
 if TYPE_CHECKING:
+    from bluesky_xpdml.bench.loop import Search
     from bluesky_xpdml.bench.loop_runs import LoopResult
 
 
@@ -29,24 +29,23 @@ def loop(
 ) -> None:
     """Let a planner find a reaction front through Tiled, in a fraction of the measurements of a raster.
 
-    A powder reacts at a temperature that depends on the position on the sample. XANES and PDF are measured on
-    two simulated beamlines, and a planner that sees nothing but the predictions in Tiled decides where. There
-    is noise, one scan in twenty loses its beam, and the planner is started anew after 15 measurements. Found
-    and true front are drawn; a 20 x 20 raster and random choice stand beside.
+    A powder reacts at a temperature that depends on the position on the sample. XANES is measured on one
+    simulated beamline, and PDF on another where XANES leaves open what it is; a planner that sees nothing but
+    the predictions in Tiled decides where. There is noise, one scan in twenty loses its beam, and the planner is
+    started anew after 15 measurements. Found and true front are drawn; a 20 x 20 raster and random choice stand
+    beside.
     """
     from bluesky_xpdml.bench.loop_runs import run_loops
     from bluesky_xpdml.cli.figures_loop import draw_loop
 
-    if not json:
-        progress_console.print(f"{seeds} fronts, {jobs} at a time; each takes about a minute ...")
-    with progress_bars() as advance:
-        results = run_loops(range(first, first + seeds), jobs=jobs, progress=advance)
+    progress_console.print(f"{seeds} fronts to find, {jobs} at a time; each takes a minute or two ...")
+    results = run_loops(range(first, first + seeds), jobs=jobs, found=_tell)
     draw_loop(results, plot)
     if json:
         print_json(as_json(results))
         progress_console.print(f"picture: {plot}")
         return
-    columns = ("seed", "mean distance [%]", "measurements", "failed", "raster, its distance [%]", "random")
+    columns = ("seed", "distance [%]", "measured", "by PDF too", "failed", "raster, distance [%]", "random")
     print_table("Fronts found through Tiled", columns, [_row(result) for result in results])
     answer_console.print(_summary(results))
     answer_console.print(f"picture: {plot}", soft_wrap=True)
@@ -71,6 +70,14 @@ def as_json(results: list["LoopResult"]) -> dict[str, Any]:
     }
 
 
+def _tell(search: "Search") -> None:
+    progress_console.print(
+        f"seed {search.seed}: {search.error:.1%} of the range off, after {search.measurements} measurements; "
+        f"{search.reason}",
+        soft_wrap=True,
+    )
+
+
 def _summary(results: list["LoopResult"]) -> str:
     said = as_json(results)
     return (
@@ -86,6 +93,7 @@ def _row(result: "LoopResult") -> list[str]:
         str(search.seed),
         f"{100.0 * search.error:.2f}",
         str(search.measurements),
+        str(search.pdfs),
         str(search.failed),
         f"400, {100.0 * result.raster_error:.2f}",
         "more than 400" if result.random is None else str(result.random),

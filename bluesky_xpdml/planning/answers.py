@@ -50,6 +50,9 @@ class Wanted:
     """Where a run may hold several; empty for any."""
     campaign: str = ""
     """Trials of other campaigns do not count; empty for any."""
+    alone: str = ""
+    """Of a joint technique, the part that counts where a trial was measured by it alone, or the other part
+    failed; empty for none."""
     merged_within: float = 0.0
     """Where the callback merges repeats: wait so long after a run's own answer for that of its series [s]."""
 
@@ -244,10 +247,23 @@ def that_counts(mine: Sequence[PublishedPrediction], wanted: Wanted) -> Publishe
         Names the technique. Where repeats are not merged, answers with runs of other trials do not count.
     """
     of_technique = [each for each in mine if each.technique == wanted.technique]
+    if wanted.alone and all(each.failed for each in of_technique):
+        of_technique = _alone(mine, wanted) or of_technique
     if "+" not in wanted.technique and not wanted.merged_within:
         own = {each.raw_uids[0] for each in mine if len(each.raw_uids) == 1}
         of_technique = [each for each in of_technique if own.issuperset(each.raw_uids)]
     return max(of_technique, key=lambda each: (not each.failed, len(each.raw_uids), each.time), default=None)
+
+
+def _alone(mine: Sequence[PublishedPrediction], wanted: Wanted) -> list[PublishedPrediction]:
+    """Return the answers of the part that may count alone; none where the other part has answers as well."""
+    parts = [each for each in mine if each.technique in wanted.technique.split("+")]
+    others = [each for each in parts if each.technique != wanted.alone]
+    return (
+        [each for each in parts if each.technique == wanted.alone]
+        if all(each.failed for each in others)
+        else []
+    )
 
 
 def _names(prediction: PublishedPrediction, campaign: str, trial: str) -> bool:
@@ -260,7 +276,7 @@ def _answer(seen: Seen, question: Question, trial: str) -> Answer | None:
     wanted, mine = question.wanted, _mine(seen.predictions, question, trial)
     answered = set(question.raw_uids) <= {uid for each in seen.predictions for uid in each.raw_uids}
     counts = that_counts(mine, wanted)
-    joint = "+" in wanted.technique
+    joint = counts is not None and "+" in counts.technique
     if counts is not None and (joint or answered or len(question.raw_uids) == len(question.trials)):
         since = question.since.setdefault(trial, time.monotonic())
         merged = joint or counts.failed or len(counts.raw_uids) > 1

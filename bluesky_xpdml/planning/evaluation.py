@@ -42,13 +42,16 @@ class DescriptorEvaluation:
         As in the `trial_metadata` of the runs; empty for any.
     element
         Where a run may hold several; empty for any.
+    alone
+        Of a joint technique, the part whose answer counts where a trial was measured by it alone, or the
+        other part failed; empty for none: then both are needed.
     merged_within
         Where the callback merges repeats: wait so long beyond a run's own answer for that of its series [s].
 
     Raises
     ------
     PlanningError
-        If no descriptor is asked for.
+        If no descriptor is asked for, or `alone` is no part of a joint technique.
     """
 
     def __init__(
@@ -60,11 +63,16 @@ class DescriptorEvaluation:
         timeout: float = 120.0,
         campaign: str = "",
         element: str = "",
+        alone: str = "",
         merged_within: float = 0.0,
     ) -> None:
         if not descriptors or isinstance(descriptors, str):
             msg = f"expected names of descriptors, such as ('oxidation_state',), found {descriptors!r}"
             raise PlanningError(msg)
+        if alone and ("+" not in technique or alone not in technique.split("+")):
+            raise PlanningError(
+                f"expected alone to be a part of a joint technique, found {alone!r} of {technique}"
+            )
         self.catalog = catalog
         self.descriptors = tuple(descriptors)
         self.wanted = Wanted(
@@ -72,6 +80,7 @@ class DescriptorEvaluation:
             timeout=timeout,
             element=element,
             campaign=campaign,
+            alone=alone,
             merged_within=merged_within,
         )
         self.reasons: dict[Any, str] = {}

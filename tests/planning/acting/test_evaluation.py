@@ -68,6 +68,49 @@ def test_no_prediction_at_all_is_a_failed_trial_and_nothing_hangs(catalog):
     assert "no xanes in 2 s: the runs were not analysed" in evaluation.reasons["n"]
 
 
+def both(science, trial, *, pdf):
+    """Publish a spectrum's answer and what became of the PDF, and return the uids of both runs."""
+    first, second = start_of(trial), start_of(trial)
+    answers = [science.answer(first, 2.0)]
+    if pdf == "failed":
+        failed = science.failure(second, "no sample", technique="pdf")
+        answers += [failed, replace(failed, technique="xanes+pdf", raw_uids=(first["uid"], second["uid"]))]
+    if pdf in ("good", "paired"):
+        answers.append(science.answer(second, 3.0, technique="pdf"))
+    if pdf == "paired":
+        uids = (first["uid"], second["uid"])
+        answers.append(science.answer(first, 2.5, technique="xanes+pdf", raw_uids=uids))
+    science.publish(*answers)
+    return [first["uid"], second["uid"]]
+
+
+@pytest.mark.parametrize(("pdf", "state"), [("paired", 2.5), ("failed", 2.0)])
+def test_one_part_counts_alone_where_the_other_failed(catalog, science, pdf, state):
+    evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=LONG)
+    (outcome,) = evaluation(both(science, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
+    assert outcome["oxidation_state"] == state
+
+
+@pytest.mark.parametrize("pdf", ["good", "missing"])
+def test_one_part_does_not_count_alone_while_the_joint_answer_may_come(catalog, science, pdf):
+    evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=1.0)
+    (outcome,) = evaluation(both(science, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
+    assert is_failed(outcome) == (pdf == "good")
+
+
+def test_one_part_counts_where_nothing_else_was_measured(catalog, science):
+    start = start_of("single")
+    science.publish(science.answer(start, 2.0))
+    evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=LONG)
+    (outcome,) = evaluation(start["uid"], [{"_id": "single"}])
+    assert outcome["oxidation_state"] == 2.0
+
+
+def test_what_counts_alone_has_to_be_a_part(catalog):
+    with pytest.raises(PlanningError, match="part of a joint technique"):
+        DescriptorEvaluation(catalog, technique="xanes", alone="xanes")
+
+
 @pytest.mark.parametrize("how", ["cut", "fall_silent"])
 def test_a_server_that_is_away_is_a_failed_trial_and_nothing_hangs(distant, line, science, how):
     start = start_of("s")
