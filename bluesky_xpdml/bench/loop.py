@@ -1,9 +1,9 @@
 """An experiment that steers itself: a reaction front found through Tiled, beside a raster and random choice.
 
-One furnace stands in two simulated beamlines. A planner suggests position and temperature, and a plan measures
-XANES there. Where the answer leaves open on which side of the front the point lies, it measures PDF as well,
-and the callback publishes a joint answer. The planner reads these answers, and nothing else. One scan in
-twenty loses its beam, and the planner is started anew on the way.
+One furnace stands in two simulated beamlines. A planner suggests position and temperature, and a plan
+measures XANES there. Where the answer leaves open on which side of the front the point lies, it measures
+PDF as well, and the callback publishes a joint answer. The planner reads these answers, and nothing else.
+One scan in twenty loses its beam, and the planner is started anew on the way.
 """
 
 import tempfile

@@ -30,10 +30,10 @@ def loop(
     """Let a planner find a reaction front through Tiled, in a fraction of the measurements of a raster.
 
     A powder reacts at a temperature that depends on the position on the sample. XANES is measured on one
-    simulated beamline, and PDF on another where XANES leaves open what it is; a planner that sees nothing but
-    the predictions in Tiled decides where. There is noise, one scan in twenty loses its beam, and the planner is
-    started anew after 15 measurements. Found and true front are drawn; a 20 x 20 raster and random choice stand
-    beside.
+    simulated beamline, and PDF on another where XANES leaves open what it is; a planner that sees nothing
+    but the predictions in Tiled decides where. There is noise, one scan in twenty loses its beam, and the
+    planner is started anew after 15 measurements. Found and true front are drawn; a 20 x 20 raster and
+    random choice stand beside.
     """
     from bluesky_xpdml.bench.loop_runs import run_loops
     from bluesky_xpdml.cli.figures_loop import draw_loop
