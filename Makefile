@@ -1,8 +1,9 @@
 # Every target makes the environment it needs: `make demo` works in a fresh clone with Python and nothing else.
-# Options: PYTHON=python3.13 (which Python makes .venv), ARGS=... (handed on to the command).
+# Options: PYTHON=python3.13 (which Python makes .venv), ARGS=... (handed on to the command), JOBS=4 (processes of tests).
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 BENCHES ?= accuracy experiment publish speed
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,10 +21,10 @@ demo: $(STAMP)  ## measure, predict, publish and read back on the simulated beam
 	$(BIN)/xpdml demo $(ARGS)
 
 test: $(STAMP)  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: $(STAMP)  ## run the slow tests as well
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## lint, check the format, the types and the import layers
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ PDF as well, and the callback publishes a joint answer. The planner reads these 
 One scan in twenty loses its beam, and the planner is started anew on the way.
 """
 
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -101,18 +100,23 @@ class Search:
 
 
 class LoopSession:
-    """An embedded Tiled server, a RunEngine and the callback; closed by leaving it as a context manager."""
+    """A RunEngine and the callback, at a Tiled server; closed by leaving it as a context manager.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    uri
+        Of the server, with its key.
+    path
+        Container of the predictions.
+    """
+
+    def __init__(self, uri: str, path: str = "xpdml") -> None:
         from bluesky import RunEngine
-        from tiled.server.simple import SimpleTiledServer
 
         self._resources = ExitStack()
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="xpdml-"))
-        self.server: Any = self._resources.enter_context(SimpleTiledServer(folder))
-        pairing = PairingSettings()
+        self._uri, self._path = uri, path
         self.callback = self._resources.enter_context(
-            XpdmlCallback.from_uri(self.server.uri, path="xpdml", pairing=pairing)
+            XpdmlCallback.from_uri(uri, path=path, pairing=PairingSettings())
         )
         self.engine: Any = RunEngine({}, call_returns_result=True)
         self.engine.subscribe(self.callback)
@@ -126,12 +130,12 @@ class LoopSession:
         self.close()
 
     def close(self) -> None:
-        """Close the callback and the server."""
+        """Close the callback and all connections."""
         self._resources.close()
 
     def catalog(self) -> PredictionCatalog:
         """Return the predictions as a new planner reads them, over a connection of its own."""
-        opened = PredictionCatalog.from_uri(self.server.uri, path="xpdml")
+        opened = PredictionCatalog.from_uri(self._uri, path=self._path)
         self._resources.callback(opened.close)
         return opened
 
@@ -224,7 +228,7 @@ def steer(
     Parameters
     ----------
     session
-        Server, RunEngine and callback.
+        RunEngine and callback.
     seed
         Of the front, of the noise and of the failures.
     settings
@@ -273,7 +277,7 @@ def ask_models(session: LoopSession) -> Answers:
     Parameters
     ----------
     session
-        Server, RunEngine and callback.
+        RunEngine and callback.
     """
     cell = ReactionCell(front=ReactionFront.random(0), seed=1_000_003, source=SOURCE)
     session.engine(background_scan(cell.scattering, exposure=PDF_EXPOSURE))

@@ -18,8 +18,8 @@ from bluesky_xpdml.records import FloatArray
 
 RASTER = 20
 """Rows and columns of the raster."""
-GROWTH = 1.15
-"""Random choice is judged at numbers of points that grow so."""
+NUMBERS = tuple(round(12.0 * 1.15**n) for n in range(26))
+"""Random choice is judged at these numbers of points, from 12 to 395."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +73,23 @@ def raster_line(front: ReactionFront, answers: Answers, chance: np.random.Genera
     return np.asarray(np.interp(ACROSS, where, columns))
 
 
-def random_measurements(
-    front: ReactionFront, answers: Answers, chance: np.random.Generator, *, seed: int
-) -> int | None:
-    """Return how many random points find the front as near as is asked for; None where a raster's do not.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """What random points find, read by the same process as those of the search."""
 
-    They are read by the same process as those of the search, and counted from the first time that the front
-    is near enough: in favour of chance.
+    needed: int | None
+    """Points that find the front as near as is asked for; None where as many as in the raster do not.
+
+    Counted to the first time that it is near enough, which only the truth tells: in favour of chance.
+    """
+    error: float
+    """Mean distance with as many points as the search took [range of temperatures]."""
+
+
+def random_choice(
+    front: ReactionFront, answers: Answers, chance: np.random.Generator, *, seed: int, measurements: int
+) -> Chance:
+    """Return what random points find of a front.
 
     Parameters
     ----------
@@ -91,6 +101,8 @@ def random_measurements(
         Of places, noise and failures.
     seed
         Of the optimizer that reads them.
+    measurements
+        As many as the search took.
     """
     low, high = np.array([POSITIONS, TEMPERATURES]).T
     rows = low + (high - low) * chance.random((RASTER**2, 2))
@@ -99,18 +111,18 @@ def random_measurements(
         {"_id": str(n), "position": row[0], "temperature": row[1], DESCRIPTOR: value}
         for n, (row, value) in enumerate(zip(rows, values, strict=True))
     ]
-    truth, n = front.temperature(ACROSS), 12.0
-    while round(n) <= RASTER**2:
+    truth = front.temperature(ACROSS)
+
+    def error(n: int) -> float:
         optimizer = BoundaryOptimizer(SPACE, DESCRIPTOR, seed=seed)
-        optimizer.ingest(outcomes[: round(n)])
+        optimizer.ingest(outcomes[:n])
         try:
-            if distance(line(optimizer), truth) <= TOLERANCE:
-                return round(n)
+            return distance(line(optimizer), truth)
         except PlanningError:
             # All of these points lie on one side.
-            pass
-        n *= GROWTH
-    return None
+            return 1.0
+
+    return Chance(needed=next((n for n in NUMBERS if error(n) <= TOLERANCE), None), error=error(measurements))
 
 
 def _crossing(heat: FloatArray, column: FloatArray, level: float) -> float:

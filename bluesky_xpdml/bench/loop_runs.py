@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.util import Finalize
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from bluesky_xpdml.beamline import ReactionFront
 from bluesky_xpdml.bench.loop import LoopSession, LoopSettings, Search, ask_models, steer
-from bluesky_xpdml.bench.loop_baselines import RASTER, Answers, random_measurements, raster_line
+from bluesky_xpdml.bench.loop_baselines import RASTER, Answers, Chance, random_choice, raster_line
 from bluesky_xpdml.bench.loop_front import ACROSS, distance
 
 _SESSION: list[LoopSession] = []
@@ -23,8 +25,8 @@ class LoopResult:
     """A search, and what a raster and random choice need for the same front."""
 
     search: Search
-    random: int | None
-    """Points at random that come as near as is asked for; None where as many as in the raster do not."""
+    chance: Chance
+    """What random choice finds."""
     raster_error: float
     """Mean distance of the front that the whole raster finds [range of temperatures]."""
 
@@ -47,7 +49,8 @@ class LoopResult:
             "failed": search.failed,
             "raster": RASTER**2,
             "raster_error": self.raster_error,
-            "random": self.random,
+            "random": self.chance.needed,
+            "random_error": self.chance.error,
             "saving": self.saving,
             "reason": search.reason,
         }
@@ -86,22 +89,26 @@ def compare(search: Search, answers: Answers) -> LoopResult:
     """
     front = ReactionFront.random(search.seed)
     chance = np.random.default_rng([search.seed, 6])
+    raster = raster_line(front, answers, chance)
     return LoopResult(
         search=search,
-        raster_error=distance(raster_line(front, answers, chance), search.truth),
-        random=random_measurements(front, answers, chance, seed=search.seed),
+        raster_error=distance(raster, search.truth),
+        chance=random_choice(front, answers, chance, seed=search.seed, measurements=search.measurements),
     )
 
 
 def _open() -> None:
     """Start the server and the RunEngine of a process, on one core."""
     from threadpoolctl import threadpool_limits
+    from tiled.server.simple import SimpleTiledServer
 
     threadpool_limits(1)
-    session = LoopSession()
-    _SESSION.append(session)
+    resources = ExitStack()
+    folder = resources.enter_context(TemporaryDirectory(prefix="xpdml-"))
+    server: Any = resources.enter_context(SimpleTiledServer(folder))
+    _SESSION.append(resources.enter_context(LoopSession(server.uri)))
     # The exit handlers of a process of the pool are not run, these are.
-    Finalize(None, session.close, exitpriority=10)
+    Finalize(None, resources.close, exitpriority=10)
 
 
 def _search(seed: int) -> Search:

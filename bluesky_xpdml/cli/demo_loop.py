@@ -45,7 +45,15 @@ def loop(
         print_json(as_json(results))
         progress_console.print(f"picture: {plot}")
         return
-    columns = ("seed", "distance [%]", "measured", "by PDF too", "failed", "raster, distance [%]", "random")
+    columns = (
+        "seed",
+        "off [%]",
+        "measured",
+        "PDF too",
+        "failed",
+        "raster of 400, off [%]",
+        "as many random, off [%]",
+    )
     print_table("Fronts found through Tiled", columns, [_row(result) for result in results])
     answer_console.print(_summary(results))
     answer_console.print(f"picture: {plot}", soft_wrap=True)
@@ -66,6 +74,8 @@ def as_json(results: list["LoopResult"]) -> dict[str, Any]:
         "worst_error": max(errors),
         "median_measurements": float(np.median([result.search.measurements for result in results])),
         "worst_measurements": max(result.search.measurements for result in results),
+        "median_random_error": float(np.median([result.chance.error for result in results])),
+        "median_raster_error": float(np.median([result.raster_error for result in results])),
         "median_saving": float(np.median([result.saving for result in results])),
     }
 
@@ -95,6 +105,6 @@ def _row(result: "LoopResult") -> list[str]:
         str(search.measurements),
         str(search.pdfs),
         str(search.failed),
-        f"400, {100.0 * result.raster_error:.2f}",
-        "more than 400" if result.random is None else str(result.random),
+        f"{100.0 * result.raster_error:.2f}",
+        f"{100.0 * result.chance.error:.2f}",
     ]

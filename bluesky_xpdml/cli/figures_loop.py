@@ -1,6 +1,6 @@
 """Picture of the experiment that steers itself: where it measured, what it found, and what that saved."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from bluesky_xpdml.cli.figures import ACCENT, INK, MUTED, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
     from bluesky_xpdml.bench.loop_runs import LoopResult
 
@@ -38,18 +39,20 @@ def draw_loop(results: Sequence["LoopResult"], path: Path) -> None:
         figure = Figure(figsize=(3.1 * len(drawn) + 4.4, 3.0), layout="constrained")
         widths = [1.0] * len(drawn) + [0.8, 0.8]
         *maps, errors, counts = figure.subplots(1, len(drawn) + 2, width_ratios=widths)
+        values = np.concatenate([result.search.values for result in drawn])
         for axes, result in zip(maps, drawn, strict=True):
-            _map(axes, result)
+            shown = _map(axes, result, float(values.min()), float(values.max()))
+        figure.colorbar(shown, ax=maps[-1], label="oxidation state of Mn, as predicted")
         _errors(errors, results)
         _counts(counts, results)
         figure.savefig(path)
 
 
-def _map(axes: "Axes", result: "LoopResult") -> None:
+def _map(axes: "Axes", result: "LoopResult", low: float, high: float) -> "PathCollection":
     search = result.search
     where = [point["position"] for point in search.answered]
     heat = [point["temperature"] for point in search.answered]
-    shown = axes.scatter(where, heat, c=search.values, cmap="viridis", s=14.0, linewidths=0.0)
+    shown = axes.scatter(where, heat, c=search.values, vmin=low, vmax=high, cmap="viridis", s=14.0)
     axes.plot(ACROSS, search.truth, color=INK, linewidth=1.0, label="true front")
     axes.plot(ACROSS, search.found, color=ACCENT, linewidth=1.2, linestyle="--", label="found")
     axes.set_xlim(*POSITIONS)
@@ -58,33 +61,40 @@ def _map(axes: "Axes", result: "LoopResult") -> None:
     axes.set_ylabel("temperature [K]")
     axes.set_title(f"seed {search.seed}: {search.measurements} measurements, {search.failed} failed")
     axes.legend(frameon=False, loc="best")
-    axes.figure.colorbar(shown, ax=axes, label="oxidation state of Mn, as predicted")
+    return shown
 
 
 def _errors(axes: "Axes", results: Sequence["LoopResult"]) -> None:
-    found = 100.0 * np.array([result.search.error for result in results])
-    raster = 100.0 * np.array([result.raster_error for result in results])
-    seeds = [result.search.seed for result in results]
-    axes.scatter(seeds, found, color=ACCENT, s=14.0, label="steered")
-    axes.scatter(seeds, raster, color=MUTED, s=14.0, marker="s", label=f"raster of {RASTER**2}")
-    axes.axhline(100.0 * TOLERANCE, color=INK, linewidth=0.8, linestyle=":", label="asked for")
-    axes.set_ylim(0.0, None)
-    axes.set_xlabel("seed")
+    ways = {
+        "steered": [result.search.error for result in results],
+        "as many\nrandom": [result.chance.error for result in results],
+        f"raster\nof {RASTER**2}": [result.raster_error for result in results],
+    }
+    _strips(axes, {name: [100.0 * error for error in errors] for name, errors in ways.items()})
+    axes.axhline(100.0 * TOLERANCE, color=INK, linewidth=0.8, linestyle=":")
     axes.set_ylabel("mean distance to the true front [% of the range]")
-    axes.legend(frameon=False)
+    axes.set_title("dotted: asked for")
 
 
 def _counts(axes: "Axes", results: Sequence["LoopResult"]) -> None:
+    most = RASTER**2
     ways = {
         "steered": [result.search.measurements for result in results],
-        "random": [RASTER**2 if result.random is None else result.random for result in results],
-        "raster": [RASTER**2] * len(results),
+        "random": [most if result.chance.needed is None else result.chance.needed for result in results],
+        "raster": [most] * len(results),
     }
+    _strips(axes, ways)
+    axes.set_ylabel("measurements to come as near as asked for")
+
+
+def _strips(axes: "Axes", ways: Mapping[str, Sequence[float]]) -> None:
+    """Draw a strip of points for each way, with its median as a line."""
     for place, (values, colour) in enumerate(zip(ways.values(), (ACCENT, INK, MUTED), strict=True)):
         spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
         axes.scatter(place + spread, values, color=colour, s=8.0)
         axes.plot([place - 0.3, place + 0.3], [np.median(values)] * 2, color=colour, linewidth=1.5)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xticks(range(len(ways)), list(ways))
     axes.set_xlim(-0.5, len(ways) - 0.5)
-    axes.set_ylabel("measurements, median as a line")

@@ -9,6 +9,9 @@ from bluesky_xpdml.planning.advice_table import BINNED_BY, AdviceTable, Cell
 from bluesky_xpdml.records import Descriptor, Prediction, Quality
 from bluesky_xpdml.training.advice import UnseenAnswers
 
+# The startup profile of the RE manager, which runs it in a process of its own.
+collect_ignore = ["queue_profile"]
+
 STEPS = [("xanes", "pdf"), ("xanes", "dpdf"), ("pdf", "xanes"), ("dpdf", "xanes")]
 
 
