@@ -313,11 +313,20 @@ def powder() -> Powder:
 
 
 @pytest.fixture(scope="session")
-def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Return a real Tiled server on a free local port, with temporary storage."""
+def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that the Tiled server may read."""
+    return tmp_path_factory.mktemp("frames")
+
+
+@pytest.fixture(scope="session")
+def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) -> Iterator[Any]:
+    """Return a real Tiled server on a free local port, with temporary storage.
+
+    One for all tests of a process: a second one would take the key of the first.
+    """
     from tiled.server import SimpleTiledServer
 
-    with SimpleTiledServer(tmp_path_factory.mktemp("tiled")) as server:
+    with SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[served_folder]) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -120,25 +120,15 @@ def test_two_runs_never_share_a_file(documents_of: Measure, tmp_path: Path) -> N
     assert len(list(tmp_path.glob("*.h5"))) == 2
 
 
-@pytest.fixture(scope="module")
-def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Return the address of a Tiled server that may read a folder, and the folder."""
-    from tiled.server import SimpleTiledServer
-
-    folder = tmp_path_factory.mktemp("frames")
-    with SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[folder]) as server:
-        yield server.uri, folder
-
-
 @pytest.mark.parametrize("image_format", ImageFormat)
 def test_tiled_serves_the_frames(
-    documents_of: Measure, served_folder: tuple[str, Path], image_format: ImageFormat
+    documents_of: Measure, tiled_server: Any, served_folder: Path, image_format: ImageFormat
 ) -> None:
     """Frames that stay in files are registered; frames in events are stored."""
     from bluesky_tiled_plugins import TiledWriter
     from tiled.client import from_context, from_uri
 
-    uri, folder = served_folder
+    uri, folder = tiled_server.uri, served_folder
     beamline = ScatteringBeamline(pixels=64, seed=4, image_format=image_format, folder=folder)
     documents = documents_of(scattering_scan(beamline, "LaMnO3", frames=2, dark=Dark.NONE, mask=False))
     (start,) = starts(documents)
