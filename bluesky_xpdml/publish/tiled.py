@@ -68,19 +68,29 @@ class TiledPublisher:
         PublishError
             If the server is away or refuses, or the publisher was closed.
         """
-        import httpx
-        from tiled.client.utils import ClientError
-
         uid = documents[0][1]["uid"]
         if self._closed:
             raise PublishError(f"expected an open publisher for run {uid}, found a closed one")
+        try:
+            self._publish(uid, documents)
+        except PublishError as error:
+            # A server that stumbled in the midst of a run is asked once more, what there is of it is removed;
+            # one that is away says so at once.
+            logger.warning("run %s is written a second time: %s", uid, error)
+            self._publish(uid, documents)
+
+    def _publish(self, uid: str, documents: Sequence[NamedDocument]) -> None:
+        import httpx
+        from tiled.client.utils import ClientError
+
         try:
             if self._is_complete(uid):
                 self.n_already_there += 1
                 return
             self._write(documents)
         except (httpx.HTTPError, ClientError, OSError) as error:
-            raise PublishError(f"expected to write run {uid} to {self.container.uri}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise PublishError(f"expected to write run {uid} to {self.container.uri}: {reason}") from error
         self.n_written += 1
 
     def extend(self, documents: Sequence[NamedDocument]) -> None:
@@ -148,7 +158,7 @@ class TiledPublisher:
         if "stop" in response.json()["data"]["attributes"]["metadata"]:
             return True
         logger.warning("run %s was written only in part; it is written anew", uid)
-        self.container.delete_contents([uid], recursive=True)
+        self.container.delete_contents([uid], recursive=True, external_only=False)
         return False
 
     def _write(self, documents: Sequence[NamedDocument]) -> None:

@@ -91,6 +91,27 @@ def test_a_half_written_run_is_written_anew(publisher):
     assert whole["predictions"].read()["oxidation_state"].values.tolist() == [2.5]
 
 
+def test_a_server_that_stumbles_in_the_midst_of_a_run_is_asked_once_more(tiled_server):
+    """The third array is taken in by the server, and its answer is lost."""
+    publisher = TiledPublisher.from_uri(tiled_server.uri, path="derived/stumbled")
+    answers = []
+
+    def lose(response):
+        answers.append(response.request.method)
+        if answers.count("PUT") == 3 and response.request.method == "PUT":
+            raise OSError("the answer was lost")
+
+    hooks = publisher.container.context.http_client.event_hooks
+    publisher.container.context.http_client.event_hooks = {**hooks, "response": [*hooks["response"], lose]}
+    publisher.publish(derived_run(prediction("raw-s")))
+    (run,) = find_predictions(publisher.container, "raw-s")
+    assert run.metadata["stop"]["exit_status"] == "success"
+    np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, [ENERGY / 7200])
+    assert publisher.n_written == 1
+    assert answers.count("PUT") > 4
+    publisher.close()
+
+
 def test_a_failure_is_a_run_without_streams(publisher):
     failed = replace(
         prediction("raw-e"), descriptors={}, xanes=None, quality=Quality().failed("no model for Zn")
