@@ -72,7 +72,8 @@ def _errors(axes: "Axes", results: Sequence["LoopResult"]) -> None:
     }
     _strips(axes, {name: [100.0 * error for error in errors] for name, errors in ways.items()})
     axes.axhline(100.0 * TOLERANCE, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_ylabel("mean distance to the true front [% of the range]")
+    axes.set_yticks([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
+    axes.set_ylabel("distance to the true front [% of the range]")
     axes.set_title("dotted: asked for")
 
 
@@ -84,7 +85,9 @@ def _counts(axes: "Axes", results: Sequence["LoopResult"]) -> None:
         "raster": [most] * len(results),
     }
     _strips(axes, ways)
-    axes.set_ylabel("measurements to come as near as asked for")
+    axes.set_yticks([20, 50, 100, 200, 400])
+    axes.set_ylabel("measurements")
+    axes.set_title("to come as near as asked for")
 
 
 def _strips(axes: "Axes", ways: Mapping[str, Sequence[float]]) -> None:
