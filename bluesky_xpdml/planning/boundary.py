@@ -12,20 +12,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.planning.searching import SearchOptimizer, nearest
 from bluesky_xpdml.planning.space import Space
 from bluesky_xpdml.planning.surrogate import Surrogate, fit_surrogate
-from bluesky_xpdml.planning.trials import Answered, TrialOptimizer
+from bluesky_xpdml.planning.trials import Answered
 from bluesky_xpdml.records import FloatArray, Verdict
 
 STRADDLE = 1.0
 """Weight of uncertainty against nearness to the level; 1.96 explores more and ends later."""
 STEEPNESS = 1.2
 """Half the difference of the plateaus is squeezed to tanh of this."""
-CANDIDATES = 2048
-"""Points among which the next one is chosen, and over which it is counted how far the line moves."""
 FIRST = 8
 """Points that fill the space before the first line is drawn."""
 REFUSED, NEARBY = 2, 0.03
@@ -40,7 +38,7 @@ AGREEING = 2
 """... so many times in a row."""
 
 
-class BoundaryOptimizer(TrialOptimizer):
+class BoundaryOptimizer(SearchOptimizer):
     """Finds where a descriptor changes.
 
     Parameters
@@ -90,17 +88,11 @@ class BoundaryOptimizer(TrialOptimizer):
         accept: tuple[Verdict, ...] = (Verdict.GOOD, Verdict.SUSPECT),
         seed: int = 0,
     ) -> None:
-        super().__init__(space, descriptor, accept=accept)
+        super().__init__(space, descriptor, first=FIRST, at_most=at_most, accept=accept, seed=seed)
         if not 0.0 < tolerance < 0.5:
             raise PlanningError(f"expected a tolerance between 0 and 0.5 of the space, found {tolerance:g}")
-        if at_most < FIRST:
-            raise PlanningError(f"expected at least {FIRST} measurements, found at_most = {at_most}")
         self._level = level
         self._tolerance = tolerance
-        self._at_most = at_most
-        dimensions = len(space.names)
-        self._first = qmc.Sobol(dimensions, seed=seed).random(FIRST)
-        self._candidates = qmc.Sobol(dimensions, seed=seed + 1).random(CANDIDATES)
         self._fitted: tuple[tuple[Answered, ...], Surrogate | None] = ((), None)
         self._sides: dict[tuple[Answered, ...], NDArray[np.bool_]] = {}
 
@@ -206,33 +198,15 @@ class BoundaryOptimizer(TrialOptimizer):
         points = np.array([each.point for each in answered])
         return fit_surrogate(points, np.tanh(STEEPNESS * (values - level) / half))
 
-    def _propose(self, n: int) -> FloatArray:
-        rows = np.empty((0, len(self.space.names)))
-        for _ in range(n):
-            rows = np.vstack([rows, self._next(rows)])
-        return rows
-
-    def _next(self, beside: FloatArray) -> FloatArray:
-        """Return one point, given those that are being measured and those that will be with it, (d,)."""
-        started = self.n_measured + len(self._pending) + len(beside)
-        if started < FIRST:
-            return np.asarray(self._first[started])
-        underway = np.vstack([self._pending_points, beside])
+    def _wanted(self, underway: FloatArray) -> FloatArray | None:
         fit = self._fit(self.answered)
-        known = self._known(underway)
         if fit is None:
-            # Nothing changes yet: where no measurement is near.
-            return np.asarray(self._candidates[np.argmax(_nearest(self._candidates, known))])
+            return None
         mean, deviation = fit.believing(underway).predict(self._candidates)
         wanted = STRADDLE * deviation - np.abs(mean)
         wanted[self._refused()] = -np.inf
-        wanted[_nearest(self._candidates, underway) < APART] = -np.inf
-        return np.asarray(self._candidates[np.argmax(wanted)])
-
-    def _known(self, underway: FloatArray) -> FloatArray:
-        answered = [each.point for each in self.answered]
-        failed = list(self._failed.values())
-        return np.vstack([np.array([*answered, *failed]).reshape(-1, len(self.space.names)), underway])
+        wanted[nearest(self._candidates, underway) < APART] = -np.inf
+        return np.asarray(wanted)
 
     def _refused(self) -> NDArray[np.bool_]:
         """Return which candidates lie where measurements failed again and again, (m,)."""
@@ -245,10 +219,3 @@ class BoundaryOptimizer(TrialOptimizer):
         if not self.answered:
             return ()
         return (min(self.answered, key=lambda each: abs(each.value - self.level)),)
-
-
-def _nearest(rows: FloatArray, known: FloatArray) -> FloatArray:
-    """Return the distance of each row to the nearest known point, (m,)."""
-    if not known.size:
-        return np.ones(len(rows))
-    return np.asarray(np.min(np.linalg.norm(rows[:, None, :] - known[None, :, :], axis=2), axis=1))

@@ -1,5 +1,6 @@
 """Failed trials, and ids that outlive a restart, for optimizers that know numbers only."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -182,8 +183,9 @@ class _Registers:
         renamed: Sequence[Point] = self._renamed(self.optimizer.register_suggestions(suggestions))
         return renamed
 
+    @abstractmethod
     def _renamed(self, suggestions: Sequence[Point]) -> list[dict[str, Any]]:
-        raise NotImplementedError
+        """Return suggestions under the ids of the wrapper."""
 
 
 _ABILITIES: Mapping[str, type] = {

@@ -15,18 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.planning.searching import SearchOptimizer, nearest
 from bluesky_xpdml.planning.space import Space
 from bluesky_xpdml.planning.surrogate import Surrogate, fit_surrogate
-from bluesky_xpdml.planning.trials import Answered, TrialOptimizer
+from bluesky_xpdml.planning.trials import Answered
 from bluesky_xpdml.records import FloatArray, Verdict
 
 NINETY = 3.29
 """Width of a 90 % interval [standard deviations]."""
-CANDIDATES = 1024
-"""Points among which the next one is chosen, and over which certainty is judged."""
 FIRST = 6
 """Points that fill the space before anything is fitted."""
 SMALLEST = 1e-6
@@ -54,7 +52,7 @@ class _Fit:
         return np.asarray(np.hypot(guessed, np.maximum(own, 0.0)))
 
 
-class UncertaintyOptimizer(TrialOptimizer):
+class UncertaintyOptimizer(SearchOptimizer):
     """Measures where the answer is least certain.
 
     Parameters
@@ -105,19 +103,12 @@ class UncertaintyOptimizer(TrialOptimizer):
         accept: tuple[Verdict, ...] = (Verdict.GOOD, Verdict.SUSPECT),
         seed: int = 0,
     ) -> None:
-        super().__init__(space, descriptor, accept=accept)
+        super().__init__(space, descriptor, first=FIRST, at_most=at_most, accept=accept, seed=seed)
         if not (width > 0.0 and apart > 0.0):
             msg = f"expected a positive width and distance, found {width:g} and {apart:g}"
             raise PlanningError(msg)
-        if at_most < FIRST:
-            raise PlanningError(f"expected at least {FIRST} measurements, found at_most = {at_most}")
         self._width = width
-        self._at_most = at_most
         self._apart = apart
-        dimensions = len(space.names)
-        points = qmc.Sobol(dimensions, seed=seed)
-        self._first = points.random(8)[:FIRST]
-        self._candidates = qmc.Sobol(dimensions, seed=seed + 1).random(CANDIDATES)
         self._fitted: tuple[tuple[Answered, ...], _Fit | None] = ((), None)
 
     def expected_widths(self, points: Sequence[Mapping[str, float]]) -> FloatArray:
@@ -160,37 +151,18 @@ class UncertaintyOptimizer(TrialOptimizer):
             self._fitted = answered, _new_fit(answered)
         return self._fitted[1]
 
-    def _propose(self, n: int) -> FloatArray:
-        rows = np.empty((0, len(self.space.names)))
-        for _ in range(n):
-            rows = np.vstack([rows, self._next(rows)])
-        return rows
-
-    def _next(self, beside: FloatArray) -> FloatArray:
-        """Return one point, given those that are being measured and those that will be with it, (d,)."""
-        started = self.n_measured + len(self._pending) + len(beside)
-        if started < FIRST:
-            return np.asarray(self._first[started])
-        underway = np.vstack([self._pending_points, beside])
-        known = np.vstack([self._measured, underway])
+    def _wanted(self, underway: FloatArray) -> FloatArray | None:
         fit = self._fit()
         if fit is None:
-            return np.asarray(self._candidates[np.argmax(_nearest(self._candidates, known))])
-        wanted = fit.expected(self._candidates, underway)
-        is_open = self._open(known)
+            return None
+        is_open = self._open(np.vstack([self._measured, underway]))
         if not is_open.any():
-            wanted, is_open = _nearest(self._candidates, known), np.ones(CANDIDATES, dtype=bool)
-        return np.asarray(self._candidates[np.argmax(np.where(is_open, wanted, -np.inf))])
-
-    @property
-    def _measured(self) -> FloatArray:
-        """Points with an answer, and those that failed, (n, d)."""
-        rows = [*(each.point for each in self.answered), *self._failed.values()]
-        return np.array(rows).reshape(-1, len(self.space.names))
+            return None
+        return np.where(is_open, fit.expected(self._candidates, underway), -np.inf)
 
     def _open(self, known: FloatArray) -> NDArray[np.bool_]:
         """Return which candidates lie apart from known points, (m,)."""
-        return np.asarray(_nearest(self._candidates, known) > self._apart)
+        return np.asarray(nearest(self._candidates, known) > self._apart)
 
     def _best(self) -> Sequence[Answered]:
         """Return the answer that is least certain."""
@@ -221,10 +193,3 @@ def _new_fit(answered: tuple[Answered, ...]) -> _Fit | None:
         mean_width=mean_width,
         width_scale=width_scale,
     )
-
-
-def _nearest(rows: FloatArray, known: FloatArray) -> FloatArray:
-    """Return the distance of each row to the nearest known point, (m,)."""
-    if not known.size:
-        return np.ones(len(rows))
-    return np.asarray(np.min(np.linalg.norm(rows[:, None, :] - known[None, :, :], axis=2), axis=1))
