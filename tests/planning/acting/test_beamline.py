@@ -82,7 +82,7 @@ def test_a_sample_is_repeated_on_the_simulated_beamline(watched, place, beamline
 
 
 @pytest.mark.slow
-def test_merged_repeats_narrow_the_interval(engine, tiled_server, beamline):
+def test_the_answer_of_merged_repeats_is_the_one_that_counts(engine, tiled_server, beamline):
     def measure(sample, md):
         return (yield from scan_sample(beamline, sample, exposure=0.02, md=md))
 
