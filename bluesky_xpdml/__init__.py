@@ -42,7 +42,7 @@ _HOMES = {
     "Publisher": "publish",
     "Quality": "records",
     "Query": "publish",
-    "ScatteringSettings": "callbacks.total_scattering",
+    "ScatteringSettings": "analysis.scattering",
     "Statistics": "callbacks.worker",
     "TiledPublisher": "publish",
     "Verdict": "records",
@@ -51,18 +51,18 @@ _HOMES = {
     "XpdmlCallback": "callbacks.callback",
     "XpdmlError": "errors",
     "absorption_scan": "documents",
-    "analyse_pattern": "callbacks.total_scattering",
-    "analyse_scan": "callbacks.xanes",
+    "analyse_pattern": "analysis.scattering",
+    "analyse_scan": "analysis.xanes",
     "derived_run": "publish",
     "find_predictions": "publish",
     "reduce_xanes": "reduction.xanes",
 }
 
 if TYPE_CHECKING:
+    from bluesky_xpdml.analysis.scattering import ScatteringSettings, analyse_pattern
+    from bluesky_xpdml.analysis.xanes import analyse_scan
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
-    from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings, analyse_pattern
     from bluesky_xpdml.callbacks.worker import Statistics
-    from bluesky_xpdml.callbacks.xanes import analyse_scan
     from bluesky_xpdml.documents import absorption_scan
     from bluesky_xpdml.errors import XpdmlError
     from bluesky_xpdml.models.store import BundleStore

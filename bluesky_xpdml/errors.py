@@ -20,36 +20,77 @@
     └── BeamlineError(ValueError)        the simulated beamline was asked for what it does not have
 
 Each is also a builtin exception, so that callers catch either. Messages say what was expected, what was
-found, and what to do.
+found, and what to do. Each carries a reason code, which a prediction that fails with it publishes.
 """
+
+from typing import ClassVar
+
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 
 class XpdmlError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What was expected, what was found, and what to do. A `Reason` brings its own code.
+    code
+        Kind of reason, if not that of the class.
+
+    Examples
+    --------
+    >>> ReductionError("the scan ends at the edge", ReasonCode.EDGE_NOT_COVERED).reason.code
+    <ReasonCode.EDGE_NOT_COVERED: 'edge-not-covered'>
+    """
+
+    default_code: ClassVar[ReasonCode] = ReasonCode.INTERNAL_ERROR
+
+    def __init__(self, message: str = "", code: ReasonCode | None = None) -> None:
+        super().__init__(message)
+        own = message.code if isinstance(message, Reason) else self.default_code
+        self.code = code or own
+
+    @property
+    def reason(self) -> Reason:
+        """The message with its code, as a failed prediction publishes it."""
+        return Reason(str(self), self.code)
 
 
 class DocumentError(XpdmlError, ValueError):
     """A Bluesky run or a data file does not hold what a record needs."""
 
+    default_code = ReasonCode.INVALID_DOCUMENT
+
 
 class MissingDataError(DocumentError):
     """A key, a column, a stream or a document is absent."""
+
+    default_code = ReasonCode.MISSING_DATA
 
 
 class FileFormatError(DocumentError):
     """A data file cannot be read as what it claims to be."""
 
+    default_code = ReasonCode.UNREADABLE_FILE
+
 
 class ReductionError(XpdmlError, ValueError):
     """A record cannot be reduced; the message is the reason that is published."""
+
+    default_code = ReasonCode.REDUCTION_FAILED
 
 
 class FeatureError(XpdmlError, ValueError):
     """A spectrum does not cover what a model looks at; nothing is extrapolated."""
 
+    default_code = ReasonCode.FEATURES_NOT_COVERED
+
 
 class ModelError(XpdmlError):
     """Base of errors about models."""
+
+    default_code = ReasonCode.MODEL_DAMAGED
 
 
 class BundleError(ModelError, ValueError):
@@ -59,30 +100,46 @@ class BundleError(ModelError, ValueError):
 class ModelNotFoundError(ModelError, LookupError):
     """No bundle answers for the element, edge and modality asked for."""
 
+    default_code = ReasonCode.MODEL_MISSING
+
 
 class SettingsError(XpdmlError, ValueError):
     """A settings file, a variable of the environment or an option says what cannot be used."""
+
+    default_code = ReasonCode.SETTINGS_INVALID
 
 
 class PublishError(XpdmlError, RuntimeError):
     """Predictions could not be handed to where they belong."""
 
+    default_code = ReasonCode.PUBLISHING_FAILED
+
 
 class SourceError(XpdmlError, RuntimeError):
     """A stream of documents cannot be listened to."""
+
+    default_code = ReasonCode.SOURCE_FAILED
 
 
 class SimulationError(XpdmlError, ValueError):
     """A structure cannot be simulated as asked."""
 
+    default_code = ReasonCode.SIMULATION_FAILED
+
 
 class TrainingError(XpdmlError, ValueError):
     """A data set cannot be trained on."""
+
+    default_code = ReasonCode.TRAINING_FAILED
 
 
 class PlanningError(XpdmlError, ValueError):
     """A planner asked for what cannot be told: a failed prediction, an element without table."""
 
+    default_code = ReasonCode.PLANNING_FAILED
+
 
 class BeamlineError(XpdmlError, ValueError):
     """The simulated beamline was asked for a sample or a position that it does not have."""
+
+    default_code = ReasonCode.SIMULATION_FAILED

@@ -12,10 +12,86 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.explanation_records import Explanation
-from bluesky_xpdml.origin_records import Origin
+from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode, Technique
 
 FloatArray: TypeAlias = NDArray[np.float64]
+
+TRIAL = "xpdml_trial"
+"""Entry of a raw start document in which a planner says what it asked for: `campaign`, `id`, `parameters`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the raw run said of itself that its prediction carries on; an empty string where it said nothing.
+
+    Readers of predictions never open raw runs: what they need of them stands here.
+    """
+
+    time: float | None = None
+    """When the raw run began [s since 1970]; None for files."""
+    beamline: str = ""
+    proposal: str = ""
+    """Number or name of the proposal, else of the data session."""
+    scan_id: str = ""
+    trial: Mapping[str, object] = field(default_factory=dict)
+    """What a planner asked for: `campaign`, `id` and `parameters`; empty where no planner asked."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Further entries of the start document that the user wants carried on, by dotted path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """How one answer came about: `base`, what features add and what other parts of the model add up to it."""
+
+    unit: str
+    """Of every number here but the importances: `e`, `1` or `angstrom`."""
+    answer: float
+    """What was predicted."""
+    base: float
+    """What the model answers to its background, on the mean."""
+    features: FloatArray
+    """What each feature adds to that, Shapley values, (n_features,)."""
+    others: Mapping[str, float]
+    """What other parts of the model add, by name, such as `edge position`."""
+    importance: FloatArray
+    """Share of the forest's impurity decrease that each feature brought at training, (n_features,)."""
+    permutation: FloatArray
+    """Accuracy or R2 that is lost on unseen formulas where a feature is shuffled, (n_features,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A named part of a curve, with what its features add to each answer."""
+
+    name: str
+    """`pre-edge`, `edge`, `white line`, `post-edge`; `first shell`, `second shell`, `further shells`."""
+    low: float
+    """Where it begins [eV above the metal foil, or angstrom]."""
+    high: float
+    """Where it ends [same]."""
+    attribution: Mapping[str, float]
+    """By descriptor: sum over the region's features [unit of the descriptor]."""
+    importance: Mapping[str, float]
+    """By descriptor: sum of the impurity importances of its features, a share of 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Which parts of a curve led to the answers of a prediction. Arrays have the shape (n_features,)."""
+
+    grid: FloatArray
+    """Where each feature is read [eV above the metal foil, or angstrom]."""
+    unit: str
+    """Of the grid and of the regions: `eV` or `angstrom`."""
+    features: tuple[str, ...]
+    """Names of the features."""
+    attributions: Mapping[str, Attribution]
+    """By descriptor."""
+    regions: tuple[Region, ...]
+    """In the order of the curve, without gaps; each feature belongs to one."""
+    edge_share: float | None = None
+    """How far the oxidation state follows the edge position, 0 to 1, and not the shape. None where the edge
+    is no part of the model, or both agree too well to tell."""
 
 
 class Verdict(StrEnum):
@@ -32,26 +108,26 @@ class Quality:
 
     Examples
     --------
-    >>> quality = Quality().suspect("axis not calibrated")
-    >>> quality.verdict, quality.reasons
-    (<Verdict.SUSPECT: 'suspect'>, ('axis not calibrated',))
-    >>> quality.failed("no model for Zn").verdict
+    >>> quality = Quality().suspect(Reason("axis not calibrated", ReasonCode.AXIS_UNCALIBRATED))
+    >>> quality.verdict, quality.reasons, quality.has(ReasonCode.AXIS_UNCALIBRATED)
+    (<Verdict.SUSPECT: 'suspect'>, ('axis not calibrated',), True)
+    >>> quality.failed(Reason("no model for Zn", ReasonCode.MODEL_MISSING)).verdict
     <Verdict.FAILED: 'failed'>
     """
 
     verdict: Verdict = Verdict.GOOD
-    reasons: tuple[str, ...] = ()
-    """What was noticed, most important first; empty where nothing was."""
+    reasons: tuple[Reason, ...] = ()
+    """What was noticed, most important first; empty if nothing was."""
 
-    def note(self, *reasons: str) -> "Quality":
+    def note(self, *reasons: Reason) -> "Quality":
         """Return the same verdict with more remarks."""
         return replace(self, reasons=tuple(dict.fromkeys((*self.reasons, *reasons))))
 
-    def suspect(self, *reasons: str) -> "Quality":
+    def suspect(self, *reasons: Reason) -> "Quality":
         """Return at least `suspect`, with the reasons added; without reasons nothing changes."""
         return self.merge(Quality(verdict=Verdict.SUSPECT, reasons=reasons)) if reasons else self
 
-    def failed(self, *reasons: str) -> "Quality":
+    def failed(self, *reasons: Reason) -> "Quality":
         """Return `failed`, with the reasons added."""
         return self.merge(Quality(verdict=Verdict.FAILED, reasons=reasons))
 
@@ -59,6 +135,14 @@ class Quality:
         """Return the worse verdict of the two, with the reasons of both."""
         worse = max(self.verdict, other.verdict, key=list(Verdict).index)
         return replace(self, verdict=worse).note(*other.reasons)
+
+    def of(self, *codes: ReasonCode) -> tuple[Reason, ...]:
+        """Return the reasons that have one of the codes."""
+        return tuple(reason for reason in self.reasons if reason.code in codes)
+
+    def has(self, *codes: ReasonCode) -> bool:
+        """Return whether a reason has one of the codes."""
+        return bool(self.of(*codes))
 
 
 class DetectionMode(StrEnum):
@@ -187,7 +271,7 @@ class Xanes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Estimate:
     """One predicted number with its 90 % interval."""
 
     value: float
@@ -216,13 +300,11 @@ class ModelReference:
 class Prediction:
     """What is published about one measurement. A failure is a prediction without descriptors."""
 
-    technique: str
-    """`xanes`, `pdf`, `dpdf`, `xanes+pdf` or `xanes+dpdf`."""
+    technique: Technique
     element: str
     edge: str
     quality: Quality
-    descriptors: Mapping[str, Descriptor] = field(default_factory=dict)
-    """By name: `oxidation_state`, `coordination_number`, `bond_length`."""
+    descriptors: Mapping[Descriptor, Estimate] = field(default_factory=dict)
     models: tuple[ModelReference, ...] = ()
     sample: Sample = field(default_factory=Sample)
     origin: Origin = field(default_factory=Origin)

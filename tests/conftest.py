@@ -340,12 +340,12 @@ def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     from dataclasses import replace
 
-    from bluesky_xpdml.beamline import load_samples
+    from bluesky_xpdml.demo.beamline import load_samples
+    from bluesky_xpdml.factory.training.build import stored_forests
     from bluesky_xpdml.features.pdf import pdf_features
     from bluesky_xpdml.features.xanes import features_of_shifts, fine_signal
     from bluesky_xpdml.models.bundle import write_bundle
     from bluesky_xpdml.models.store import BundleStore
-    from bluesky_xpdml.training.build import stored_forests
 
     x, r = np.arange(-20.0, 60.0, 0.5), np.arange(1.0, 11.0, 0.02)
     spectra = [sample.absorption(sample.edge_energy + x) for sample in load_samples()]

@@ -14,8 +14,14 @@ from bluesky_xpdml.errors import ModelNotFoundError, SettingsError
 from bluesky_xpdml.models.store import SHIPPED
 from bluesky_xpdml.publish import run_uid, summary
 from bluesky_xpdml.records import ModelReference, Prediction, Quality
-from bluesky_xpdml.settings import Settings, find_settings_file, resolve_settings, variable_of, with_settings
-from bluesky_xpdml.settings_keys import KEYS
+from bluesky_xpdml.settings import (
+    KEYS,
+    Settings,
+    find_settings_file,
+    resolve_settings,
+    variable_of,
+    with_settings,
+)
 
 Write = Callable[[str], Path]
 

@@ -6,9 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bluesky_xpdml.bench.report import Report
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.bench_accuracy import CACHE
 from bluesky_xpdml.cli.console import (
     JSON,
     Advance,
@@ -19,12 +17,14 @@ from bluesky_xpdml.cli.console import (
     progress_console,
 )
 from bluesky_xpdml.cli.predict import Reader
-from bluesky_xpdml.cli.scattering import scattering_reading, technique_of
 from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.factory.cli.bench_accuracy import CACHE
 from bluesky_xpdml.planning.advice import Advice
 from bluesky_xpdml.planning.advice import advise as advise_on
 from bluesky_xpdml.planning.advice_table import SHIPPED
 from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.sources.reading import scattering_reading, technique_of
 
 COLUMNS = ("descriptor", "like", "measure", "now", "after", "gain", "+-", "error", "n")
 UNITS = {"oxidation_state": "classes", "coordination_number": "classes", "bond_length": "Å"}
@@ -97,9 +97,9 @@ def build_advice(
     json: bool = JSON,
 ) -> None:
     """Count, on simulated materials, what a second modality adds: the table that `advise` reads."""
-    from bluesky_xpdml.planning.advice_count import build_table
+    from bluesky_xpdml.factory.training.advice_count import build_table
+    from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
     from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-    from bluesky_xpdml.training.advice_data import AdviceRecipe
 
     with progress_bars() as advance:
         found = build_table(
@@ -119,9 +119,9 @@ def build_advice(
 
 def run_advice(simulation: Path, elements: Sequence[str], *, cache: Path, advance: Advance) -> Report:
     """Compare predicted with realised gains, of every element where none is named."""
-    from bluesky_xpdml.bench.advice import measure_advice
+    from bluesky_xpdml.factory.bench.advice import measure_advice
+    from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
     from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-    from bluesky_xpdml.training.advice_data import AdviceRecipe
 
     return measure_advice(
         simulation,

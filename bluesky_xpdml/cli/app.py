@@ -10,9 +10,7 @@ from typer.exceptions import TyperException
 from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import (
     advise,
-    bench,
     calibrate,
-    dataset,
     demo,
     doctor,
     explain,
@@ -26,11 +24,11 @@ from bluesky_xpdml.cli import (
     repeats,
     replay,
     simulate,
-    train,
     watch,
 )
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.factory.cli import bench, dataset, train
 
 DEBUG = "--debug"
 

@@ -1,9 +1,11 @@
 """Where output goes: answers to stdout, everything about the way there to stderr."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Event
 from typing import Any, Protocol
 
 import typer
@@ -11,6 +13,25 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+
+@contextmanager
+def stopping() -> Iterator[Event]:
+    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = Event()
+
+    def ask(number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt(signal.Signals(number).name)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 WIDTH_IN_FILES = 140
 """Tables that do not go to a terminal are not cut to one's width."""

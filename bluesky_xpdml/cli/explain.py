@@ -9,10 +9,10 @@ import typer
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
 from bluesky_xpdml.cli.predict import Reader, file_answer
-from bluesky_xpdml.cli.scattering import scattering_reading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction
 from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.sources.reading import scattering_reading, technique_of
 
 
 class Picture(StrEnum):
@@ -87,8 +87,7 @@ def _explained(prediction: Prediction, store: Any) -> tuple[Prediction, str]:
 
 
 def _draw(prediction: Prediction, path: Path, picture: Picture) -> None:
-    from bluesky_xpdml.cli.figures_explain import draw_explanation
-    from bluesky_xpdml.cli.page_explain import write_page
+    from bluesky_xpdml.figures.explanation import draw_explanation, write_page
 
     if picture is Picture.HTML and prediction.explanation is not None:
         write_page(prediction, prediction.explanation, path)
@@ -98,8 +97,7 @@ def _draw(prediction: Prediction, path: Path, picture: Picture) -> None:
 
 
 def _show(path: Path, prediction: Prediction) -> None:
-    from bluesky_xpdml.cli.figures_explain import sentence_of
-    from bluesky_xpdml.cli.page_explain import part_rows
+    from bluesky_xpdml.figures.explanation import part_rows, sentence_of
 
     if prediction.explanation is not None:
         headings, *rows = part_rows(prediction.explanation)

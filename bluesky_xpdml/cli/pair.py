@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, progress_console
-from bluesky_xpdml.cli.stopping import stopping
+from bluesky_xpdml.cli.console import JSON, progress_console, stopping
 from bluesky_xpdml.cli.watch import Told
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.features.joint import JointModality
@@ -15,8 +14,7 @@ from bluesky_xpdml.settings import Settings, resolve_settings
 if TYPE_CHECKING:
     from threading import Event
 
-    from bluesky_xpdml.callbacks.pairing_follow import Follower
-    from bluesky_xpdml.callbacks.pairing_publisher import PairingCounts
+    from bluesky_xpdml.pairing.publisher import Follower, PairingCounts
 
 
 def pair(
@@ -52,9 +50,8 @@ def pair(
     line a joint answer on stdout. Run it where two beamlines publish into one container; one callback that
     sees both pairs by itself (`XpdmlCallback(..., pairing=...)`).
     """
-    from bluesky_xpdml.callbacks.pairing import Pairing, PairingSettings
-    from bluesky_xpdml.callbacks.pairing_follow import Follower
-    from bluesky_xpdml.callbacks.pairing_publisher import Pairer
+    from bluesky_xpdml.pairing.pairing import Pairing, PairingSettings
+    from bluesky_xpdml.pairing.publisher import Follower, Pairer
     from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher
 
     wanted = PairingSettings(within=within, modality=modality, key=key)

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console
-from bluesky_xpdml.cli.stopping import stopping
+from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console, stopping
 from bluesky_xpdml.errors import PlanningError, SettingsError
 from bluesky_xpdml.settings import resolve_settings
 
 if TYPE_CHECKING:
-    from bluesky_xpdml.planning.queue_campaign import Campaign
-    from bluesky_xpdml.planning.queue_planner import QueuePlanner, Turn
+    from bluesky_xpdml.planning.queue.campaign import Campaign
+    from bluesky_xpdml.planning.queue.planner import QueuePlanner, Turn
 
 LOOK = 0.05
 """Pause between two looks at whether a person answered [s]."""
@@ -210,7 +209,7 @@ def plan(
     nothing goes on. It ends by itself with exit status 0, or at SIGTERM or Ctrl-C with what is queued left in
     the queue: started again it goes on where it was.
     """
-    from bluesky_xpdml.planning.queue_campaign import read_campaign
+    from bluesky_xpdml.planning.queue.campaign import read_campaign
 
     found = read_campaign(campaign)
     fixed = resolve_settings(settings, options={"tiled.uri": tiled, "tiled.path": into})
@@ -251,8 +250,8 @@ def _follow(
 @contextmanager
 def _planner(found: "Campaign", reach: Reach, *, ask: bool) -> Iterator["QueuePlanner"]:
     """Give a planner whose connections are closed at the end."""
-    from bluesky_xpdml.planning.queue_client import RunQueue
-    from bluesky_xpdml.planning.queue_planner import QueuePlanner
+    from bluesky_xpdml.planning.queue.client import RunQueue
+    from bluesky_xpdml.planning.queue.planner import QueuePlanner
     from bluesky_xpdml.publish.predictions import PredictionCatalog
 
     optimizer = found.new_optimizer()

@@ -18,11 +18,80 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
-from bluesky_xpdml.cli.joint import joint_technique, predict_both
-from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
-from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.cli.options import Technique
+from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.settings import Settings, resolve_settings, with_settings
+from bluesky_xpdml.sources.reading import Ranges, ScatteringReading, technique_of
+
+
+def joint_technique(files: list[Path], *, differential: bool, measured_difference: bool) -> Technique:
+    """Return how the pattern beside a spectrum is read.
+
+    Parameters
+    ----------
+    files
+        What the caller named beside the pattern: one spectrum.
+    differential
+        Whether the pattern shows the pairs of the metal alone.
+    measured_difference
+        Whether it is one of two patterns below the metal's edge.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is not one spectrum, or no joint model for such a pattern.
+    """
+    if len(files) != 1:
+        raise typer.BadParameter(f"--pdf belongs to one sample: expected one spectrum, found {len(files)}")
+    if measured_difference:
+        raise typer.BadParameter(
+            "--far: there is no joint model for the difference of two patterns; answer the two files singly"
+        )
+    return Technique.DPDF if differential else Technique.PDF
+
+
+def predict_both(
+    reader: "Reader", spectrum: Path, pattern: Path, technique: Technique
+) -> list[tuple[Path, Prediction]]:
+    """Return the joint answer of one sample, and beside it what each file says alone.
+
+    Parameters
+    ----------
+    reader
+        Reads files and asks the models.
+    spectrum, pattern
+        Of the same sample.
+    technique
+        What the pattern is: `pdf` or `dpdf`.
+
+    Returns
+    -------
+    list of tuple
+        File and answer: the joint one, under the name of the spectrum, then those of the two files.
+    """
+    from bluesky_xpdml.models.predict_joint import predict_sample
+
+    (by_spectrum,) = reader.predict(spectrum, Technique.XANES)
+    element = by_spectrum.element or reader.spectra.element
+    of_pattern = reader.predict(pattern, technique)
+    by_pattern = next((each for each in of_pattern if each.element == element), of_pattern[0])
+    curve = by_pattern.pdf if by_pattern.pdf is not None and by_pattern.element == element else None
+    kind = JointModality.XANES_DPDF if technique is Technique.DPDF else JointModality.XANES_PDF
+    try:
+        both = predict_sample(by_spectrum.xanes, curve, reader.store, kind, element=element)
+    except MissingDataError as error:
+        both = Prediction(
+            technique=str(kind),
+            element=element,
+            edge=by_spectrum.edge,
+            source=f"{spectrum.name} + {pattern.name}",
+            quality=Quality().failed(str(error), *by_spectrum.quality.reasons, *by_pattern.quality.reasons),
+        )
+    answer = with_settings(both, reader.settings)
+    return [(spectrum, answer), (spectrum, by_spectrum), (pattern, by_pattern)]
+
 
 COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
 
@@ -108,7 +177,7 @@ def predict(
         _tabulate(predictions, joint=pdf is not None)
         _explain(predictions)
     if plot is not None:
-        from bluesky_xpdml.cli.figures import draw_predictions
+        from bluesky_xpdml.figures.curves import draw_predictions
 
         draw_predictions([prediction for _, prediction in predictions], plot)
         progress_console.print(f"picture: {plot}")
@@ -149,7 +218,7 @@ class Reader:
             )
 
     def _absorption(self, path: Path) -> Prediction:
-        from bluesky_xpdml.callbacks.xanes import analyse_scan
+        from bluesky_xpdml.analysis.xanes import analyse_scan
 
         return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings.xanes())
 
@@ -164,7 +233,7 @@ class Reader:
         return replace(predict_pdf(curve, self.store, modality, element=metal), pdf=curve)
 
     def _scattering(self, path: Path) -> tuple[Prediction, ...]:
-        from bluesky_xpdml.callbacks.total_scattering import ask_metals
+        from bluesky_xpdml.analysis.scattering import ask_metals
 
         answers = ask_metals(self.scattering.distribution(path), self.store)
         wanted = self.spectra.element

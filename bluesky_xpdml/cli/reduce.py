@@ -7,10 +7,10 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console, verdict
-from bluesky_xpdml.cli.scattering import Ranges, ScatteringReading, technique_of
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Verdict, Xanes
 from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.sources.reading import Ranges, ScatteringReading, technique_of
 
 
 def reduce(
@@ -139,14 +139,14 @@ def _spectrum(
 
 
 def _xanes_answer(xanes: Xanes, writing: Writing) -> dict[str, Any]:
-    from bluesky_xpdml.publish.plain import plain_mapping
+    from bluesky_xpdml.publish.documents import plain_mapping
     from bluesky_xpdml.sources.pdf_files import write_xanes
 
     written = []
     if writing.folder is not None:
         written.append(write_xanes(xanes, writing.folder))
         if writing.plot:
-            from bluesky_xpdml.cli.figures import draw_xanes
+            from bluesky_xpdml.figures.curves import draw_xanes
 
             written.append(draw_xanes(xanes, written[0].with_suffix(".png")))
     return plain_mapping(
@@ -164,14 +164,14 @@ def _xanes_answer(xanes: Xanes, writing: Writing) -> dict[str, Any]:
 
 
 def _pdf_answer(pdf: PairDistribution, writing: Writing) -> dict[str, Any]:
-    from bluesky_xpdml.publish.plain import plain_mapping
+    from bluesky_xpdml.publish.documents import plain_mapping
     from bluesky_xpdml.sources.pdf_files import write_pdf
 
     written: list[Path] = []
     if writing.folder is not None:
         written += write_pdf(pdf, writing.folder)
         if writing.plot:
-            from bluesky_xpdml.cli.figures import draw_pdf
+            from bluesky_xpdml.figures.curves import draw_pdf
 
             written.append(draw_pdf(pdf, written[0].with_suffix(".png")))
     return plain_mapping(

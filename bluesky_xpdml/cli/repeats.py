@@ -62,7 +62,7 @@ def repeats(
         print_table("", COLUMNS, [_row(answer) for answer in answers])
         _conclude(answers[-1])
     if plot is not None:
-        from bluesky_xpdml.cli.figures_repeats import draw_repeats
+        from bluesky_xpdml.figures.curves import draw_repeats
 
         draw_repeats(answers, plot)
         progress_console.print(f"picture: {plot}")

@@ -74,8 +74,8 @@ def replay(
     Publishing a run twice is one run: the same data, models and settings give the same uid. With --json:
     one object a line and a run.
     """
+    from bluesky_xpdml.analysis.series import series_settings
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
-    from bluesky_xpdml.callbacks.repeats import series_settings
     from bluesky_xpdml.documents.stored import fetch_from
     from bluesky_xpdml.sources.stored import open_runs, stored_documents
 

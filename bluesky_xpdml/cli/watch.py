@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console
-from bluesky_xpdml.cli.stopping import stopping
+from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console, stopping
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.settings import Settings, resolve_settings
 
@@ -48,10 +47,10 @@ class Work:
 
     def start(self, told: "Told") -> "XpdmlCallback":
         """Return the callback that answers."""
+        from bluesky_xpdml.analysis.scattering import ScatteringSettings
+        from bluesky_xpdml.analysis.series import series_settings
         from bluesky_xpdml.callbacks.callback import XpdmlCallback
         from bluesky_xpdml.callbacks.live import LiveSettings
-        from bluesky_xpdml.callbacks.repeats import series_settings
-        from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings
         from bluesky_xpdml.documents.stored import fetch_from
         from bluesky_xpdml.publish import open_existing
 

@@ -4,12 +4,12 @@ from bluesky_xpdml.documents.absorption_start import (
     claims_absorption,
     declared_mode,
     elements_of,
+    origin_of,
     planned_edge_energy,
     sample_of,
 )
 from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.images import ImageMean
-from bluesky_xpdml.documents.origin import origin_of
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan

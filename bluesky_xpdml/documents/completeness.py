@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bluesky_xpdml.documents.lookup import look_up
-from bluesky_xpdml.documents.profile_keys import Profile
+from bluesky_xpdml.documents.profile_keys import Profile, look_up
 from bluesky_xpdml.documents.run import CollectedRun
 from bluesky_xpdml.records import FloatArray, Quality
 

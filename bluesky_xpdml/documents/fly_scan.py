@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 from bluesky_xpdml.documents.arrays import WHOLE_ARRAY, Table
 from bluesky_xpdml.documents.bragg import bragg_energy
 from bluesky_xpdml.documents.columns import real_number
-from bluesky_xpdml.documents.lookup import look_up, matching
-from bluesky_xpdml.documents.profile_keys import FlyKeys, Profile
-from bluesky_xpdml.documents.readings import Readings
-from bluesky_xpdml.documents.run import CollectedRun, Stream
+from bluesky_xpdml.documents.profile_keys import FlyKeys, Profile, look_up, matching
+from bluesky_xpdml.documents.run import CollectedRun, Readings, Stream
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import FloatArray
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.documents.assets import (
     Asset,
+    FileReferences,
     Frame,
     asset_of_datum,
     asset_of_stream_datum,
     read_asset,
 )
-from bluesky_xpdml.documents.references import FileReferences
 from bluesky_xpdml.errors import DocumentError
 from bluesky_xpdml.records import FloatArray
 

@@ -12,11 +12,9 @@ from bluesky_xpdml.documents.absorption_start import (
     elements_of,
     planned_edge_energy,
 )
-from bluesky_xpdml.documents.lookup import look_up, look_up_text
 from bluesky_xpdml.documents.profile import detect_profile
-from bluesky_xpdml.documents.profile_keys import Profile
-from bluesky_xpdml.documents.readings import Readings
-from bluesky_xpdml.documents.run import CollectedRun
+from bluesky_xpdml.documents.profile_keys import Profile, look_up, look_up_text
+from bluesky_xpdml.documents.run import CollectedRun, Readings
 from bluesky_xpdml.documents.scattering_claims import claims_scattering, image_keys
 from bluesky_xpdml.documents.xas import readings_of, scans_from_run
 from bluesky_xpdml.errors import DocumentError

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bluesky_xpdml.documents.lookup import look_up, matching
-from bluesky_xpdml.documents.profile_keys import Profile
-from bluesky_xpdml.documents.readings import Readings
-from bluesky_xpdml.documents.run import CollectedRun, Stream
+from bluesky_xpdml.documents.profile_keys import Profile, look_up, matching
+from bluesky_xpdml.documents.run import CollectedRun, Readings, Stream
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import FloatArray
 

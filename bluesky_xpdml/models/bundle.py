@@ -27,8 +27,49 @@ from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
 from bluesky_xpdml.models.novelty import NoveltyReference, from_tables
-from bluesky_xpdml.models.upgrade import upgraded
 from bluesky_xpdml.records import FloatArray, ModelReference
+
+CLASSES = ("oxidation_state", "coordination_number")
+
+
+def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a manifest with everything that the present format asks for.
+
+    Parameters
+    ----------
+    manifest
+        Of any readable format; it is left as it is.
+
+    Examples
+    --------
+    >>> old = {"format": 1, "edge_model": {"edge": [14.0]}, "targets": {}}
+    >>> upgraded(old)["edge_model"]["pre_edge_shift"]
+    0.0
+    """
+    if manifest["format"] != 1:
+        return manifest
+    targets = {
+        name: _with_thresholds(target) if name in CLASSES else target
+        for name, target in manifest.get("targets", {}).items()
+    }
+    if "edge_model" not in manifest:
+        return {**manifest, "targets": targets}
+    state = targets.get("oxidation_state")
+    if state is not None:
+        targets["oxidation_state"] = {
+            "interval_factor_uncalibrated": state["interval_factor"],
+            "interval_floor": 0.0,
+            "forest_sigma_without_peak": state["forest_sigma"],
+            "knows_pre_edge_peaks": True,
+            **state,
+        }
+    edge_model = {"pre_edge_shift": 0.0, **manifest["edge_model"]}
+    return {**manifest, "edge_model": edge_model, "targets": targets}
+
+
+def _with_thresholds(target: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"thresholds": [0.95] * len(target.get("classes", ())), **target}
+
 
 FORMAT = 2
 """Number of the bundle format that is written. Format 2 added tables to the forests; format 1 has none."""

@@ -4,13 +4,42 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bluesky_xpdml.models.conformal import prediction_set
 from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.records import Descriptor, FloatArray
+from bluesky_xpdml.records import Estimate, FloatArray
 
 
-def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
+def prediction_set(probabilities: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
+    """Return which classes belong to the set of each row.
+
+    A set that would be empty holds the likeliest class. Other sets may lack it: where a common class,
+    usually told with certainty, is only just likelier than a rare one, the row looks more like the rare
+    one's members.
+
+    Parameters
+    ----------
+    probabilities
+        Of each class, (..., k).
+    thresholds
+        Largest value of one minus the probability with which each class belongs to a set, (k,).
+
+    Returns
+    -------
+    array of bool
+        True for the classes of the set, (..., k).
+
+    Examples
+    --------
+    >>> prediction_set(np.array([0.7, 0.25, 0.05]), np.array([0.5, 0.8, 0.9]))
+    array([ True,  True, False])
+    """
+    found = 1.0 - probabilities <= thresholds + 1e-12
+    likeliest = probabilities == probabilities.max(axis=-1, keepdims=True)
+    return np.asarray(found | (likeliest & ~found.any(axis=-1, keepdims=True)))
+
+
+def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
     """Return the mean of numbered classes; the interval spans the conformal set and the mean.
 
     Parameters
@@ -34,7 +63,7 @@ def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Des
     return _with_set(target, classes, probabilities, mean, names)
 
 
-def likeliest_polyhedron(target: Mapping[str, Any], probabilities: FloatArray) -> Descriptor:
+def likeliest_polyhedron(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
     """Return the likeliest polyhedron by the number of its corners.
 
     Parameters
@@ -56,7 +85,7 @@ def likeliest_polyhedron(target: Mapping[str, Any], probabilities: FloatArray) -
     return _with_set(target, corners, probabilities, likeliest, target["classes"])
 
 
-def means_of_members(forest: Forest, target: Mapping[str, Any], row: FloatArray) -> dict[str, Descriptor]:
+def means_of_members(forest: Forest, target: Mapping[str, Any], row: FloatArray) -> dict[str, Estimate]:
     """Return the means over the trees of one forest that answers several numbers at once.
 
     Parameters
@@ -73,7 +102,7 @@ def means_of_members(forest: Forest, target: Mapping[str, Any], row: FloatArray)
     found = {}
     for name, value, spread in zip(target["names"], values.tolist(), spreads.tolist(), strict=True):
         half_width = target["interval_factor"][name] * max(spread, target["spread_floor"][name])
-        found[name] = Descriptor(
+        found[name] = Estimate(
             value=value,
             low=max(value - half_width, 0.0),
             high=value + half_width,
@@ -88,9 +117,9 @@ def _with_set(
     probabilities: FloatArray,
     value: float,
     names: list[str],
-) -> Descriptor:
+) -> Estimate:
     inside = numbers[prediction_set(probabilities, np.asarray(target["thresholds"]))]
-    return Descriptor(
+    return Estimate(
         value=value,
         low=min(float(inside.min()), value),
         high=max(float(inside.max()), value),

@@ -16,22 +16,205 @@ and of PDF, `rounding`: stored probabilities do not quite add up to one.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import ModelError, XpdmlError
-from bluesky_xpdml.explanation_records import Attribution, Explanation, Region
+from bluesky_xpdml.errors import BundleError, ModelError, XpdmlError
 from bluesky_xpdml.features import pdf as pdf_side
 from bluesky_xpdml.features import xanes as xanes_side
-from bluesky_xpdml.models.attribution import TARGETS, Question
+from bluesky_xpdml.features.pdf import GRID as DISTANCES
+from bluesky_xpdml.features.pdf import SHELL_GRID, first_shell
+from bluesky_xpdml.features.xanes import GRID as ENERGIES
+from bluesky_xpdml.features.xanes import SMOOTHING, foil_scale
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.regions import Bounds, pdf_bounds, xanes_bounds
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
 from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.models.xanes_answers import bond_valence_length
-from bluesky_xpdml.records import FloatArray, Prediction, Xanes
+from bluesky_xpdml.records import (
+    Attribution,
+    Explanation,
+    FloatArray,
+    PairDistribution,
+    Prediction,
+    Region,
+    Xanes,
+)
+from bluesky_xpdml.reduction.edge_position import edge_position, smooth
+
+TARGETS = ("oxidation_state", "coordination_number", "bond_length")
+"""Descriptors that are explained."""
+BACKGROUND = "background"
+"""Table of a bundle: features of some rows of its training, (n_rows, n_features)."""
+IMPORTANCES = "importances"
+"""Key of a bundle's manifest: by target, `impurity` and `permutation`, a number a feature each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A prediction and the bundle that made it.
+
+    Raises
+    ------
+    BundleError
+        By every method that needs what bundles of older formats do not hold.
+    """
+
+    prediction: Prediction
+    bundle: Bundle
+
+    def known(self, targets: Iterable[str]) -> list[str]:
+        """Return the targets, all of which can be explained.
+
+        Raises
+        ------
+        ModelError
+            If one of them cannot.
+        """
+        wanted = list(targets)
+        known = [t for t in TARGETS if t in self.bundle.forests and t in self.prediction.descriptors]
+        if not wanted or set(wanted) - set(known):
+            asked, there = ", ".join(wanted) or "nothing", ", ".join(known) or "none"
+            raise ModelError(f"cannot explain {asked}: expected some of {there}")
+        return wanted
+
+    @property
+    def background(self) -> FloatArray:
+        """Rows of the training that answers are compared with, (n_rows, n_features)."""
+        if BACKGROUND not in self.bundle.tables:
+            raise self._older(f"a table {BACKGROUND!r}")
+        return self.bundle.tables[BACKGROUND]
+
+    def answer(self, target: str) -> float:
+        """Return what was predicted."""
+        return self.prediction.descriptors[target].value
+
+    def mean_answer(self, target: str) -> float:
+        """Return what the forest of a target answers to the background, on the mean."""
+        return float((self.bundle.forests[target].predict(self.background) @ self._outputs(target)).mean())
+
+    def shapley(self, target: str, row: FloatArray) -> tuple[FloatArray, float]:
+        """Return what each feature adds to the mean answer of the target's forest, and that mean."""
+        return shapley_values(self.bundle.forests[target], row, self.background, self._outputs(target))
+
+    def attribution(
+        self, target: str, base: float, values: FloatArray, others: Mapping[str, float]
+    ) -> Attribution:
+        """Return the record of a target, with what its features brought at training."""
+        found = self.bundle.manifest.get(IMPORTANCES, {}).get(target)
+        if found is None:
+            raise self._older(f"{IMPORTANCES} of {target} in the manifest")
+        # Beyond the features of the curve, a forest may look at answers of another one.
+        impurity, permutation = (
+            np.asarray(found[kind], dtype=float)[: values.size] for kind in ("impurity", "permutation")
+        )
+        return Attribution(
+            unit=self.prediction.descriptors[target].unit,
+            answer=self.answer(target),
+            base=base,
+            features=values,
+            others=others,
+            importance=impurity,
+            permutation=permutation,
+        )
+
+    def _outputs(self, target: str) -> FloatArray:
+        return np.asarray(self.bundle.manifest["targets"][target].get("classes", [1.0]), dtype=float)
+
+    def _older(self, missing: str) -> BundleError:
+        said = self.bundle.manifest
+        command = f"xpdml train --element {said['element']} --modality {said['modality']}"
+        return BundleError(
+            f"{said['name']}-{said['version']} is of an older format: expected {missing}, found none; train "
+            f"it anew with `{command}`"
+        )
+
+
+BELOW_EDGE = 5.0
+"""The pre-edge ends this far below the edge position [eV]."""
+MAXIMUM_WITHIN = 20.0
+"""The main maximum is sought this far above the edge position [eV]."""
+NARROWEST = 1.0
+"""Least distance between edge position and main maximum [eV], so that no region is empty."""
+STEP = 0.1
+"""Grid on which maxima are sought [eV]."""
+BRIDGE = 2.0
+"""The second shell ends at this many distances of the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Names of neighbouring regions and where they meet."""
+
+    names: tuple[str, ...]
+    """In the order of the curve."""
+    ends: tuple[float, ...]
+    """Start of the first region and the end of each [eV above the metal foil, or angstrom]."""
+
+    def members(self, positions: FloatArray) -> NDArray[np.int64]:
+        """Return which region each position lies in; those beyond the ends count for the outermost.
+
+        Examples
+        --------
+        >>> Bounds(names=("left", "right"), ends=(0.0, 1.0, 2.0)).members(np.array([-1.0, 0.5, 1.0, 5.0]))
+        array([0, 0, 1, 1])
+        """
+        return np.searchsorted(np.array(self.ends[1:-1]), positions, side="right")
+
+
+def xanes_bounds(xanes: Xanes) -> Bounds:
+    """Return pre-edge, edge, white line and post-edge of a spectrum [eV above the metal foil].
+
+    Parameters
+    ----------
+    xanes
+        Reduced spectrum.
+
+    Raises
+    ------
+    FeatureError, ReductionError
+        If the foil of the element is not known, or no edge is found.
+    """
+    x, signal = foil_scale(xanes)
+    edge, _ = edge_position(x, xanes.mu)
+    maximum = _main_maximum(x, signal, edge)
+    half = 0.5 * (maximum - edge)
+    inner = (edge - BELOW_EDGE, edge + half, maximum + half)
+    # A region may lie beyond the window of the features: it is then named, and holds none.
+    start, end = min(float(ENERGIES[0]), inner[0]), max(float(ENERGIES[-1]), inner[-1])
+    return Bounds(names=("pre-edge", "edge", "white line", "post-edge"), ends=(start, *inner, end))
+
+
+def pdf_bounds(distribution: PairDistribution) -> Bounds:
+    """Return first, second and further shells of a pair distribution function [angstrom].
+
+    Parameters
+    ----------
+    distribution
+        On any scale; it covers the grid of the features.
+    """
+    curve = np.interp(SHELL_GRID, distribution.r, distribution.g)
+    nearest = float(first_shell(curve)[0])
+    behind = np.flatnonzero(nearest <= SHELL_GRID)
+    falling = curve[behind]
+    stops = np.flatnonzero((np.diff(falling) > 0.0) | (falling[1:] <= 0.0))
+    end = float(SHELL_GRID[behind[stops[0]] + 1]) if stops.size else float(SHELL_GRID[-1])
+    return Bounds(
+        names=("first shell", "second shell", "further shells"),
+        ends=(float(DISTANCES[0]), end, max(end, BRIDGE * nearest), float(DISTANCES[-1])),
+    )
+
+
+def _main_maximum(x: FloatArray, signal: FloatArray, edge: float) -> float:
+    grid = np.arange(edge + NARROWEST, min(edge + MAXIMUM_WITHIN, x[-1], ENERGIES[-1]), STEP)
+    if grid.size == 0:
+        return edge + NARROWEST
+    fine = np.arange(x[0], x[-1], STEP)
+    smoothed = smooth(np.interp(fine, x, signal), SMOOTHING / STEP)
+    return float(grid[np.argmax(np.interp(grid, fine, smoothed))])
+
 
 TELLING = 0.1
 """Edge and shape must differ by this much before their shares can be told [e]."""
@@ -177,8 +360,8 @@ def edge_share(prediction: Prediction) -> float | None:
 
     Examples
     --------
-    >>> from bluesky_xpdml.records import Descriptor, Quality
-    >>> state = Descriptor(value=2.9, low=2.5, high=3.3, unit="e")
+    >>> from bluesky_xpdml.records import Estimate, Quality
+    >>> state = Estimate(value=2.9, low=2.5, high=3.3, unit="e")
     >>> said = {"edge_curve_oxidation_state": 3.0, "forest_oxidation_state": 2.5}
     >>> fused = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality(),
     ...                    descriptors={"oxidation_state": state}, diagnostics=said)

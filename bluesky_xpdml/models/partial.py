@@ -17,7 +17,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.records import AbsorptionScan, Descriptor, FloatArray, Prediction
+from bluesky_xpdml.records import AbsorptionScan, Estimate, FloatArray, Prediction
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 TAIL = 3.0
@@ -138,7 +138,7 @@ def widening(name: str, reach: float) -> float:
     return float(np.interp(reach, REACHES, WIDENING[name]))
 
 
-def _widened(descriptor: Descriptor, more: float) -> Descriptor:
+def _widened(descriptor: Estimate, more: float) -> Estimate:
     below, above = descriptor.value - descriptor.low, descriptor.high - descriptor.value
     return replace(
         descriptor,

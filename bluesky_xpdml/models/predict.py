@@ -13,7 +13,7 @@ from bluesky_xpdml.models.xanes_answers import (
     expected_states,
     oxidation_state,
 )
-from bluesky_xpdml.records import Descriptor, FloatArray, Prediction, Quality, Xanes
+from bluesky_xpdml.records import Estimate, FloatArray, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, shows_metal
 from bluesky_xpdml.reduction.quality import unfit
 
@@ -160,7 +160,7 @@ def _foreign(xanes: Xanes, witness: Witness) -> Iterator[str]:
 
 
 def _judge(
-    quality: Quality, bundle: Bundle, answer: Mapping[str, Descriptor], diagnostics: Mapping[str, float]
+    quality: Quality, bundle: Bundle, answer: Mapping[str, Estimate], diagnostics: Mapping[str, float]
 ) -> Quality:
     """Say what makes the answer doubtful beyond the quality of the spectrum."""
     model = bundle.edge_model
@@ -183,7 +183,7 @@ def _judge(
 
 
 def _ferrous(
-    bundle: Bundle, answer: Mapping[str, Descriptor], diagnostics: Mapping[str, float]
+    bundle: Bundle, answer: Mapping[str, Estimate], diagnostics: Mapping[str, float]
 ) -> Iterator[str]:
     """Say where the coordination number of Fe2+ cannot be trusted."""
     if bundle.element != "Fe" or answer["oxidation_state"].value >= 2.5:

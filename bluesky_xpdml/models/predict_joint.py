@@ -24,7 +24,7 @@ from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.witness import Witness, observe
 from bluesky_xpdml.models.xanes_answers import oxidation_state
 from bluesky_xpdml.records import (
-    Descriptor,
+    Estimate,
     FloatArray,
     PairDistribution,
     Prediction,
@@ -190,7 +190,7 @@ def expected_states(bundle: Bundle, rows: FloatArray) -> FloatArray:
 
 def _answers(
     bundle: Bundle, witness: Witness, rows: FloatArray, expected: FloatArray, singles: Singles
-) -> dict[str, Descriptor]:
+) -> dict[str, Estimate]:
     """Answer every target: surroundings as the spectrum alone tells them."""
     targets, weights = bundle.manifest["targets"], witness.weights()
     shares = {
@@ -211,7 +211,7 @@ def _answers(
     half_width = targets["bond_length"]["interval_factor"] * (
         weight * 0.5 * (by_xanes.high - by_xanes.low) + (1.0 - weight) * 0.5 * (by_pdf.high - by_pdf.low)
     )
-    found["bond_length"] = Descriptor(
+    found["bond_length"] = Estimate(
         value=value, low=value - half_width, high=value + half_width, unit=targets["bond_length"]["unit"]
     )
     return found

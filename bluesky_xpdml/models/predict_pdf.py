@@ -18,7 +18,7 @@ from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_cla
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.predict import novelty_diagnostics, unfamiliar
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import Descriptor, FloatArray, PairDistribution, Prediction, Quality
+from bluesky_xpdml.records import Estimate, FloatArray, PairDistribution, Prediction, Quality
 
 Q_MAX_TOLERANCE = 0.05
 """A curve's q_max may lie this far outside the range of training, as a share, before the verdict says so."""
@@ -82,7 +82,7 @@ def predict_pdf(
     )
 
 
-def descriptors(bundle: Bundle, row: FloatArray) -> dict[str, Descriptor]:
+def descriptors(bundle: Bundle, row: FloatArray) -> dict[str, Estimate]:
     """Answer from the features of one curve.
 
     Parameters
@@ -99,7 +99,7 @@ def descriptors(bundle: Bundle, row: FloatArray) -> dict[str, Descriptor]:
         knows them, `geometry`, `ocn` [1], `nnrs` [angstrom] and `mood` [angstrom].
     """
     rows = row[None, :]
-    found: dict[str, Descriptor] = {}
+    found: dict[str, Estimate] = {}
     for target, settings in bundle.manifest["targets"].items():
         forest = bundle.forests[target]
         if target == SURROUNDINGS:
@@ -132,10 +132,10 @@ def length_and_spread(forest: Forest, rows: FloatArray) -> tuple[FloatArray, Flo
     return members.mean(axis=1), np.sqrt(members.var(axis=1) + LENGTH_FLOOR**2)
 
 
-def _length(forest: Forest, settings: Mapping[str, Any], rows: FloatArray) -> Descriptor:
+def _length(forest: Forest, settings: Mapping[str, Any], rows: FloatArray) -> Estimate:
     value, spread = (float(each[0]) for each in length_and_spread(forest, rows))
     half_width = settings["interval_factor"] * spread
-    return Descriptor(value=value, low=value - half_width, high=value + half_width, unit=settings["unit"])
+    return Estimate(value=value, low=value - half_width, high=value + half_width, unit=settings["unit"])
 
 
 def input_description() -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import AbsorptionScan, Descriptor, FloatArray, Prediction, Xanes
+from bluesky_xpdml.records import AbsorptionScan, Estimate, FloatArray, Prediction, Xanes
 from bluesky_xpdml.reduction.repeats import MergedRepeats, RepeatSettings, merge_repeats
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
@@ -99,7 +99,7 @@ class RepeatSeries:
 
     Examples
     --------
-    >>> from bluesky_xpdml.bench.speed import simulated_scan
+    >>> from bluesky_xpdml.factory.bench.speed import simulated_scan
     >>> series = RepeatSeries(BundleStore.default(), RepeatSettings())
     >>> answers = [series.add(reduce_xanes(simulated_scan(seed=seed))) for seed in (1, 2)]
     >>> answer = answers[-1]
@@ -197,7 +197,7 @@ def predict_repeats(
 
     Examples
     --------
-    >>> from bluesky_xpdml.bench.speed import simulated_scan
+    >>> from bluesky_xpdml.factory.bench.speed import simulated_scan
     >>> answers = predict_repeats([simulated_scan(seed=1)], BundleStore.default(), XanesSettings())
     >>> len(answers), answers[0].progress.enough
     (1, True)
@@ -219,7 +219,7 @@ def predict_repeats(
     return tuple(answers)
 
 
-def with_noise(descriptor: Descriptor, noise: float) -> Descriptor:
+def with_noise(descriptor: Estimate, noise: float) -> Estimate:
     """Widen the interval of a descriptor by the noise of its value.
 
     Parameters
@@ -231,7 +231,7 @@ def with_noise(descriptor: Descriptor, noise: float) -> Descriptor:
 
     Examples
     --------
-    >>> one = Descriptor(value=3.0, low=2.6, high=3.3, unit="e")
+    >>> one = Estimate(value=3.0, low=2.6, high=3.3, unit="e")
     >>> wide = with_noise(one, 0.4 / 1.645)
     >>> round(wide.low, 3), round(wide.high, 3)
     (2.434, 3.5)

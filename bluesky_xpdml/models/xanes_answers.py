@@ -21,7 +21,7 @@ from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
 from bluesky_xpdml.models.edge_model import class_probabilities
 from bluesky_xpdml.models.witness import CALIBRATED_SIGMA, Witness
-from bluesky_xpdml.records import Descriptor, FloatArray
+from bluesky_xpdml.records import Estimate, FloatArray
 
 PEAK_SEEN = 0.05
 """A pre-edge peak higher than this is one [edge steps above a quarter]."""
@@ -32,7 +32,7 @@ SURROUNDINGS = ("ocn", "nnrs", "mood")
 between two oxygen atoms of the shell."""
 
 
-def descriptors(bundle: Bundle, witness: Witness) -> dict[str, Descriptor]:
+def descriptors(bundle: Bundle, witness: Witness) -> dict[str, Estimate]:
     """Answer from what a spectrum shows.
 
     Parameters
@@ -57,7 +57,7 @@ def expected_states(bundle: Bundle, witness: Witness) -> FloatArray:
     return np.asarray(bundle.forests["oxidation_state"].predict(witness.features) @ classes)
 
 
-def answers_with(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict[str, Descriptor]:
+def answers_with(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict[str, Estimate]:
     """Answer from what a spectrum shows, given what the forest of valences says of it.
 
     Parameters
@@ -84,9 +84,7 @@ def answers_with(bundle: Bundle, witness: Witness, expected: FloatArray) -> dict
     return found
 
 
-def oxidation_state(
-    bundle: Bundle, witness: Witness, expected: FloatArray, centre: float = 0.0
-) -> Descriptor:
+def oxidation_state(bundle: Bundle, witness: Witness, expected: FloatArray, centre: float = 0.0) -> Estimate:
     """Fuse edge and shape into an oxidation state.
 
     Parameters
@@ -113,7 +111,7 @@ def oxidation_state(
         steady = oxidation_state(bundle, known, expected, centre)
         half_width = max(half_width, steady.high - steady.value)
     classes = range(int(valence[0]), int(np.ceil(valence[-1])) + 1)
-    return Descriptor(
+    return Estimate(
         value=mean,
         low=max(mean - half_width, 0.0),
         high=mean + half_width,
@@ -180,12 +178,10 @@ def _edges(bundle: Bundle, witness: Witness, centre: float) -> tuple[FloatArray,
     return edge + witness.shifts, witness.weights(centre)
 
 
-def _bond_length(
-    target: Mapping[str, Any], state: Descriptor, number: Descriptor, residual: float
-) -> Descriptor:
+def _bond_length(target: Mapping[str, Any], state: Estimate, number: Estimate, residual: float) -> Estimate:
     from_valence = bond_valence_length(target["bond_valence_r0"], state.value, number.value)
     length = from_valence + target["forest_weight"] * residual
-    return Descriptor(
+    return Estimate(
         value=length,
         low=length - target["half_width"],
         high=length + target["half_width"],

@@ -14,9 +14,8 @@ from uuid import uuid4
 import numpy as np
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.origin_records import TRIAL
 from bluesky_xpdml.planning.space import Space
-from bluesky_xpdml.records import FloatArray, Verdict
+from bluesky_xpdml.records import TRIAL, FloatArray, Verdict
 
 ID = "_id"
 """Entry of suggestions and outcomes that says which trial they belong to."""

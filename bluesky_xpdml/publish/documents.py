@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID, uuid5
 
+import numpy as np
+
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish.curves import CURVES, curves_summary
-from bluesky_xpdml.publish.explanation import explanation_columns, explanation_summary
-from bluesky_xpdml.publish.plain import plain_mapping
 from bluesky_xpdml.records import (
-    Descriptor,
+    Estimate,
+    Explanation,
     FloatArray,
     PairDistribution,
     Prediction,
@@ -22,6 +24,98 @@ from bluesky_xpdml.records import (
     Verdict,
     Xanes,
 )
+
+
+def explanation_columns(explanation: Explanation) -> dict[str, tuple[FloatArray, str]]:
+    """Return the columns of the stream `explanation` with their units, all of one length.
+
+    Parameters
+    ----------
+    explanation
+        Of a prediction.
+    """
+    columns = {"grid": (explanation.grid, explanation.unit)}
+    for target, attribution in explanation.attributions.items():
+        columns[f"attribution_{target}"] = (attribution.features, attribution.unit)
+        columns[f"importance_{target}"] = (attribution.importance, "1")
+        columns[f"permutation_{target}"] = (attribution.permutation, "1")
+    return columns
+
+
+def explanation_summary(explanation: Explanation) -> dict[str, Any]:
+    """Return what the start document says: by descriptor, what adds up to the answer; and the regions.
+
+    Parameters
+    ----------
+    explanation
+        Of a prediction.
+    """
+    return {
+        "unit": explanation.unit,
+        "features": explanation.features,
+        "edge_share": explanation.edge_share,
+        "regions": {region.name: [region.low, region.high] for region in explanation.regions},
+        "targets": {
+            target: {
+                "unit": attribution.unit,
+                "base": attribution.base,
+                "regions": {region.name: region.attribution[target] for region in explanation.regions},
+                "importance": {region.name: region.importance[target] for region in explanation.regions},
+                "others": attribution.others,
+                "answer": attribution.answer,
+            }
+            for target, attribution in explanation.attributions.items()
+        },
+    }
+
+
+def plain(value: object) -> object:
+    """Return a value as plain JSON; numbers that are not finite become None, which a mapping leaves out.
+
+    Parameters
+    ----------
+    value
+        Anything that stands in a record.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain({"e0": np.float64(7112.0), "width": float("nan"), "range": (1, 2), "a.b": True})
+    {'e0': 7112.0, 'range': [1, 2], 'a_b': True}
+    """
+    if isinstance(value, Mapping):
+        return plain_mapping(value)
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: object) -> object:
+    single = value.value if isinstance(value, Enum) else value
+    single = single.item() if isinstance(single, np.generic) else single
+    if isinstance(single, float):
+        return float(single) if math.isfinite(single) else None
+    return single if isinstance(single, bool | int | None) else str(single)
+
+
+def plain_mapping(mapping: Mapping[str, object]) -> dict[str, object]:
+    """Return a mapping as plain JSON, without the entries that hold nothing.
+
+    Event documents forbid `.` and `/` in keys; both become `_`.
+
+    Parameters
+    ----------
+    mapping
+        Anything that stands in a record, by name.
+
+    Examples
+    --------
+    >>> plain_mapping({"a/b": None, "c": 1})
+    {'c': 1}
+    """
+    entries = ((str(key).replace(".", "_").replace("/", "_"), plain(value)) for key, value in mapping.items())
+    return {key: value for key, value in entries if value is not None}
+
 
 Document: TypeAlias = dict[str, Any]
 NamedDocument: TypeAlias = tuple[str, Document]
@@ -180,7 +274,7 @@ def _analysis(prediction: Prediction) -> Document:
     }
 
 
-def _usable(prediction: Prediction) -> tuple[Mapping[str, Descriptor], Quality]:
+def _usable(prediction: Prediction) -> tuple[Mapping[str, Estimate], Quality]:
     """Return the descriptors that are numbers, and the quality that names those that are not."""
     finite = {name: one for name, one in prediction.descriptors.items() if _is_finite(one)}
     lost = [
@@ -189,11 +283,11 @@ def _usable(prediction: Prediction) -> tuple[Mapping[str, Descriptor], Quality]:
     return finite, prediction.quality.suspect(*lost)
 
 
-def _is_finite(descriptor: Descriptor) -> bool:
+def _is_finite(descriptor: Estimate) -> bool:
     return all(math.isfinite(number) for number in (descriptor.value, descriptor.low, descriptor.high))
 
 
-def _interval(descriptor: Descriptor) -> Document:
+def _interval(descriptor: Estimate) -> Document:
     return {
         "value": float(descriptor.value),
         "low": float(descriptor.low),

@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluesky_xpdml.publish.conditions import asks_of_answers, conditions, fulfils, is_result, shape
 from bluesky_xpdml.publish.cursor import Cursor, end_of, read_on
-from bluesky_xpdml.publish.latest import latest, newest_first
-from bluesky_xpdml.publish.published import PublishedPrediction, published
-from bluesky_xpdml.publish.query import Query
+from bluesky_xpdml.publish.published import PublishedPrediction, latest, newest_first, published
+from bluesky_xpdml.publish.query import Query, asks_of_answers, conditions, fulfils, is_result, shape
 from bluesky_xpdml.publish.requests import PAGE, Requests
 from bluesky_xpdml.publish.subscription import Subscription
 from bluesky_xpdml.publish.tiled import open_existing

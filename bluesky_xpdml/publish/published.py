@@ -1,12 +1,11 @@
 """A prediction as Tiled gives it back: the record that queries return and planners read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.origin_records import Origin
-from bluesky_xpdml.records import Descriptor, ModelReference, Quality, Sample, Verdict
+from bluesky_xpdml.records import Estimate, ModelReference, Origin, Quality, Sample, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,7 @@ class PublishedPrediction:
     element: str
     edge: str
     quality: Quality
-    descriptors: Mapping[str, Descriptor]
+    descriptors: Mapping[str, Estimate]
     """By name; empty where the prediction failed."""
     diagnostics: Mapping[str, float]
     models: tuple[ModelReference, ...]
@@ -95,11 +94,54 @@ def published(start: Mapping[str, Any]) -> PublishedPrediction:
         raise PublishError(msg) from error
 
 
-def _descriptor(found: Mapping[str, Any]) -> Descriptor:
-    return Descriptor(
+def _descriptor(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(
         value=float(found["value"]),
         low=float(found["low"]),
         high=float(found["high"]),
         unit=found["unit"],
         probabilities=found.get("probabilities"),
     )
+
+
+def newest_first(predictions: Iterable[PublishedPrediction]) -> list[PublishedPrediction]:
+    """Return predictions by the time at which they were made, each once; of equal times the first stays so.
+
+    Parameters
+    ----------
+    predictions
+        In any order.
+    """
+    once = {each.uid: each for each in predictions}
+    return sorted(once.values(), key=lambda each: -each.time)
+
+
+def latest(predictions: Iterable[PublishedPrediction]) -> list[PublishedPrediction]:
+    """Return the answers that count, newest first: of each question one.
+
+    It is the newest that did not fail; only where all failed, the newest failure.
+
+    Parameters
+    ----------
+    predictions
+        Every answer to the questions they answer, in any order.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.publish import derived_run, published
+    >>> from bluesky_xpdml.records import Prediction, Quality
+    >>> good = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality(), raw_uids=("raw",))
+    >>> failed = good.with_quality(Quality().failed("no model"))
+    >>> answers = [
+    ...     published(derived_run(prediction, clock=lambda at=at: at)[0][1])
+    ...     for prediction, at in ((good, 1.0), (good, 1.0), (failed, 2.0))
+    ... ]
+    >>> [str(each.quality.verdict) for each in latest(answers)]
+    ['good']
+    """
+    counting: dict[object, PublishedPrediction] = {}
+    for each in newest_first(predictions):
+        known = counting.setdefault(each.question, each)
+        if known.failed and not each.failed:
+            counting[each.question] = each
+    return newest_first(counting.values())

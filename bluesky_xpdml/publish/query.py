@@ -1,8 +1,12 @@
 """What predictions can be asked for by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
 
+from bluesky_xpdml.publish.documents import PURPOSE
+from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.records import Verdict
 
 
@@ -36,3 +40,132 @@ class Query:
     """Predicted at this time or later [s since 1970]."""
     before: float | None = None
     """Predicted before this time [s since 1970]."""
+
+
+Parameters = dict[str, list[str]]
+
+
+def parameters(queries: Sequence[Any]) -> Parameters:
+    """Return what Tiled's own queries are called in the address of a request.
+
+    Parameters
+    ----------
+    queries
+        Queries of `tiled.queries`; entries have to fulfil all of them.
+
+    Examples
+    --------
+    >>> from tiled.queries import Key
+    >>> parameters([Key("start.element") == "Fe"])["filter[eq][condition][value]"]
+    ['"Fe"']
+    """
+    from tiled.query_registration import default_query_registry
+
+    found: Parameters = {}
+    for query in queries:
+        name = default_query_registry.query_type_to_name[type(query)]
+        for name_of, value in query.encode().items():
+            if value is not None:
+                found.setdefault(f"filter[{name}][condition][{name_of}]", []).append(value)
+    return found
+
+
+def conditions(query: Query) -> list[Any]:
+    """Return the conditions that a server checks; those that few runs fulfil come first, to cost least.
+
+    Parameters
+    ----------
+    query
+        What is asked.
+    """
+    from tiled.queries import Contains, In, Key, KeyPresent
+
+    found: list[Any] = [Contains("start.raw_uids", query.raw_uid)] if query.raw_uid else []
+    found += [Key(f"start.{key}") == value for key, value in _equal(query).items() if value]
+    for name, ends in query.descriptors.items():
+        low, high = (float(end) for end in ends)
+        value = Key(f"start.descriptors.{name}.value")
+        found += [value >= low] if isfinite(low) else [KeyPresent(value.key)]
+        found += [value <= high] if isfinite(high) else []
+    found += [] if query.after is None else [Key("start.time") >= float(query.after)]
+    found += [] if query.before is None else [Key("start.time") < float(query.before)]
+    verdicts = [str(verdict) for verdict in query.verdicts]
+    found += [In("start.quality.verdict", verdicts)] if verdicts else []
+    return [*found, Key("start.purpose") == PURPOSE]
+
+
+def fulfils(prediction: PublishedPrediction, query: Query) -> bool:
+    """Return whether a prediction fulfils a query.
+
+    Parameters
+    ----------
+    prediction
+        As it was published; partial ones of a measurement that goes on never fulfil a query.
+    query
+        What is asked.
+    """
+    return is_result(prediction.start) and all(
+        (
+            not query.raw_uid or query.raw_uid in prediction.raw_uids,
+            all(not value or _found(prediction.start, key) == value for key, value in _equal(query).items()),
+            all(_within(prediction, name, ends) for name, ends in query.descriptors.items()),
+            query.after is None or prediction.time >= query.after,
+            query.before is None or prediction.time < query.before,
+            not query.verdicts or prediction.quality.verdict in query.verdicts,
+        )
+    )
+
+
+def is_result(start: Mapping[str, Any]) -> bool:
+    """Return whether a start document is that of a prediction, not of partial ones or of anything else."""
+    return start.get("purpose") == PURPOSE
+
+
+def asks_of_answers(query: Query) -> bool:
+    """Return whether a query asks for what the answers to one question may differ in.
+
+    What a raw run says of itself (its sample, its proposal, ...) holds for every answer to it.
+    """
+    return bool(query.descriptors or query.verdicts) or query.after is not None
+
+
+def shape(query: Query) -> tuple[str, ...]:
+    """Return which entries a query asks of: queries of one shape mostly find as much, or as little.
+
+    Examples
+    --------
+    >>> shape(Query(element="Fe", descriptors={"bond_length": (1.9, 2.1)}))
+    ('element', 'bond_length')
+    """
+    named = [name for name, value in (*_equal(query).items(), ("raw_uid", query.raw_uid)) if value]
+    times = [name for name in ("after", "before") if getattr(query, name) is not None]
+    return (*named, *query.descriptors, *times, *query.verdicts)
+
+
+def _equal(query: Query) -> dict[str, str]:
+    """Return what entries of the start document have to be equal to; empty where nothing is asked."""
+    return {
+        "sample.name": query.sample,
+        "sample.uid": query.sample_uid,
+        "origin.trial.campaign": query.campaign,
+        **{
+            f"origin.keys.{name.replace('.', '_').replace('/', '_')}": value
+            for name, value in query.keys.items()
+        },
+        "origin.proposal": query.proposal,
+        "origin.beamline": query.beamline,
+        "element": query.element,
+        "technique": query.technique,
+    }
+
+
+def _found(start: Mapping[str, Any], path: str) -> object:
+    found: object = start
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _within(prediction: PublishedPrediction, name: str, ends: tuple[float, float]) -> bool:
+    descriptor = prediction.descriptors.get(name)
+    return descriptor is not None and ends[0] <= descriptor.value <= ends[1]

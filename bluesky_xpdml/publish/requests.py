@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.publish.conditions import parameters
+from bluesky_xpdml.publish.query import parameters
 
 PAGE = 125
 """Runs that one request brings, at most: their uids have to fit into the address of the next."""

@@ -29,8 +29,8 @@ def frame(predictions: Sequence[PublishedPrediction]) -> "pd.DataFrame":
     Examples
     --------
     >>> from bluesky_xpdml.publish import derived_run, published
-    >>> from bluesky_xpdml.records import Descriptor, Prediction, Quality
-    >>> state = Descriptor(value=2.0, low=1.9, high=2.2, unit="e")
+    >>> from bluesky_xpdml.records import Estimate, Prediction, Quality
+    >>> state = Estimate(value=2.0, low=1.9, high=2.2, unit="e")
     >>> states = {"oxidation_state": state}
     >>> answer = Prediction(
     ...     technique="xanes", element="Fe", edge="K", quality=Quality(), descriptors=states

@@ -15,9 +15,7 @@ from bluesky_xpdml.reduction.detection import (
     is_present,
     signal_of,
 )
-from bluesky_xpdml.reduction.noise import neighbour_deviation, noise_level
-from bluesky_xpdml.reduction.rise import Rise, rise_near
-from bluesky_xpdml.reduction.saturation import clipped
+from bluesky_xpdml.reduction.noise import Rise, clipped, neighbour_deviation, noise_level, rise_near
 
 __all__ = [
     "SIGNIFICANT",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.records import Descriptor, PairDistribution
+from bluesky_xpdml.records import Estimate, PairDistribution
 from bluesky_xpdml.reduction.composition import atom_fractions
 from bluesky_xpdml.reduction.scattering_factors import form_factor
 
@@ -21,7 +21,7 @@ def coordination_number(
     centre: str | None = None,
     neighbour: str | None = None,
     composition: str | Mapping[str, float] | None = None,
-) -> Descriptor:
+) -> Estimate:
     """Count the neighbours in a shell, N = integral of (r G(r) + 4 pi rho_0 r^2) dr over it.
 
     For samples of several elements the pair's share of the scattering is divided out; the shell must then
@@ -78,7 +78,7 @@ def coordination_number(
         counted = float(np.sum(r * np.sqrt(pdf.g_variance[inside]))) * step
     value = float(from_g + uniform) / share
     spread = NINETY_PERCENT * float(np.hypot(value * pdf.scale_uncertainty, counted / share))
-    return Descriptor(value=value, low=max(value - spread, 0.0), high=value + spread, unit="1")
+    return Estimate(value=value, low=max(value - spread, 0.0), high=value + spread, unit="1")
 
 
 def _share(composition: Mapping[str, float], centre: str | None, neighbour: str | None) -> float:

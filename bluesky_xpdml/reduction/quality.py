@@ -13,8 +13,7 @@ from bluesky_xpdml.records import AbsorptionScan, DetectionMode, FloatArray, Qua
 from bluesky_xpdml.reduction.detection import counted
 from bluesky_xpdml.reduction.edge_contrast import CONTRAST, step_at
 from bluesky_xpdml.reduction.identify import AMBIGUOUS, TOLERANCE
-from bluesky_xpdml.reduction.noise import neighbour_deviation, noise_level
-from bluesky_xpdml.reduction.saturation import clipped
+from bluesky_xpdml.reduction.noise import clipped, neighbour_deviation, noise_level
 
 NOISY = 0.02
 """Noise above this part of the edge step blurs what models look at."""

@@ -7,10 +7,160 @@ from typing import Literal
 import numpy as np
 
 from bluesky_xpdml.records import AbsorptionScan, FloatArray
-from bluesky_xpdml.reduction.deglitch import deglitch
 from bluesky_xpdml.reduction.detection import Signal
+from bluesky_xpdml.reduction.noise import neighbour_deviation, rise_near
 from bluesky_xpdml.reduction.rebin import Grid, is_continuous, rebin
-from bluesky_xpdml.reduction.rise import rise_near
+
+LONGEST = 5
+"""Longer structures are no glitches [points]."""
+AROUND = 20
+"""The noise is taken over so many points on either side."""
+SIDE = 3
+"""Points on either side that the parabola goes through."""
+SUSPICIOUS = 8.0
+"""Standard deviations of the noise that make a point suspicious."""
+SMALLEST = 0.01
+"""What deviates by less is left alone [edge steps]."""
+PROTECTED = (-20.0, 30.0)
+"""Where a glitch must show in I0 as well [eV from the edge]."""
+STEEP = 0.15
+"""Where the slope exceeds this part of the steepest, nothing is repaired."""
+IN_I0 = 1e-3
+"""A glitch of I0 is at least this deep, relative to I0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deglitched:
+    """A curve without its glitches."""
+
+    mu: FloatArray
+    """Absorption, repaired [any unit], (n,)."""
+    repaired: FloatArray
+    """Energies of the repaired points [eV], ascending; empty where there was no glitch."""
+
+
+def deglitch(
+    energy: FloatArray,
+    mu: FloatArray,
+    *,
+    e0: float,
+    edge_step: float,
+    i0: FloatArray | None = None,
+) -> Deglitched:
+    """Find and repair the glitches of a spectrum.
+
+    Parameters
+    ----------
+    energy
+        Strictly ascending energies [eV], (n,).
+    mu
+        Absorption [any unit], finite, (n,).
+    e0
+        Edge energy [eV].
+    edge_step
+        [unit of mu], positive.
+    i0
+        Incident intensity at the same points [any unit], (n,); None where it is not known, then nothing
+        near the edge is repaired.
+
+    Examples
+    --------
+    >>> energy = np.arange(7000.0, 7300.0)
+    >>> mu = 0.5 + np.arctan((energy - 7112.0) / 2.0) / np.pi
+    >>> mu[200] += 0.1
+    >>> deglitch(energy, mu, e0=7112.0, edge_step=1.0).repaired
+    array([7200.])
+    """
+    repaired, where = mu.copy(), np.zeros(energy.size, dtype=bool)
+    smallest = SMALLEST * edge_step
+    groups = _groups(_suspicious(energy, mu, smallest))
+    allowed = _allowed(energy, mu, e0, i0) if groups else where
+    for group in groups:
+        window = _window(energy, repaired, group, smallest)
+        if window is None or not allowed[window[0]].all():
+            continue
+        where[window[0]] = True
+        repaired[window[0]] = window[1]
+    return Deglitched(mu=repaired, repaired=energy[where])
+
+
+def _suspicious(energy: FloatArray, values: FloatArray, smallest: float) -> np.ndarray:
+    """Return which points lie far from their neighbours' line, compared with the points around, (n,)."""
+    if energy.size < 2 * AROUND:
+        return np.zeros(energy.size, dtype=bool)
+    deviation = np.abs(neighbour_deviation(energy, values))
+    flags = np.zeros(energy.size, dtype=bool)
+    # Most curves have nowhere a deviation worth a median.
+    large = np.flatnonzero(deviation > smallest)
+    if large.size:
+        padded = np.pad(deviation, AROUND, mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)[large]
+        level = 1.4826 * np.partition(around, AROUND, axis=1)[:, AROUND]
+        flags[large + 1] = deviation[large] > SUSPICIOUS * level
+    return flags
+
+
+def _groups(flags: np.ndarray) -> list[np.ndarray]:
+    """Return runs of flagged points; gaps shorter than a glitch join them."""
+    index = np.flatnonzero(flags)
+    if index.size == 0:
+        return []
+    return np.split(index, np.flatnonzero(np.diff(index) > LONGEST) + 1)
+
+
+def _window(
+    energy: FloatArray, mu: FloatArray, group: np.ndarray, smallest: float
+) -> tuple[slice, FloatArray] | None:
+    """Return the points of a glitch and what they should be; None where no short window explains it."""
+    first, last = int(group[0]), int(group[-1])
+    if last - first > LONGEST + 1:
+        return None
+    best: tuple[float, slice, FloatArray] | None = None
+    for length in range(1, LONGEST + 1):
+        for start in range(max(first, SIDE), min(last, energy.size - SIDE - length) + 1):
+            part = slice(start, start + length)
+            expected, misfit = _parabola(energy, mu, part)
+            if best is None or misfit < 0.5 * best[0]:
+                best = (misfit, part, expected)
+    if best is None:
+        return None
+    misfit, part, expected = best
+    deviation = np.abs(mu[part] - expected)
+    if deviation.max() <= max(0.5 * SUSPICIOUS * misfit, smallest):
+        return None
+    # Points at the ends of the window that are where they should be stay as they were measured.
+    bad = np.flatnonzero(deviation > 0.5 * smallest)
+    return slice(part.start + bad[0], part.start + bad[-1] + 1), expected[bad[0] : bad[-1] + 1]
+
+
+def _parabola(energy: FloatArray, mu: FloatArray, part: slice) -> tuple[FloatArray, float]:
+    """Return what the points on either side let expect, and how far these lie from their parabola."""
+    sides = np.r_[part.start - SIDE : part.start, part.stop : part.stop + SIDE]
+    middle = energy[part].mean()
+    width = energy[sides[-1]] - energy[sides[0]]
+    powers = np.vander((energy[sides] - middle) / width, 3)
+    coefficients, *_ = np.linalg.lstsq(powers, mu[sides], rcond=None)
+    rest = mu[sides] - powers @ coefficients
+    expected = np.vander((energy[part] - middle) / width, 3) @ coefficients
+    return expected, float(np.sqrt(np.sum(rest**2) / (sides.size - 3)))
+
+
+def _allowed(energy: FloatArray, mu: FloatArray, e0: float, i0: FloatArray | None) -> np.ndarray:
+    """Return where a glitch may be repaired, (n,)."""
+    x = energy - e0
+    protected = (x > PROTECTED[0]) & (x < PROTECTED[1])
+    if i0 is None:
+        return ~protected
+    slope = np.abs(np.gradient(mu, energy))
+    near = protected & (np.abs(x) < 10.0)
+    steep = protected & (slope > STEEP * (slope[near].max() if near.any() else np.inf))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logarithm = np.log(np.abs(i0))
+    if not np.isfinite(logarithm).all():
+        return ~protected
+    glitches = _suspicious(energy, logarithm, IN_I0)
+    return ~protected | (np.convolve(glitches, np.ones(3), mode="same") > 0.0) & ~steep
+
 
 MOST_REPAIRED = 0.03
 """Where more than this part of the points were glitches, the spectrum is doubtful."""

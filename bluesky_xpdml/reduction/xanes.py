@@ -1,7 +1,7 @@
 """Counts to normalised XANES: one function, explicit settings, and a verdict."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bluesky_xpdml.errors import ReductionError
@@ -9,18 +9,51 @@ from bluesky_xpdml.records import AbsorptionScan, DetectionMode, EnergyAxis, Flo
 from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory
 from bluesky_xpdml.reduction.channels import select
 from bluesky_xpdml.reduction.detection import LOGARITHMS, SIGNIFICANT, SMALLEST_STEP, Signal
-from bluesky_xpdml.reduction.edge_search import edge_energy_of
+from bluesky_xpdml.reduction.edge_position import edge_energy_of
 from bluesky_xpdml.reduction.edges import EDGE_ENERGIES
 from bluesky_xpdml.reduction.energy import calibrate
 from bluesky_xpdml.reduction.identify import name_edge
-from bluesky_xpdml.reduction.noise import noise_level
-from bluesky_xpdml.reduction.normalisation import Normalised, find_e0, normalise
+from bluesky_xpdml.reduction.noise import Rise, noise_level
+from bluesky_xpdml.reduction.normalisation import FitRanges, Normalised, find_e0, fit_ranges, normalise
 from bluesky_xpdml.reduction.quality import faults, limits
-from bluesky_xpdml.reduction.ranges import FitRanges, fit_ranges
+from bluesky_xpdml.reduction.rebin import DEFAULT_GRID, Grid
 from bluesky_xpdml.reduction.refinement import averaged, repaired
-from bluesky_xpdml.reduction.rise import Rise
 from bluesky_xpdml.reduction.self_absorption import SelfAbsorption, corrected, self_absorption_ratio
-from bluesky_xpdml.reduction.xanes_settings import XanesSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XanesSettings:
+    """How a spectrum is reduced. `auto` is resolved from the scan, and what it became is recorded.
+
+    Examples
+    --------
+    >>> XanesSettings(e0=7112.0, degree=1).degree
+    1
+    """
+
+    e0: float | Literal["auto"] = "auto"
+    """Edge energy on the calibrated axis [eV]."""
+    pre_edge: tuple[float, float] | Literal["auto"] = "auto"
+    """Range of the pre-edge fit [eV relative to e0]."""
+    post_edge: tuple[float, float] | Literal["auto"] = "auto"
+    """Range of the post-edge fit [eV relative to e0]."""
+    degree: int | Literal["auto"] = "auto"
+    """Degree of the post-edge polynomial, 0 to 3."""
+    energy_offset: float | Literal["reference", "none"] = "reference"
+    """Added to the raw energies [eV]; `reference` finds it from the foil, `none` leaves the axis."""
+    drift: float = 0.05
+    """How fast the uncertainty of an earlier calibration grows, where a scan has no foil [eV/h]."""
+    mode: DetectionMode | Literal["auto"] = "auto"
+    """Which channels to reduce."""
+    prefer: DetectionMode | Literal["none"] = "none"
+    """Which channels to reduce where they are usable: what a run declares."""
+    deglitch: bool = True
+    """Repair glitches of the monochromator."""
+    rebin: Grid | Literal["none"] = DEFAULT_GRID
+    """Steps that continuous scans are averaged on; scans with fewer points keep their own."""
+    self_absorption: SelfAbsorption | Literal["none"] = "none"
+    """Composition and geometry of a thick sample, to correct its fluorescence."""
+
 
 __all__ = ["XanesSettings", "find_e0", "normalise", "reduce_xanes"]
 

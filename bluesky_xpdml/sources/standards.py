@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum
 from bluesky_xpdml.models.witness import Witness, observe
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
-from bluesky_xpdml.training.leave_one_out import MeasuredSpectrum
 
 LABELS = "labels.csv"
 

@@ -10,11 +10,10 @@ from itertools import count
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks.pairing import Pairing, PairingSettings
-from bluesky_xpdml.callbacks.pairing_follow import Follower
-from bluesky_xpdml.callbacks.pairing_publisher import Pairer, PairingPublisher
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.predict_joint import predict_joint
+from bluesky_xpdml.pairing.pairing import Pairing, PairingSettings
+from bluesky_xpdml.pairing.publisher import Follower, Pairer, PairingPublisher
 from bluesky_xpdml.publish import PredictionCatalog, Query, derived_run
 from bluesky_xpdml.records import Sample
 

@@ -3,8 +3,8 @@
 import pytest
 
 from bluesky_xpdml import TiledPublisher, XpdmlCallback
-from bluesky_xpdml.beamline import ScatteringBeamline, XasBeamline, scan_sample, scattering_scan
-from bluesky_xpdml.callbacks.pairing import PairingSettings
+from bluesky_xpdml.demo.beamline import ScatteringBeamline, XasBeamline, scan_sample, scattering_scan
+from bluesky_xpdml.pairing.pairing import PairingSettings
 from bluesky_xpdml.publish import PredictionCatalog, Query
 
 PIXELS = 256

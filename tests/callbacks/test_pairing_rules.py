@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluesky_xpdml.callbacks.pairing_origin import joint_origin
-from bluesky_xpdml.callbacks.pairing_rules import PairingSettings, is_single, ranked
 from bluesky_xpdml.errors import SettingsError
-from bluesky_xpdml.origin_records import Origin
-from bluesky_xpdml.records import Sample
+from bluesky_xpdml.pairing.pairing import joint_origin
+from bluesky_xpdml.pairing.rules import PairingSettings, is_single, ranked
+from bluesky_xpdml.records import Origin, Sample
 
 HOUR = PairingSettings(within=3600.0)
 BY_PELLET = PairingSettings(within=3600.0, key="pellet.number")

@@ -3,8 +3,8 @@
 import pytest
 
 from bluesky_xpdml import CallbackPublisher, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks.repeats import SeriesSettings
-from bluesky_xpdml.callbacks.xanes import analyse_run
+from bluesky_xpdml.analysis.series import SeriesSettings
+from bluesky_xpdml.analysis.xanes import analyse_run
 from bluesky_xpdml.documents import RunCollector, load_profile
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.predict import predict_xanes

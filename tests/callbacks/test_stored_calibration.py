@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from bluesky_xpdml.bench.speed import simulated_scan
-from bluesky_xpdml.callbacks.xanes import analyse_scan
+from bluesky_xpdml.analysis.xanes import analyse_scan
+from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AxisSource, Verdict
 from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.beamline.image_files import ImageFormat
-from bluesky_xpdml.beamline.scattering_beamline import ScatteringBeamline
-from bluesky_xpdml.beamline.scattering_plans import Dark, background_scan, scattering_scan
+from bluesky_xpdml.demo.beamline.image_files import ImageFormat
+from bluesky_xpdml.demo.beamline.scattering_beamline import ScatteringBeamline
+from bluesky_xpdml.demo.beamline.scattering_plans import Dark, background_scan, scattering_scan
 
 PIXELS = 256
 

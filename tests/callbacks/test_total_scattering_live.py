@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ophyd.sim import SynSignalWithRegistry
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings
+from bluesky_xpdml.analysis.scattering import ScatteringSettings
 from bluesky_xpdml.documents.stored import fetch_from, run_documents
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
 

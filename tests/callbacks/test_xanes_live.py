@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, TiledPublisher, XanesSettings, XpdmlCallback
-from bluesky_xpdml.beamline import XasBeamline, scan_sample
+from bluesky_xpdml.analysis.scattering import ScatteringSettings
+from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
 from bluesky_xpdml.callbacks.live import LiveSettings
-from bluesky_xpdml.callbacks.total_scattering import ScatteringSettings
-from bluesky_xpdml.callbacks.xanes import analyse_scan
-from bluesky_xpdml.callbacks.xanes_live import analyse_partial_scan
+from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.sources.files import read_scan

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bluesky_xpdml.planning import advise
 from bluesky_xpdml.publish import TiledPublisher, derived_run
-from bluesky_xpdml.records import Descriptor, Prediction, Quality
+from bluesky_xpdml.records import Estimate, Prediction, Quality
 
 ANSWER = Prediction(
     technique="pdf",
@@ -13,8 +13,8 @@ ANSWER = Prediction(
     edge="",
     quality=Quality(),
     descriptors={
-        "oxidation_state": Descriptor(value=2.2, low=1.9, high=2.8, unit="e"),
-        "coordination_number": Descriptor(value=5.8, low=5.0, high=6.0, unit="1"),
+        "oxidation_state": Estimate(value=2.2, low=1.9, high=2.8, unit="e"),
+        "coordination_number": Estimate(value=5.8, low=5.0, high=6.0, unit="1"),
     },
     raw_uids=("advised-raw",),
 )

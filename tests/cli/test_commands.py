@@ -129,7 +129,7 @@ def test_a_stored_run_of_images_is_replayed_with_its_dark_run(xpdml, tiled_serve
     from bluesky_tiled_plugins import TiledWriter
     from tiled.client import from_uri
 
-    from bluesky_xpdml.beamline import Dark, ScatteringBeamline, scattering_scan
+    from bluesky_xpdml.demo.beamline import Dark, ScatteringBeamline, scattering_scan
     from bluesky_xpdml.publish.tiled import open_container
 
     client = from_uri(tiled_server.uri)

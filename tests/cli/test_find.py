@@ -3,7 +3,7 @@
 import pytest
 
 from bluesky_xpdml.publish import TiledPublisher, derived_run
-from bluesky_xpdml.records import Descriptor, Prediction, Quality, Sample
+from bluesky_xpdml.records import Estimate, Prediction, Quality, Sample
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def server(tiled_server):
             element="Fe",
             edge="K",
             quality=Quality(),
-            descriptors={"oxidation_state": Descriptor(value=state, low=state, high=state, unit="e")},
+            descriptors={"oxidation_state": Estimate(value=state, low=state, high=state, unit="e")},
             sample=Sample(name=f"sample-{number}"),
             raw_uids=(f"raw-{number}",),
         )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.beamline import load_scattering_samples
+from bluesky_xpdml.demo.beamline import load_scattering_samples
 from bluesky_xpdml.simulation.pair_distribution import Instrument
 
 

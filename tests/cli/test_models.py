@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import typer
 
-from bluesky_xpdml.cli.models_compare import compare
-from bluesky_xpdml.cli.models_pin import pinned_text
+from bluesky_xpdml.cli.models import compare, pinned_text
 from bluesky_xpdml.errors import SettingsError, XpdmlError
-from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST, write_bundle
+from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST, upgraded, write_bundle
 from bluesky_xpdml.models.golden import golden_answers
 from bluesky_xpdml.models.store import SHIPPED
-from bluesky_xpdml.models.upgrade import upgraded
 
 
 def stored_arrays(folder: Path) -> dict[str, dict[str, Any]]:

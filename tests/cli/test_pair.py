@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 from bluesky_xpdml import Prediction, Quality, TiledPublisher, derived_run
 from bluesky_xpdml.cli.app import app
 from bluesky_xpdml.errors import SettingsError
-from bluesky_xpdml.origin_records import Origin
 from bluesky_xpdml.publish import PredictionCatalog, Query
-from bluesky_xpdml.records import Sample
+from bluesky_xpdml.records import Origin, Sample
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
 PATIENCE = 60.0

@@ -16,7 +16,13 @@ import pytest
 import zmq
 
 from bluesky_xpdml import TiledPublisher, find_predictions
-from bluesky_xpdml.beamline import ImageFormat, ScatteringBeamline, XasBeamline, scan_sample, scattering_scan
+from bluesky_xpdml.demo.beamline import (
+    ImageFormat,
+    ScatteringBeamline,
+    XasBeamline,
+    scan_sample,
+    scattering_scan,
+)
 from bluesky_xpdml.sources.zmq import safe_publisher
 
 PROGRAM = Path(sys.executable).with_name("xpdml")

@@ -3,16 +3,15 @@
 import re
 from pathlib import Path
 
-from bluesky_xpdml.origin_records import Origin
 from bluesky_xpdml.publish import TiledPublisher, derived_run
-from bluesky_xpdml.records import Descriptor, Prediction, Quality, Sample
+from bluesky_xpdml.records import Estimate, Origin, Prediction, Quality, Sample
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "find-predictions.md"
 
 
 def test_the_page_runs(tiled_server):
     publisher = TiledPublisher.from_uri(tiled_server.uri, path="page")
-    state = Descriptor(value=2.0, low=1.9, high=2.1, unit="e")
+    state = Estimate(value=2.0, low=1.9, high=2.1, unit="e")
     answer = Prediction(
         technique="xanes",
         element="Fe",

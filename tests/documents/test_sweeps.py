@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluesky_xpdml.documents.sweeps import sweeps
+from bluesky_xpdml.documents.xas import sweeps
 
 UP = np.linspace(7000.0, 7200.0, 41)
 DOWN = UP[::-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bluesky_xpdml.beamline import load_samples
+from bluesky_xpdml.demo.beamline import load_samples
 from bluesky_xpdml.errors import BundleError, ModelError
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, GRID
 from bluesky_xpdml.models.bundle import Bundle
@@ -18,7 +18,7 @@ from bluesky_xpdml.models.tree_shap import shapley_values
 from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.records import (
     AbsorptionScan,
-    Descriptor,
+    Estimate,
     PairDistribution,
     Prediction,
     Quality,
@@ -129,7 +129,7 @@ def test_the_share_of_the_edge(by_edge: float, by_shape: float, answer: float, s
         element="Fe",
         edge="K",
         quality=Quality(),
-        descriptors={"oxidation_state": Descriptor(value=answer, low=1.0, high=4.0, unit="e")},
+        descriptors={"oxidation_state": Estimate(value=answer, low=1.0, high=4.0, unit="e")},
         diagnostics={"edge_curve_oxidation_state": by_edge, "forest_oxidation_state": by_shape},
     )
     assert edge_share(said) == share

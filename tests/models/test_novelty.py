@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.training.novelty import COMPONENTS, fit_novelty
 from bluesky_xpdml.models.bundle import load_bundle, write_bundle
 from bluesky_xpdml.models.novelty import from_tables, novelty, novelty_scores, p_value
-from bluesky_xpdml.training.novelty import COMPONENTS, fit_novelty
 
 WIDTH = 72
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.models.partial import REACHES, WIDENING, continued, widened, widening
-from bluesky_xpdml.records import AbsorptionScan, Descriptor, Prediction, Quality
+from bluesky_xpdml.records import AbsorptionScan, Estimate, Prediction, Quality
 
 FOIL = 7110.75
 
@@ -19,7 +19,7 @@ def scan_up_to(end, **more):
 
 
 def answer(element="Fe"):
-    found = {"oxidation_state": Descriptor(value=2.8, low=2.5, high=3.2, unit="e")}
+    found = {"oxidation_state": Estimate(value=2.8, low=2.5, high=3.2, unit="e")}
     return Prediction(technique="xanes", element=element, edge="K", quality=Quality(), descriptors=found)
 
 
@@ -72,7 +72,7 @@ def test_an_answer_past_the_window_is_that_of_the_whole_scan():
 
 def test_before_the_edge_is_passed_nothing_is_answered_and_intervals_end_at_zero():
     assert widened(answer(), FOIL + 17.9).descriptors == {}
-    small = Descriptor(value=0.2, low=0.1, high=0.3, unit="e")
+    small = Estimate(value=0.2, low=0.1, high=0.3, unit="e")
     prediction = Prediction(
         technique="xanes", element="Fe", edge="K", quality=Quality(), descriptors={"oxidation_state": small}
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from bluesky_xpdml.beamline import SimulatedSample, foil_absorption, load_samples
+from bluesky_xpdml.demo.beamline import SimulatedSample, foil_absorption, load_samples
 from bluesky_xpdml.errors import BundleError, FeatureError, ModelNotFoundError, ReductionError
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.predict import predict_xanes

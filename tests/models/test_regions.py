@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluesky_xpdml.models.regions import BELOW_EDGE, Bounds, pdf_bounds, xanes_bounds
+from bluesky_xpdml.models.explain import BELOW_EDGE, Bounds, pdf_bounds, xanes_bounds
 from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bluesky_xpdml.bench.speed import simulated_scan
 from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.repeats import RepeatProgress, predict_repeats, with_noise
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import Descriptor
+from bluesky_xpdml.records import Estimate
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 STORE = BundleStore.default()
@@ -86,7 +86,7 @@ def test_the_answers_do_not_depend_on_when_they_are_asked_for():
 
 
 def test_intervals_add_in_squares_and_do_not_cross_zero():
-    wide = with_noise(Descriptor(value=1.0, low=0.4, high=1.3, unit="e"), 2.0)
+    wide = with_noise(Estimate(value=1.0, low=0.4, high=1.3, unit="e"), 2.0)
     assert wide.low == 0.0
     assert wide.high == pytest.approx(1.0 + np.hypot(0.3, 1.645 * 2.0))
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bluesky_xpdml.beamline import held_out_formulas
+from bluesky_xpdml.demo.beamline import held_out_formulas
 from bluesky_xpdml.features.xanes import FEATURE_NAMES
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST
 from bluesky_xpdml.models.store import SHIPPED, BundleStore

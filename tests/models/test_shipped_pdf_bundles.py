@@ -2,7 +2,7 @@
 
 import pytest
 
-from bluesky_xpdml.beamline import held_out_scattering_formulas
+from bluesky_xpdml.demo.beamline import held_out_scattering_formulas
 from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES

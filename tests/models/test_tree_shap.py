@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from bluesky_xpdml.errors import FeatureError
+from bluesky_xpdml.factory.training.compact import compact_forest
 from bluesky_xpdml.models.forest import Forest, expand
 from bluesky_xpdml.models.tree_shap import leaf_paths, shapley_values
-from bluesky_xpdml.training.compact import compact_forest
 
 
 def by_definition(forest: Forest, row: np.ndarray, background: np.ndarray, outputs: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from bluesky_xpdml.factory.training.advice import UnseenAnswers
 from bluesky_xpdml.planning.advice_table import BINNED_BY, AdviceTable, Cell
-from bluesky_xpdml.records import Descriptor, Prediction, Quality
-from bluesky_xpdml.training.advice import UnseenAnswers
+from bluesky_xpdml.records import Estimate, Prediction, Quality
 
 # The startup profile of the RE manager, which runs it in a process of its own.
 collect_ignore = ["queue_profile"]
@@ -40,11 +40,11 @@ def prediction() -> Callable[..., Prediction]:
 
     def make(technique: str = "xanes", element: str = "Fe", edge: str = "K", raw: str = "raw") -> Prediction:
         descriptors = {
-            "oxidation_state": Descriptor(
+            "oxidation_state": Estimate(
                 value=2.67, low=2.2, high=3.1, unit="e", probabilities={"2": 0.33, "3": 0.67}
             ),
-            "coordination_number": Descriptor(value=5.4, low=4.0, high=6.0, unit="1"),
-            "bond_length": Descriptor(value=2.03, low=1.98, high=2.08, unit="angstrom"),
+            "coordination_number": Estimate(value=5.4, low=4.0, high=6.0, unit="1"),
+            "bond_length": Estimate(value=2.03, low=1.98, high=2.08, unit="angstrom"),
         }
         return Prediction(
             technique=technique,

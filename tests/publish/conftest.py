@@ -2,9 +2,8 @@
 
 import pytest
 
-from bluesky_xpdml.origin_records import Origin
 from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher, derived_run
-from bluesky_xpdml.records import Descriptor, ModelReference, Prediction, Quality, Sample
+from bluesky_xpdml.records import Estimate, ModelReference, Origin, Prediction, Quality, Sample
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +34,7 @@ def catalog(container):
 
 def _answer(raw_uids, state=2.5, *, bundle=1, quality=None, **more):
     """Return a prediction without curves; another bundle gives it another uid."""
-    found = Descriptor(value=state, low=state - 0.5, high=state + 0.5, unit="e")
+    found = Estimate(value=state, low=state - 0.5, high=state + 0.5, unit="e")
     told = {
         "technique": "xanes",
         "element": "Fe",

@@ -8,13 +8,13 @@ import event_model
 import numpy as np
 import pytest
 
-from bluesky_xpdml.origin_records import Origin
 from bluesky_xpdml.publish import derived_run, run_uid, summary
 from bluesky_xpdml.records import (
-    Descriptor,
     DetectionMode,
     EnergyAxis,
+    Estimate,
     ModelReference,
+    Origin,
     PairDistribution,
     Prediction,
     Quality,
@@ -44,14 +44,14 @@ PREDICTION = Prediction(
     edge="K",
     quality=Quality().suspect("axis not calibrated"),
     descriptors={
-        "oxidation_state": Descriptor(
+        "oxidation_state": Estimate(
             value=np.float64(2.67),
             low=2.2,
             high=3.1,
             unit="e",
             probabilities={"2": np.float32(0.25), "3": 0.75},
         ),
-        "bond_length": Descriptor(value=2.01, low=1.9, high=2.1, unit="angstrom"),
+        "bond_length": Estimate(value=2.01, low=1.9, high=2.1, unit="angstrom"),
     },
     models=(ModelReference(name="Fe-xanes", version=1, sha256="ab"),),
     sample=Sample(name="LFP-3", uid="s-1"),

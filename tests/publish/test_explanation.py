@@ -7,9 +7,8 @@ import event_model
 import numpy as np
 import pytest
 
-from bluesky_xpdml.explanation_records import Attribution, Explanation, Region
 from bluesky_xpdml.publish import TiledPublisher, derived_run, find_predictions, run_uid
-from bluesky_xpdml.records import Descriptor, Prediction, Quality
+from bluesky_xpdml.records import Attribution, Estimate, Explanation, Prediction, Quality, Region
 
 GRID = np.tile(np.arange(36.0), 2)
 FEATURES = np.linspace(-0.1, 0.1, 72)
@@ -50,7 +49,7 @@ PLAIN = Prediction(
     element="Fe",
     edge="K",
     quality=Quality(),
-    descriptors={"oxidation_state": Descriptor(value=2.9, low=2.5, high=3.3, unit="e")},
+    descriptors={"oxidation_state": Estimate(value=2.9, low=2.5, high=3.3, unit="e")},
     raw_uids=("raw-explained",),
 )
 EXPLAINED = replace(PLAIN, explanation=EXPLANATION)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.bench.queries import AGAIN, fill, realistic
+from bluesky_xpdml.factory.bench.queries import AGAIN, fill, realistic
 from bluesky_xpdml.publish import Cursor, Query, published
 
 RUNS = 10_000

@@ -7,9 +7,8 @@ from math import inf
 
 import pytest
 
-from bluesky_xpdml.bench.queries import fill
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.origin_records import Origin
+from bluesky_xpdml.factory.bench.queries import fill
 from bluesky_xpdml.publish import (
     LiveRun,
     PredictionCatalog,
@@ -17,7 +16,7 @@ from bluesky_xpdml.publish import (
     derived_run,
     open_container,
 )
-from bluesky_xpdml.records import Quality, Sample, Verdict
+from bluesky_xpdml.records import Origin, Quality, Sample, Verdict
 
 
 def states(found):

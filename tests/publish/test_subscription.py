@@ -26,7 +26,7 @@ def test_the_stream_rings_long_before_the_next_look(catalog, container, answer, 
 
 def test_without_a_stream_the_server_is_asked(container, answer, put, monkeypatch):
     catalog = PredictionCatalog(container)
-    monkeypatch.setattr("bluesky_xpdml.publish.doorbell.STREAM", "no/such/stream")
+    monkeypatch.setattr("bluesky_xpdml.publish.subscription.STREAM", "no/such/stream")
     came = queue.Queue()
     with catalog.subscribe(came.put, interval=0.05, query=Query(element="Fe")) as subscription:
         put(container, answer("other", element="Ni"), 1.0)

@@ -18,7 +18,7 @@ from bluesky_xpdml.publish import (
     find_predictions,
     open_container,
 )
-from bluesky_xpdml.records import Descriptor, DetectionMode, EnergyAxis, Prediction, Quality, Xanes
+from bluesky_xpdml.records import DetectionMode, EnergyAxis, Estimate, Prediction, Quality, Xanes
 
 ENERGY = np.linspace(7000.0, 7300.0, 50)
 
@@ -39,7 +39,7 @@ def prediction(raw_uid, state=2.5):
         axis=EnergyAxis(),
         settings={},
     )
-    answer = Descriptor(
+    answer = Estimate(
         value=state, low=state - 0.5, high=state + 0.5, unit="e", probabilities={"2": 0.5, "3": 0.5}
     )
     return Prediction(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.ranges import fit_ranges
+from bluesky_xpdml.reduction.normalisation import fit_ranges
 
 
 @pytest.mark.parametrize(("end", "degree"), [(800.0, 2), (320.0, 2), (200.0, 1), (95.0, 1), (60.0, 0)])

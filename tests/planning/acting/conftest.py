@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
-from bluesky_xpdml.documents.origin import origin_of
+from bluesky_xpdml.documents.absorption_start import origin_of
 from bluesky_xpdml.publish import TiledPublisher, connect, derived_run
 from bluesky_xpdml.publish.predictions import PredictionCatalog
-from bluesky_xpdml.records import Descriptor, Prediction, Quality, Sample
+from bluesky_xpdml.records import Estimate, Prediction, Quality, Sample
 
 
 def answer(
@@ -33,9 +33,7 @@ def answer(
         element="Fe",
         edge="K" if "xanes" in technique else "",
         quality=Quality(),
-        descriptors={
-            "oxidation_state": Descriptor(value=state, low=state - half, high=state + half, unit="e")
-        },
+        descriptors={"oxidation_state": Estimate(value=state, low=state - half, high=state + half, unit="e")},
         diagnostics=diagnostics or {"novelty_score": 0.5, "novelty_threshold": 1.8},
         sample=Sample(name=str(start.get("sample_name", ""))),
         origin=origin_of(start),

@@ -7,8 +7,8 @@ from bluesky_adaptive.plans import optimize
 from bluesky_adaptive.protocols import OptimizationProblem
 
 from bluesky_xpdml import BundleStore, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.beamline import XasBeamline, scan_sample, xanes_scan
-from bluesky_xpdml.callbacks.repeats import SeriesSettings
+from bluesky_xpdml.analysis.series import SeriesSettings
+from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample, xanes_scan
 from bluesky_xpdml.planning.acquisition import Acquire
 from bluesky_xpdml.planning.count import CountOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation

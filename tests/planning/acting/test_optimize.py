@@ -16,8 +16,7 @@ from ophyd.sim import SynAxis
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.acquisition import Acquire
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
-from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
-from bluesky_xpdml.planning.restore import restore
+from bluesky_xpdml.planning.evaluation import DescriptorEvaluation, restore
 from bluesky_xpdml.planning.space import Parameter, Space
 from bluesky_xpdml.planning.uncertainty import UncertaintyOptimizer
 from bluesky_xpdml.publish import open_container

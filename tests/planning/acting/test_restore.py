@@ -7,8 +7,7 @@ import pytest
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.count import CountOptimizer
-from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
-from bluesky_xpdml.planning.restore import restore
+from bluesky_xpdml.planning.evaluation import DescriptorEvaluation, restore
 from bluesky_xpdml.planning.space import Parameter, Space
 from bluesky_xpdml.planning.trials import trial_metadata
 from bluesky_xpdml.planning.uncertainty import UncertaintyOptimizer

@@ -15,10 +15,10 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from bluesky_xpdml.planning.queue_client import QueueAccess, RunQueue
-from bluesky_xpdml.planning.queue_limits import Limits, QueuedPlan
-from bluesky_xpdml.planning.queue_planner import QueuePlanner
-from bluesky_xpdml.planning.queue_predictions import Question
+from bluesky_xpdml.planning.queue.campaign import Limits, QueuedPlan
+from bluesky_xpdml.planning.queue.client import QueueAccess, RunQueue
+from bluesky_xpdml.planning.queue.planner import QueuePlanner
+from bluesky_xpdml.planning.queue.predictions import Question
 from bluesky_xpdml.planning.space import Parameter, Space
 from bluesky_xpdml.planning.trials import TrialOptimizer
 from bluesky_xpdml.publish.predictions import PredictionCatalog

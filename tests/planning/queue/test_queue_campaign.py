@@ -8,9 +8,8 @@ import pytest
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
-from bluesky_xpdml.planning.queue_campaign import read_campaign
-from bluesky_xpdml.planning.queue_client import QueueAccess
-from bluesky_xpdml.planning.queue_limits import Limits
+from bluesky_xpdml.planning.queue.campaign import Limits, read_campaign
+from bluesky_xpdml.planning.queue.client import QueueAccess
 from bluesky_xpdml.planning.uncertainty import UncertaintyOptimizer
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "plan-through-the-queue.md"

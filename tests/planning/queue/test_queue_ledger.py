@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluesky_xpdml.origin_records import Origin
-from bluesky_xpdml.planning.queue_client import QueueItem, QueueState
-from bluesky_xpdml.planning.queue_ledger import Stage, ledger_of
-from bluesky_xpdml.planning.queue_predictions import Question
+from bluesky_xpdml.planning.queue.client import QueueItem, QueueState
+from bluesky_xpdml.planning.queue.ledger import Stage, ledger_of
+from bluesky_xpdml.planning.queue.predictions import Question
 from bluesky_xpdml.publish.documents import derived_run
 from bluesky_xpdml.publish.published import published
-from bluesky_xpdml.records import Descriptor, Prediction, Quality
+from bluesky_xpdml.records import Estimate, Origin, Prediction, Quality
 
 QUESTION = Question(campaign="front", descriptor="oxidation_state", technique="xanes", element="Fe")
 NOW = 1000.0
@@ -27,7 +26,7 @@ def ended(trial, uid, status, at=990.0):
 
 
 def answer(trial, *, raw="raw-1", time=900.0, campaign="front", quality=None, **more):
-    state = {"oxidation_state": Descriptor(value=2.5, low=2.0, high=3.0, unit="")}
+    state = {"oxidation_state": Estimate(value=2.5, low=2.0, high=3.0, unit="")}
     said = {"campaign": campaign, "id": trial, "parameters": {"temperature": 400.0}}
     told = {
         "technique": "xanes",

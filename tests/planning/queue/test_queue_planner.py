@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.queue_client import AwayError, QueueAccess, RunQueue
+from bluesky_xpdml.planning.queue.client import AwayError, QueueAccess, RunQueue
 from bluesky_xpdml.planning.space import Parameter, Space
 
 STRANGER = {"item_type": "plan", "name": "measure", "kwargs": {"kelvin": 400.0}}
@@ -202,7 +202,7 @@ def test_a_tiled_server_that_is_away_is_waited_for(manager, campaign, line_to_ti
 def test_without_the_client_of_the_queue_the_extra_is_named():
     code = (
         "import sys; sys.modules['bluesky_queueserver_api'] = None\n"
-        "from bluesky_xpdml.planning.queue_client import QueueAccess, RunQueue\n"
+        "from bluesky_xpdml.planning.queue.client import QueueAccess, RunQueue\n"
         "RunQueue(QueueAccess(address='tcp://localhost:60615'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,10 +9,10 @@ import os
 from bluesky import RunEngine, plan_stubs, preprocessors
 from ophyd.sim import SynAxis
 
-from bluesky_xpdml.documents.origin import origin_of
+from bluesky_xpdml.documents.absorption_start import origin_of
 from bluesky_xpdml.publish.documents import derived_run
 from bluesky_xpdml.publish.tiled import TiledPublisher
-from bluesky_xpdml.records import Descriptor, Prediction, Quality
+from bluesky_xpdml.records import Estimate, Prediction, Quality
 
 furnace = SynAxis(name="furnace")
 
@@ -45,7 +45,7 @@ class Analysis:
         }
         if self.start["analysed"] == "in vain":
             return Prediction(quality=Quality().failed("the detector was saturated"), **known)
-        answer = Descriptor(value=state, low=state - 0.1, high=state + 0.1, unit="")
+        answer = Estimate(value=state, low=state - 0.1, high=state + 0.1, unit="")
         return Prediction(descriptors={"oxidation_state": answer}, quality=Quality(), **known)
 
 

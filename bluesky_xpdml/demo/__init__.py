@@ -1,0 +1,1 @@
+"""Simulated beamlines and the demonstrations on them."""

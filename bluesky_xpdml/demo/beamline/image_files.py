@@ -1,0 +1,239 @@
+"""Where the frames of an area detector go: into the events, or into files that documents point at.
+
+A store serves one series of frames, of one stream of one run: it describes them, takes them one by one, and
+hands out the documents that came with each.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from bluesky_xpdml.demo.beamline.sensor import Frame
+from bluesky_xpdml.errors import BeamlineError
+
+DATASET = "/entry/data/data"
+"""Where the HDF5 files of areaDetector hold their frames."""
+TEMPLATE = "%s%s_%6.6d.tiff"
+"""Names of the TIFF files of areaDetector: folder, name, number."""
+READERS_TURN = 200
+"""How often opening a file that is being read is tried again, a hundredth of a second apart."""
+
+Document = tuple[str, dict[str, Any]]
+
+
+class ImageFormat(StrEnum):
+    """How frames leave the detector."""
+
+    EVENT = "event"
+    """As arrays in the events."""
+    TIFF = "tiff"
+    """A TIFF file each, with Resource (AD_TIFF) and Datum documents."""
+    HDF5 = "hdf5"
+    """One HDF5 file, with Resource (AD_HDF5) and Datum documents."""
+    STREAM = "stream"
+    """One HDF5 file, with StreamResource and StreamDatum documents."""
+
+
+class ImageStore(ABC):
+    """Takes the frames of one series.
+
+    Parameters
+    ----------
+    folder
+        Where files go.
+    key
+        Data key of the frames.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
+        self.count = 0
+        self._folder = folder
+        self._uid = str(uuid4())
+        self._documents: list[Document] = []
+
+    def take(self, frame: Frame) -> object:
+        """Take the next frame and return what stands for it in the event; None for nothing.
+
+        Parameters
+        ----------
+        frame
+            Counts, (rows, columns).
+        """
+        value = self._put(frame)
+        self.count += 1
+        return value
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the documents of external files that are new since the last call."""
+        while self._documents:
+            yield self._documents.pop(0)
+
+    @abstractmethod
+    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return the data key of the frames, of rows and columns."""
+
+    @abstractmethod
+    def _put(self, frame: Frame) -> object: ...
+
+
+class EventStore(ImageStore):
+    """Leaves frames in the events."""
+
+    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return the data key of the frames, of rows and columns."""
+        return _data_key(shape)
+
+    def _put(self, frame: Frame) -> object:
+        return frame
+
+
+class ResourceStore(ImageStore):
+    """Base of stores whose frames are named by Resource and Datum documents."""
+
+    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return the data key of the frames, of rows and columns."""
+        return _data_key((1, *shape)) | {"external": "FILESTORE:"}
+
+    def _name(self, resource: dict[str, Any]) -> str:
+        """Announce the file with the first frame, and return the name of the next one."""
+        if not self.count:
+            whole = {"uid": self._uid, "path_semantics": "posix", "root": str(self._folder)} | resource
+            self._documents.append(("resource", whole))
+        name = f"{self._uid}/{self.count}"
+        datum = {"datum_id": name, "resource": self._uid, "datum_kwargs": {"point_number": self.count}}
+        self._documents.append(("datum", datum))
+        return name
+
+
+class TiffStore(ResourceStore):
+    """Writes a TIFF file a frame."""
+
+    def _put(self, frame: Frame) -> object:
+        import tifffile
+
+        folder = self._folder / self._uid
+        folder.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(TEMPLATE % (f"{folder}/", self.key, self.count), frame)
+        kwargs = {"template": TEMPLATE, "filename": self.key, "frame_per_point": 1}
+        return self._name({"spec": "AD_TIFF", "resource_path": f"{self._uid}/", "resource_kwargs": kwargs})
+
+
+class Hdf5Store(ResourceStore):
+    """Writes one HDF5 file a series."""
+
+    def _put(self, frame: Frame) -> object:
+        _append(self._folder / f"{self._uid}.h5", frame)
+        kwargs = {"frame_per_point": 1}
+        return self._name({"spec": "AD_HDF5", "resource_path": f"{self._uid}.h5", "resource_kwargs": kwargs})
+
+
+class StreamStore(ImageStore):
+    """Writes one HDF5 file a series and names its frames by index."""
+
+    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return the data key of the frames, of rows and columns."""
+        return _data_key((1, *shape)) | {"external": "STREAM:"}
+
+    def _put(self, frame: Frame) -> object:
+        path = self._folder / f"{self._uid}.h5"
+        _append(path, frame)
+        if not self.count:
+            resource = {
+                "uid": self._uid,
+                "data_key": self.key,
+                "mimetype": "application/x-hdf5",
+                "uri": path.resolve().as_uri().replace("file:///", "file://localhost/"),
+                "parameters": {"dataset": DATASET, "swmr": False, "chunk_shape": (1, *frame.shape)},
+            }
+            self._documents.append(("stream_resource", resource))
+        datum = {
+            "uid": f"{self._uid}/{self.count}",
+            "stream_resource": self._uid,
+            "descriptor": "",
+            "indices": {"start": self.count, "stop": self.count + 1},
+            "seq_nums": {"start": 0, "stop": 0},
+        }
+        self._documents.append(("stream_datum", datum))
+        return None
+
+
+STORES: dict[ImageFormat, type[ImageStore]] = {
+    ImageFormat.EVENT: EventStore,
+    ImageFormat.TIFF: TiffStore,
+    ImageFormat.HDF5: Hdf5Store,
+    ImageFormat.STREAM: StreamStore,
+}
+
+
+def open_store(image_format: ImageFormat, folder: Path | None, key: str) -> ImageStore:
+    """Begin a series of frames.
+
+    Parameters
+    ----------
+    image_format
+        How frames leave the detector.
+    folder
+        Where files go; not needed for frames in events.
+    key
+        Data key of the frames.
+
+    Raises
+    ------
+    BeamlineError
+        If files are to be written and there is no such folder.
+
+    Examples
+    --------
+    >>> store = open_store(ImageFormat.EVENT, None, "pe1_image")
+    >>> store.describe((2, 2))["shape"]
+    [2, 2]
+    """
+    if image_format is not ImageFormat.EVENT and (folder is None or not folder.is_dir()):
+        msg = f"frames as {image_format} files need a folder that exists, found {folder}: name one"
+        raise BeamlineError(msg)
+    return STORES[image_format](folder or Path(), key)
+
+
+def _data_key(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "source": "simulation",
+        "dtype": "array",
+        "shape": list(shape),
+        "dtype_numpy": np.dtype(np.uint16).str,
+        "units": "counts",
+    }
+
+
+def _append(path: Path, frame: Frame) -> None:
+    # Opened for each frame, so that whoever reads sees whole frames and no lock.
+    with _opened(path) as file:
+        if DATASET not in file:
+            file.create_dataset(
+                DATASET,
+                (0, *frame.shape),
+                frame.dtype,
+                maxshape=(None, *frame.shape),
+                chunks=(1, *frame.shape),
+            )
+        frames = file[DATASET]
+        frames.resize(len(frames) + 1, axis=0)
+        frames[-1] = frame
+
+
+def _opened(path: Path) -> Any:
+    """Open a file to append to it, after a reader in this process has closed it."""
+    import h5py
+
+    for _ in range(READERS_TURN):
+        try:
+            return h5py.File(path, "a")
+        except OSError:
+            time.sleep(0.01)
+    return h5py.File(path, "a")

@@ -1,0 +1,184 @@
+"""Two whole beamlines in one process: Tiled server, RunEngine, simulated devices, and the callback."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from bluesky_xpdml.callbacks.callback import XpdmlCallback
+from bluesky_xpdml.demo.beamline import (
+    EMPTY,
+    ScatteringBeamline,
+    ScatteringSample,
+    SimulatedSample,
+    XasBeamline,
+    background_scan,
+    load_scattering_samples,
+    scan_sample,
+    scattering_scan,
+)
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish import find_predictions
+from bluesky_xpdml.records import FloatArray
+
+PATIENCE = 60.0
+"""A prediction that has not appeared after this long is given up [s]."""
+EXPOSURE = 10.0
+"""Of an image, in the simulation's time [s]."""
+POLL_INTERVAL = 0.005
+"""Pause between two queries for a prediction [s]."""
+PREDICTIONS, RAW = "xpdml", "raw"
+"""Containers of the derived and of the raw runs."""
+
+
+PIXELS = 1024
+"""Rows and columns of the simulated area detector."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One sample measured, predicted, and found again in Tiled."""
+
+    technique: str
+    """`xanes` or `pdf`."""
+    sample: SimulatedSample | ScatteringSample
+    raw_uid: str
+    start: Mapping[str, Any]
+    """Start document of the derived run, as Tiled gives it back."""
+    seconds_stop_to_found: float
+    """From the stop document of the raw run to the prediction being found in Tiled [s]."""
+    x: FloatArray
+    """Energy [eV] or distance [angstrom] as read back from Tiled, (n,); empty where the prediction failed."""
+    curve: FloatArray
+    """Flattened spectrum or G(r) as read back from Tiled, (n,)."""
+
+
+CURVES = {"xanes": ("energy", "mu_flat"), "pdf": ("r", "g_r")}
+"""Columns that are read back, by stream; a stream is called like its technique."""
+
+
+class Session:
+    """An embedded Tiled server, a RunEngine, the simulated beamlines and the callback.
+
+    Use it as a context manager; leaving it closes the callback and the server.
+
+    Parameters
+    ----------
+    seed
+        Of the counting statistics.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        from bluesky import RunEngine
+        from tiled.client import from_uri
+        from tiled.server.simple import SimpleTiledServer
+
+        self._resources = ExitStack()
+        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="xpdml-"))
+        self.server: Any = self._resources.enter_context(SimpleTiledServer(folder))
+        self.callback = self._resources.enter_context(
+            XpdmlCallback.from_uri(self.server.uri, path=PREDICTIONS)
+        )
+        self.client: Any = from_uri(self.server.uri)
+        self.beamline = XasBeamline(seed=seed)
+        self.scattering = ScatteringBeamline(seed=seed, pixels=PIXELS)
+        self._background_taken = False
+        self.engine: Any = RunEngine({})
+        self.engine.subscribe(self.callback)
+        self.engine.subscribe(self._keep)
+        self._stopped_at = 0.0
+        self._documents: list[tuple[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def measure(self, name: str) -> Measurement:
+        """Scan the absorption edge of one sample and wait until its prediction is found in Tiled.
+
+        Parameters
+        ----------
+        name
+            Name of a sample on the wheel.
+
+        Raises
+        ------
+        PublishError
+            If the prediction does not appear within a minute.
+        """
+        (raw_uid,) = self.engine(scan_sample(self.beamline, name))
+        return self._found("xanes", self.beamline.wheel.samples[name], raw_uid)
+
+    def measure_scattering(self, name: str) -> Measurement:
+        """Take images of one sample, after one of the empty container, and wait for its prediction.
+
+        Parameters
+        ----------
+        name
+            Name of a sample in the changer.
+
+        Raises
+        ------
+        PublishError
+            If the prediction does not appear within a minute.
+        """
+        if not self._background_taken:
+            self.engine(background_scan(self.scattering, exposure=EXPOSURE))
+            self._background_taken = True
+        (raw_uid,) = self.engine(scattering_scan(self.scattering, name, exposure=EXPOSURE, background=EMPTY))
+        known = {sample.name: sample for sample in load_scattering_samples()}
+        return self._found("pdf", known[name], raw_uid)
+
+    def publish_raw(self) -> None:
+        """Write every raw run that was measured into the server, for replays."""
+        from bluesky_tiled_plugins import TiledWriter
+
+        from bluesky_xpdml.publish.tiled import open_container
+
+        writer = TiledWriter(open_container(self.client, RAW), max_array_size=0)
+        for name, document in self._documents:
+            writer(name, document)
+
+    def _keep(self, name: str, document: Any) -> None:
+        self._documents.append((name, document))
+        if name == "stop":
+            self._stopped_at = time.perf_counter()
+
+    def _found(self, technique: str, sample: SimulatedSample | ScatteringSample, raw_uid: str) -> Measurement:
+        run, seconds = self._find(raw_uid, sample.element)
+        self.callback.drain(PATIENCE)
+        # The run was found as soon as its start document was there: ask again for what came after.
+        run = self.client[PREDICTIONS, run.metadata["start"]["uid"]]
+        x, curve = np.empty(0), np.empty(0)
+        if technique in run:
+            x, curve = (np.ravel(run[technique][column].read()) for column in CURVES[technique])
+        return Measurement(
+            technique=technique,
+            sample=sample,
+            raw_uid=raw_uid,
+            start=run.metadata["start"],
+            seconds_stop_to_found=seconds,
+            x=x,
+            curve=curve,
+        )
+
+    def _find(self, raw_uid: str, element: str) -> tuple[Any, float]:
+        while True:
+            found = find_predictions(self.client[PREDICTIONS], raw_uid)
+            seconds = time.perf_counter() - self._stopped_at
+            for run in found:
+                if run.metadata["start"]["element"] in {element, ""}:
+                    return run, seconds
+            if seconds > PATIENCE:
+                msg = f"no prediction for run {raw_uid} after {PATIENCE:.0f} s: {self.callback.statistics}"
+                raise PublishError(msg)
+            time.sleep(POLL_INTERVAL)

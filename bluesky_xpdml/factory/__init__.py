@@ -1,0 +1,1 @@
+"""Data sets, training and benchmarks: makes what the other packages use."""

@@ -1,0 +1,243 @@
+"""The cells of the simulated benchmark, each computed once and kept: an interrupted run goes on."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
+from bluesky_xpdml.factory.training.benchmark import Split
+from bluesky_xpdml.factory.training.build import file_hashes
+from bluesky_xpdml.factory.training.cells import CellRecipe, score_cell
+from bluesky_xpdml.factory.training.pdf_data import (
+    Materials,
+    PdfAugmentation,
+    load_materials,
+    simulated_features,
+)
+from bluesky_xpdml.factory.training.samples import (
+    COPIES,
+    Samples,
+    joint_samples,
+    material_samples,
+    site_samples,
+)
+from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
+from bluesky_xpdml.features.pdf import PdfModality
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
+
+Progress = Callable[[str, int, int], None]
+
+REVISION = 1
+"""Raised when the code changes what cells give, so that kept ones are computed anew."""
+ALL, SHARED = "all", "shared"
+"""Rows of a cell: all that its modality has, or the materials that have both a spectrum and a curve."""
+KINDS = (
+    (ALL, "xanes"),
+    (ALL, "pdf"),
+    (ALL, "dpdf"),
+    (SHARED, "xanes"),
+    (SHARED, "pdf"),
+    (SHARED, "dpdf"),
+    (SHARED, "xanes+pdf"),
+    (SHARED, "xanes+dpdf"),
+)
+"""Rows and modality of the cells of an element, split and seed."""
+SMALLEST_CLASS = 5
+"""Valences and coordination numbers with fewer rows are left out."""
+CURVE_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Which element, rows and modality, split and seed."""
+
+    element: str
+    rows: str
+    """`all` or `shared`."""
+    modality: str
+    split: Split
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementData:
+    """What is known of one element, read and simulated when it is first asked for."""
+
+    folder: Path
+    element: str
+    cache: Path
+    """Folder in which simulated curves are kept."""
+    progress: Progress
+
+    @cached_property
+    def materials(self) -> Materials:
+        """Materials whose sites agree."""
+        return load_materials(self.folder, self.element)
+
+    @cached_property
+    def curves(self) -> dict[str, FloatArray]:
+        """Features of `pdf` and `dpdf`, (copies, n, 92)."""
+        settings = PdfAugmentation(copies=COPIES)
+        return {
+            str(modality): simulated_features(
+                self.folder,
+                self.materials,
+                modality,
+                settings,
+                seed=CURVE_SEED,
+                cache=self.cache,
+                progress=lambda done, total: self.progress(f"{self.element} curves", done, total),
+            )
+            for modality in (PdfModality.PDF, PdfModality.DPDF)
+        }
+
+    @cached_property
+    def samples(self) -> dict[tuple[str, str], Samples]:
+        """Rows of every kind of cell."""
+        recipe = replace(XanesRecipe(), most_sites=10**6, smallest_class=SMALLEST_CLASS)
+        sites = usable_sites(load_site_spectra(self.folder, self.element), recipe)
+        single = material_samples(self.folder, self.materials, self.curves, SMALLEST_CLASS)
+        shared = joint_samples(self.folder, sites, self.materials, self.curves, SMALLEST_CLASS)
+        return {
+            (ALL, "xanes"): site_samples(sites),
+            **{(ALL, name): samples for name, samples in single.items()},
+            **{(SHARED, name): samples for name, samples in shared.items()},
+        }
+
+
+class CellStore:
+    """Finished cells, a JSON line each, of one recipe and one set of data.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    recipe
+        Sizes of the forests.
+    """
+
+    def __init__(self, folder: Path, recipe: CellRecipe) -> None:
+        self._folder = folder
+        # How many threads work does not change what comes out.
+        self._recipe = asdict(replace(recipe, threads=1)) | {"revision": REVISION, "copies": COPIES}
+
+    def open(self, data: Path, element: str) -> "ElementStore":
+        """Return the cells of one element that are finished.
+
+        Parameters
+        ----------
+        data
+            Folder of simulated spectra and structures.
+        element
+            Chemical symbol.
+        """
+        names = dict.fromkeys((*library_files(data, element), STRUCTURES_FILE))
+        key = json.dumps([self._recipe, file_hashes(data, names)], sort_keys=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return ElementStore(self._folder / f"cells-{element}-{digest}.jsonl")
+
+
+class ElementStore:
+    """Finished cells of one element.
+
+    Parameters
+    ----------
+    path
+        File of JSON lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found = dict(_read(path))
+
+    def get(self, cell: Cell) -> dict[str, Any] | None:
+        """Return what a cell gave, None if it was not computed yet."""
+        return self._found.get(cell)
+
+    def put(self, cell: Cell, result: dict[str, Any]) -> None:
+        """Keep what a cell gave."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"cell": asdict(cell), "result": result})
+        with self._path.open("a", encoding="utf-8") as lines:
+            # A line that was cut off by the end of the machine stays alone on its line.
+            lines.write(f"\n{line}\n")
+        self._found[cell] = json.loads(line)["result"]
+
+
+def _read(path: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        yield Cell(**entry["cell"]), entry["result"]
+
+
+def compute_cells(
+    data: Path,
+    elements: Sequence[str],
+    *,
+    splits: Sequence[Split],
+    seeds: Sequence[int],
+    recipe: CellRecipe,
+    cache: Path,
+    progress: Progress,
+) -> Mapping[Cell, dict[str, Any]]:
+    """Return what every cell gives, computing those that are not kept.
+
+    Sets and intervals are calibrated in splits by formula, for all that is not compared on shared rows alone.
+
+    Parameters
+    ----------
+    data
+        Folder of simulated spectra and structures.
+    elements
+        Chemical symbols.
+    splits, seeds
+        In this order: an interrupted run has whole splits and seeds.
+    recipe
+        Sizes of the forests.
+    cache
+        Folder of kept cells and curves.
+    progress
+        Called with what is done, how many of it, and of how many.
+    """
+    store = CellStore(cache, recipe)
+    kept = {element: store.open(data, element) for element in elements}
+    known = {
+        element: ElementData(folder=data, element=element, cache=cache, progress=progress)
+        for element in elements
+    }
+    cells = [
+        Cell(element=element, rows=rows, modality=modality, split=split, seed=seed)
+        for split in splits
+        for seed in seeds
+        for element in elements
+        for rows, modality in KINDS
+    ]
+    result = {}
+    for done, cell in enumerate(cells, start=1):
+        found = kept[cell.element].get(cell)
+        if found is None:
+            found = _compute(cell, known[cell.element], recipe)
+            kept[cell.element].put(cell, found)
+        result[cell] = kept[cell.element].get(cell) or found
+        progress("cells", done, len(cells))
+    return result
+
+
+def _compute(cell: Cell, data: ElementData, recipe: CellRecipe) -> dict[str, Any]:
+    calibrated = cell.split == "formula" and (cell.rows == ALL or "+" in cell.modality)
+    samples = data.samples[cell.rows, cell.modality]
+    # The threads of scikit-learn's forests take the list of warning filters from each other while it is
+    # being filled, and then warn of that, thousands of times.
+    with warnings.catch_warnings(record=True):
+        return score_cell(samples, cell.split, cell.seed, recipe, calibrated=calibrated)

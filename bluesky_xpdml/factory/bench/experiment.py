@@ -1,0 +1,231 @@
+"""`xpdml bench experiment`: answers on measured spectra, as users get them.
+
+Each file of the standards is replayed as a Bluesky run through `XpdmlCallback` into an embedded Tiled server,
+and its prediction is read back from there. A bundle that knows nothing of the compound answers: edge curve,
+alignment of the classes and widths of intervals were all refitted on the other compounds. The same compounds
+are then answered as if nothing were known of their axes, and by bundles that know nothing of the whole source
+that they are from.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluesky_xpdml.callbacks.callback import XpdmlCallback
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.factory.bench.experiment_answers import (
+    Answer,
+    Baselines,
+    answer_of,
+    baselines,
+    compound_record,
+    told,
+    with_intervals,
+)
+from bluesky_xpdml.factory.bench.experiment_rows import experiment_rows
+from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
+from bluesky_xpdml.factory.training.leave_one_out import (
+    CompoundAnswer,
+    MeasuredSpectrum,
+    answer_compound,
+    as_uncalibrated,
+    by_compound,
+    calibrate_intervals,
+    left_out_folds,
+    left_out_sources,
+    without_source,
+)
+from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
+from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.publish import TiledPublisher, find_predictions
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.sources.files import read_scan
+from bluesky_xpdml.sources.replay import scan_documents
+from bluesky_xpdml.sources.standards import load_standards
+
+Answers = Mapping[str, Sequence[CompoundAnswer]]
+Progress = Callable[[str, int, int], None]
+PATIENCE = 60.0
+LEFT_OUT = "compound left out"
+SOURCE = "source left out"
+UNKNOWN = ", axis unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Spectra of one compound, and what may answer them."""
+
+    members: list[MeasuredSpectrum]
+    bundle: Bundle
+    simpler: Baselines
+
+
+class KeptOpen:
+    """A publisher that stays open when a callback that uses it is closed."""
+
+    def __init__(self, publisher: TiledPublisher) -> None:
+        self.publish = publisher.publish
+
+    def close(self) -> None:
+        """Leave the publisher open."""
+
+
+def measure_experiment(standards: Path, simulation: Path, *, seed: int, progress: Progress) -> Report:
+    """Answer every measured oxide without its own label, by way of Tiled.
+
+    Parameters
+    ----------
+    standards
+        Folder of measured spectra with `labels.csv`.
+    simulation
+        Folder of simulated spectra.
+    seed
+        Of the training.
+    progress
+        Called with what is done, how many of it, and of how many.
+    """
+    known = load_standards(standards)
+    recipe = XanesRecipe(seed=seed)
+    elements = sorted({item.element for item in known.spectra}, key=list(FOIL_ENERGIES).index)
+    sites = {el: usable_sites(load_site_spectra(simulation, el), recipe) for el in elements}
+    compounds = [
+        Fold(members=members, bundle=bundle, simpler=_simpler(members, known.spectra, sites, bundle, recipe))
+        for members, bundle in left_out_folds(
+            known.spectra, sites, recipe, _named(progress, "trained without compound")
+        )
+    ]
+    sources = list(_source_folds(known.spectra, sites, recipe, progress))
+    answers = {fold.members[0].compound: _both(fold) for fold in compounds}
+    published = _published(standards, compounds, answers, progress)
+    cases = {
+        LEFT_OUT: [
+            compound_record(fold.members, found, fold.simpler, fold.bundle)
+            for fold, found in zip(compounds, published, strict=True)
+        ],
+        LEFT_OUT + UNKNOWN: _unpublished(compounds, answers, unknown=True),
+        SOURCE: _unpublished(sources, answers, unknown=False),
+        SOURCE + UNKNOWN: _unpublished(sources, answers, unknown=True),
+    }
+    first = cases[LEFT_OUT]
+    return Report(
+        what="measured oxides, by compound, each left out of everything that standards enter",
+        conditions={
+            "spectra": len(known.spectra),
+            "compounds": len(first),
+            "compounds on the foil's scale": sum(c["calibrated"] for c in first),
+            "files refused": dict(known.refused),
+            "seed": seed,
+            "answer of a compound": "mean over its spectra; of whole compounds as read back from Tiled, the "
+            "other cases straight from the models",
+            "source left out": "all standards of a collection, and their compounds in the others; a compound "
+            "counts once a collection",
+            "axis": "the stated energy offset, else the reference channel, else unknown",
+            "baseline": "edge position alone (oxidation state), always 6 (coordination number), "
+            "bond valence at 6 neighbours (bond length)",
+            "curve": "edge position corrected for the pre-edge peak",
+            "plain_recipe": "forest on spectra as simulated, one energy constant an element, its likeliest "
+            "valence",
+            "majority": "commonest valence of the simulated sites",
+            "answers": [told(c) for c in first],
+        },
+        rows=[row for case, compounds in cases.items() for row in experiment_rows(case, compounds)],
+    )
+
+
+def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)
+
+
+def _simpler(
+    members: Sequence[MeasuredSpectrum],
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    bundle: Bundle,
+    recipe: XanesRecipe,
+) -> Baselines:
+    """Build the baselines without a compound."""
+    element, compound = members[0].element, members[0].compound
+    others = [item for item in spectra if (item.element, item.compound) != (element, compound)]
+    return baselines(others, sites[element], bundle, recipe)
+
+
+def _source_folds(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Progress,
+) -> Iterator[Fold]:
+    """Yield the compounds of each source, with what was built without it."""
+    trained = _named(progress, "trained without source")
+    for members, bundle in left_out_sources(spectra, sites, recipe, trained):
+        simpler = baselines(without_source(spectra, members), sites[members[0].element], bundle, recipe)
+        for group in by_compound(members):
+            yield Fold(members=group, bundle=bundle, simpler=simpler)
+
+
+def _both(fold: Fold) -> list[CompoundAnswer]:
+    """Answer a compound on its own axis, and on one of which nothing is known."""
+    unknown = as_uncalibrated(fold.members)
+    own = answer_compound(fold.members, fold.bundle)
+    return [own, answer_compound(unknown, fold.bundle)] if unknown else [own]
+
+
+def _calibrated(fold: Fold, answers: Answers) -> Bundle:
+    """Return the bundle of a fold with intervals that were calibrated on other compounds."""
+    own = fold.members[0].compound
+    others = [one for name, found in answers.items() if name != own for one in found]
+    return with_intervals(fold.bundle, calibrate_intervals(others))
+
+
+def _published(
+    standards: Path, folds: Sequence[Fold], answers: Answers, progress: Progress
+) -> list[list[Answer]]:
+    """Replay all spectra into a Tiled server, and read the answers to each compound back."""
+    from tiled.client import from_uri
+    from tiled.server.simple import SimpleTiledServer
+
+    found = []
+    with SimpleTiledServer() as server:
+        publisher = TiledPublisher.from_uri(server.uri)
+        catalog: Any = from_uri(server.uri)["xpdml"]
+        for number, fold in enumerate(folds, start=1):
+            bundle = _calibrated(fold, answers)
+            found.append([_replayed(standards, item, bundle, publisher, catalog) for item in fold.members])
+            progress("replayed", number, len(folds))
+    return found
+
+
+def _replayed(
+    folder: Path, item: MeasuredSpectrum, bundle: Bundle, publisher: TiledPublisher, catalog: Any
+) -> Answer:
+    """Replay one file through the callback and read its prediction back from Tiled."""
+    scan = read_scan(folder / item.file, element=item.element, edge="K")
+    offset: Any = item.stated_offset if item.stated_offset is not None else "reference"
+    store = BundleStore(folder / "no bundles on disk", [bundle])
+    settings = XanesSettings(energy_offset=offset)
+    with XpdmlCallback(KeptOpen(publisher), store=store, settings=settings) as callback:
+        documents = list(scan_documents(scan))
+        for name, document in documents:
+            callback(name, document)
+        callback.drain(PATIENCE)
+    runs = find_predictions(catalog, documents[0][1]["uid"])
+    if not runs:
+        msg = f"the prediction for {item.file} is not in Tiled: {callback.statistics}"
+        raise PublishError(msg)
+    return dict(runs[-1].metadata["start"])
+
+
+def _unpublished(folds: Sequence[Fold], answers: Answers, *, unknown: bool) -> list[dict[str, Any]]:
+    """Answer straight from the models, on the spectra's own axes or on axes of which nothing is known."""
+    records = []
+    for fold in folds:
+        asked = as_uncalibrated(fold.members) if unknown else fold.members
+        if asked:
+            bundle = _calibrated(fold, answers)
+            found = [answer_of(item, bundle) for item in asked]
+            records.append(compound_record(asked, found, fold.simpler, bundle))
+    return records

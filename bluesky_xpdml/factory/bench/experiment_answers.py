@@ -1,0 +1,183 @@
+"""Truth, answers and baselines of one measured compound, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.factory.dataset.library import SiteSpectra
+from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum, edge_standards
+from bluesky_xpdml.factory.training.plain_recipe import PlainForest
+from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe
+from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
+from bluesky_xpdml.models.edge_fit import fit_edge_models
+from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.predict import SLOWEST_RISE
+from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.xanes_answers import (
+    PEAK_SEEN,
+    bond_valence_length,
+    descriptors,
+    edge_curve_state,
+)
+
+Answer = Mapping[str, Any]
+NAMES = {"state": "oxidation_state", "number": "coordination_number", "length": "bond_length"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselines:
+    """What simpler rules answer, built without the compound that is asked about."""
+
+    curve: EdgeModel
+    """Edge position alone, not corrected for pre-edge peaks."""
+    forest: PlainForest
+    majority: float
+    """The commonest valence of the simulated sites [e]."""
+
+
+def baselines(
+    known: Sequence[MeasuredSpectrum], sites: SiteSpectra, bundle: Bundle, recipe: XanesRecipe
+) -> Baselines:
+    """Build the baselines of one element.
+
+    Parameters
+    ----------
+    known
+        Measured spectra that may be learned from.
+    sites
+        Usable simulated sites of the element.
+    bundle
+        The models that stand beside: they give the range of valences.
+    recipe
+        Settings of the training.
+    """
+    curve = fit_edge_models(edge_standards(known, 0.0), [sites.element])[sites.element]
+    low, high = bundle.edge_model.valence[[0, -1]]
+    kept = (curve.valence >= low - 1e-9) & (curve.valence <= high + 1e-9)
+    within = replace(curve, valence=curve.valence[kept], edge=curve.edge[kept], sigma=curve.sigma[kept])
+    values, counts = np.unique(sites.valence, return_counts=True)
+    return Baselines(
+        curve=within,
+        forest=PlainForest(sites, curve, recipe),
+        majority=float(values[np.argmax(counts)]),
+    )
+
+
+def with_intervals(bundle: Bundle, intervals: Intervals) -> Bundle:
+    """Return a bundle with other widths of its intervals.
+
+    Parameters
+    ----------
+    bundle
+        Models of an element.
+    intervals
+        Widths.
+    """
+    targets = {name: dict(target) for name, target in bundle.manifest["targets"].items()}
+    targets["oxidation_state"]["interval_factor"] = intervals.state_factor
+    targets["oxidation_state"]["interval_factor_uncalibrated"] = intervals.uncalibrated_factor
+    targets["bond_length"]["half_width"] = intervals.length_half_width
+    manifest = {**bundle.manifest, "targets": targets}
+    return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
+
+
+def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
+    """Return what a bundle answers to one spectrum, as a derived run says it.
+
+    Parameters
+    ----------
+    item
+        A measured spectrum.
+    bundle
+        Models of its element.
+    """
+    found = {
+        name: {"value": one.value, "low": one.low, "high": one.high}
+        for name, one in descriptors(bundle, item.witness).items()
+    }
+    witness = item.witness
+    return {
+        "descriptors": found,
+        "diagnostics": {
+            "edge_curve_oxidation_state": edge_curve_state(bundle, witness),
+            "edge_width": witness.edge_width,
+            "pre_edge_peak": witness.pre_edge_peak,
+        },
+    }
+
+
+def compound_record(
+    members: Sequence[MeasuredSpectrum], answers: Sequence[Answer], simpler: Baselines, bundle: Bundle
+) -> dict[str, Any]:
+    """Average the answers to a compound's spectra.
+
+    Parameters
+    ----------
+    members
+        Its spectra.
+    answers
+        Published answers, as many; those without descriptors do not count.
+    simpler
+        The baselines beside.
+    bundle
+        The models that answered.
+    """
+    answered = [answer for answer in answers if answer["descriptors"]]
+
+    def mean(name: str, key: str) -> float:
+        return float(np.mean([one["descriptors"][name][key] for one in answered])) if answered else np.nan
+
+    first, witnesses = members[0], [item.witness for item in members]
+    parameters = bundle.manifest["targets"]["bond_length"]["bond_valence_r0"]
+    record: dict[str, Any] = {
+        "element": first.element,
+        "compound": first.compound,
+        "calibrated": any(witness.calibrated for witness in witnesses),
+        "flagged": float(np.mean([_is_novel(one["diagnostics"]) for one in answered])) > 0.5,
+        "true_state": first.valence,
+        "true_number": first.coordination_number,
+        "true_length": first.bond_length,
+        "curve": float(np.mean([one["diagnostics"]["edge_curve_oxidation_state"] for one in answered])),
+        "plain_curve": float(np.mean([_by_plain_curve(simpler.curve, witness) for witness in witnesses])),
+        "plain_recipe": float(np.mean([simpler.forest.likeliest(witness) for witness in witnesses])),
+        "majority": simpler.majority,
+    }
+    for short, name in NAMES.items():
+        record[short] = mean(name, "value")
+        record[f"{short}_range"] = (mean(name, "low"), mean(name, "high"))
+    return record | {"trivial_length": bond_valence_length(parameters, record["state"], 6.0)}
+
+
+def told(compound: Answer) -> dict[str, Any]:
+    """Return what is printed of one compound: truth, answer and interval of the oxidation state.
+
+    Parameters
+    ----------
+    compound
+        From `compound_record`.
+    """
+    low, high = compound["state_range"]
+    figures = {
+        "true": compound["true_state"],
+        "value": compound["state"],
+        "low": low,
+        "high": high,
+        "edge_curve": compound["plain_curve"],
+        "true_number": compound["true_number"],
+        "number": compound["number"],
+    }
+    rounded = {key: None if np.isnan(value) else round(value, 3) for key, value in figures.items()}
+    return {key: compound[key] for key in ("element", "compound", "calibrated")} | rounded
+
+
+def _by_plain_curve(curve: EdgeModel, witness: Witness) -> float:
+    if witness.calibrated:
+        return curve.mean_valence(np.array([witness.edge]), np.ones(1))
+    return curve.mean_valence(witness.edge + witness.shifts, witness.weights())
+
+
+def _is_novel(diagnostics: Mapping[str, float]) -> bool:
+    slow = diagnostics["edge_width"] > SLOWEST_RISE and diagnostics["pre_edge_peak"] <= PEAK_SEEN
+    return slow or diagnostics.get("novelty_score", 0.0) > diagnostics.get("novelty_threshold", 0.0)

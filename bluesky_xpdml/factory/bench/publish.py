@@ -1,0 +1,106 @@
+"""How long after a run has stopped its prediction is found in Tiled, and what the RunEngine pays for it."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.demo.beamline import scan_sample
+from bluesky_xpdml.demo.session import PIXELS, Measurement, Session
+from bluesky_xpdml.factory.bench.conditions import machine
+from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.records import FloatArray
+
+
+def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int], None]) -> Report:
+    """Measure every sample of the simulated beamlines several times, and time the callback beside it.
+
+    Parameters
+    ----------
+    rounds
+        How often each sample is measured.
+    seed
+        Of the counting statistics.
+    progress
+        Called with what is done, how many of it, and of how many.
+    """
+    with Session(seed) as session:
+        names = list(session.beamline.wheel.samples) * rounds
+        images = list(session.scattering.changer.samples) * rounds
+        scanned = _measured(session.measure, names, "scans, stop to found", progress)
+        imaged = _measured(session.measure_scattering, images, "images, stop to found", progress)
+        per_document = _per_document(session, names)
+    return Report(
+        what="from a raw stop document to the prediction being found in Tiled",
+        conditions={
+            "runs": len(names) + len(images),
+            "images": f"{PIXELS} x {PIXELS} pixels, with dark frames, mask and background",
+            "server": "embedded in the same process, SQLite and DuckDB on disk",
+            "first run": "not counted: models and modules are loaded by it",
+            "poll": "every 5 ms",
+            "failed": sum(not each.start["descriptors"] for each in (*scanned, *imaged)),
+            **machine(),
+        },
+        rows=[
+            _row("stop_to_found", _milliseconds(scanned), "ms"),
+            _row("stop_to_found_image", _milliseconds(imaged), "ms"),
+            _row("callback_per_document", np.array(per_document) * 1e6, "us"),
+        ],
+    )
+
+
+def _measured(
+    measure: Callable[[str], Measurement],
+    names: Sequence[str],
+    what: str,
+    progress: Callable[[str, int, int], None],
+) -> list[Measurement]:
+    """Measure every sample, after one measurement that does not count: it loads modules and models."""
+    measure(names[0])
+    measurements = []
+    for done, name in enumerate(names, start=1):
+        measurements.append(measure(name))
+        progress(what, done, len(names))
+    return measurements
+
+
+def _milliseconds(measurements: Sequence[Measurement]) -> FloatArray:
+    return np.array([each.seconds_stop_to_found for each in measurements]) * 1e3
+
+
+def _per_document(session: Session, names: Sequence[str]) -> list[float]:
+    """Time the callback on the RunEngine's thread while its worker analyses the runs before."""
+    durations: list[float] = []
+
+    def timed(name: str, document: Any) -> None:
+        begin = time.perf_counter()
+        session.callback(name, document)
+        durations.append(time.perf_counter() - begin)
+
+    documents: list[tuple[str, Any]] = []
+    token = session.engine.subscribe(lambda name, document: documents.append((name, document)))
+    for name in names[:3]:
+        session.engine(scan_sample(session.beamline, name))
+    session.engine.unsubscribe(token)
+    for repeat in range(5):
+        for name, document in documents:
+            timed(name, _renamed(document, f"-{repeat}"))
+            # A scan's documents do not come in one burst: the worker runs between them.
+            time.sleep(1e-4)
+    session.callback.drain(60.0)
+    return durations
+
+
+def _renamed(document: Any, suffix: str) -> dict[str, Any]:
+    """Make a document one of another run."""
+    keys = ("uid", "run_start", "descriptor")
+    return {
+        key: value + suffix if key in keys and isinstance(value, str) else value
+        for key, value in document.items()
+    }
+
+
+def _row(metric: str, values: FloatArray, unit: str) -> dict[str, Any]:
+    quantiles = {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
+    return {"metric": metric, **quantiles, "n": values.size, "unit": unit}

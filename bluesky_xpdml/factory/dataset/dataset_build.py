@@ -1,0 +1,281 @@
+"""From structures and spectra to a data set on disk, resumable and the same whoever labels."""
+
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.dataset_entries import (
+    STRUCTURE_SUFFIXES,
+    Dropped,
+    Kind,
+    StructureEntry,
+    files_of,
+    read_structures,
+)
+from bluesky_xpdml.factory.dataset.dataset_join import EnergyAxis, join_spectra, on_one_axis
+from bluesky_xpdml.factory.dataset.dataset_shards import Batch, Part, Workers, label_batches, read_part
+from bluesky_xpdml.factory.dataset.dataset_spectra import SPECTRUM_SUFFIXES, read_spectra
+from bluesky_xpdml.factory.dataset.labels import LabelSettings
+from bluesky_xpdml.simulation.dataset_tables import (
+    DROPPED,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    SITES,
+    SPECTRA,
+    STRUCTURES,
+    TABLES,
+    read_manifest,
+    sha256,
+    write_table,
+    write_whole,
+)
+
+PARTS = "parts"
+"""Folder of what is done while a data set is being built."""
+PLAN = "plan.json"
+PACKAGES = ("pymatgen", "pymatgen-core", "numpy", "scipy", "spglib")
+"""Their versions decide what the labels are."""
+EVERYTHING = 0
+"""As a limit: all structures."""
+
+
+class Progress(Protocol):
+    """Tells how far a build has come."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say that `done` of `total` are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSettings:
+    """What a data set holds."""
+
+    elements: tuple[str, ...]
+    """Absorbing elements."""
+    axes: Mapping[str, EnergyAxis] = field(default_factory=dict)
+    """Axis of the spectra by element; needed where the files of an element have several axes."""
+    limit: int = EVERYTHING
+    """Only so many structures from the first on; 0 for all."""
+    batch: int = 16
+    """Structures in a part: what is lost at most when a build is killed."""
+    labels: LabelSettings = field(default_factory=LabelSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A finished data set, and what this run did for it."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    n_labelled: int
+    """Structures labelled in this run."""
+    n_resumed: int
+    """Parts that were there from an earlier run."""
+    seconds: dict[str, float]
+    """Time by label, over the structures of this run and all processes [s]."""
+
+
+def build_dataset(
+    structures: Sequence[Path],
+    spectra: Sequence[Path],
+    output: Path,
+    settings: DatasetSettings,
+    *,
+    workers: Workers,
+    progress: Progress,
+) -> Built:
+    """Label structures, join spectra, and write the tables.
+
+    A build that was stopped goes on where it was when it is called again with the same arguments. The result
+    depends on the inputs, the settings and the versions of pymatgen and numpy only.
+
+    Parameters
+    ----------
+    structures, spectra
+        Files or folders.
+    output
+        Folder for the data set.
+    settings
+        What it holds.
+    workers
+        Who labels.
+    progress
+        Told of every batch.
+
+    Raises
+    ------
+    TrainingError
+        If an input is missing, spectra of an element have several axes and none was named, or the folder
+        holds something else.
+    """
+    plan = _plan(structures, spectra, settings)
+    if (output / MANIFEST).is_file():
+        return _finished(output, plan)
+    usable, refused = _spectra(spectra, settings)
+    entries = list(_entries(structures, settings.limit))
+    parts, n_resumed = _parts(output, plan)
+    n_labelled, seconds = _label(entries, parts, settings, workers, progress)
+    numbers = range(-(-len(entries) // settings.batch))
+    rows = _merged([read_part(_part(parts, number)) for number in numbers])
+    rows[SPECTRA], unlabelled = join_spectra(usable, rows[SITES], rows[STRUCTURES])
+    rows[DROPPED] += [asdict(entry) for entry in (*refused, *unlabelled)]
+    for name in TABLES:
+        write_table(output, name, rows[name])
+    manifest = {**plan, **_counts(rows), "files": {name: sha256(output / name) for name in TABLES}}
+    write_whole(output / MANIFEST, manifest)
+    shutil.rmtree(parts)
+    return Built(
+        folder=output, manifest=manifest, n_labelled=n_labelled, n_resumed=n_resumed, seconds=seconds
+    )
+
+
+def _plan(structures: Sequence[Path], spectra: Sequence[Path], settings: DatasetSettings) -> dict[str, Any]:
+    """Return what the result depends on, as JSON would hold it."""
+    kinds = {"structures": (structures, STRUCTURE_SUFFIXES), "spectra": (spectra, SPECTRUM_SUFFIXES)}
+    inputs = {
+        kind: [{"file": name, "sha256": sha256(path)} for path, name in files_of(paths, suffixes)]
+        for kind, (paths, suffixes) in kinds.items()
+    }
+    plan = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "settings": asdict(settings),
+        "packages": {name: version(name) for name in PACKAGES},
+        "inputs": inputs,
+    }
+    if not inputs["structures"]:
+        msg = (
+            f"no structure under {', '.join(map(str, structures))}: expected {', '.join(STRUCTURE_SUFFIXES)}"
+        )
+        raise TrainingError(msg)
+    loaded: dict[str, Any] = json.loads(json.dumps(plan))
+    return loaded
+
+
+def _differences(found: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    return ", ".join(key for key in plan if found.get(key) != plan[key])
+
+
+def _finished(output: Path, plan: Mapping[str, Any]) -> Built:
+    manifest = read_manifest(output)
+    if differ := _differences(manifest, plan):
+        msg = (
+            f"{output} holds a finished data set that differs in: {differ}; name another folder or remove it"
+        )
+        raise TrainingError(msg)
+    return Built(folder=output, manifest=manifest, n_labelled=0, n_resumed=0, seconds={})
+
+
+def _parts(output: Path, plan: Mapping[str, Any]) -> tuple[Path, int]:
+    """Return the folder of parts, and how many of them an earlier run of the same plan left."""
+    parts = output / PARTS
+    if not (parts / PLAN).is_file():
+        if output.exists() and any(output.iterdir()) and not parts.is_dir():
+            msg = f"{output} holds files but no data set: name an empty folder or one that does not exist"
+            raise TrainingError(msg)
+        parts.mkdir(parents=True, exist_ok=True)
+        write_whole(parts / PLAN, plan)
+    found = json.loads((parts / PLAN).read_text(encoding="utf-8"))
+    if differ := _differences(found, plan):
+        msg = (
+            f"{output} holds an unfinished build that differs in: {differ}; name another folder or remove it"
+        )
+        raise TrainingError(msg)
+    return parts, len(list(parts.glob("[0-9]*.json")))
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.json"
+
+
+def _entries(paths: Sequence[Path], limit: int) -> Iterator[StructureEntry | Dropped]:
+    """Yield structures, the second of an identifier as dropped."""
+    seen: set[str] = set()
+    entries = read_structures(paths)
+    for entry in itertools.islice(entries, limit) if limit else entries:
+        if isinstance(entry, StructureEntry) and entry.id in seen:
+            yield Dropped(
+                kind=Kind.STRUCTURE,
+                id=entry.id,
+                site=-1,
+                element="",
+                file=entry.file,
+                reason="identifier is taken",
+                detail="",
+            )
+        else:
+            seen.add(entry.id)
+            yield entry
+
+
+def _spectra(paths: Sequence[Path], settings: DatasetSettings) -> tuple[list[Any], list[Dropped]]:
+    """Read spectra and put them on one axis an element, before the long work begins."""
+    found = list(read_spectra(paths, settings.elements))
+    refused = [entry for entry in found if isinstance(entry, Dropped)]
+    sound = [entry for entry in found if not isinstance(entry, Dropped)]
+    usable, outside = on_one_axis(sound, settings.axes)
+    return usable, refused + outside
+
+
+def _label(
+    entries: Sequence[StructureEntry | Dropped],
+    parts: Path,
+    settings: DatasetSettings,
+    workers: Workers,
+    progress: Progress,
+) -> tuple[int, dict[str, float]]:
+    """Make the parts that are missing."""
+    size = settings.batch
+    batches: dict[int, Batch] = {
+        start // size: list(entries[start : start + size]) for start in range(0, len(entries), size)
+    }
+    missing = {number: batch for number, batch in batches.items() if not _part(parts, number).is_file()}
+    done = sum(len(batch) for number, batch in batches.items() if number not in missing)
+    progress("structures", done, len(entries))
+    seconds: Counter[str] = Counter()
+    n_labelled = 0
+    for number, part in label_batches(missing, settings.elements, settings.labels, workers):
+        seconds.update(part.pop("seconds"))
+        n_labelled += part.pop("labelled")
+        write_whole(_part(parts, number), part)
+        done += len(batches[number])
+        progress("structures", done, len(entries))
+    return n_labelled, dict(seconds)
+
+
+def _merged(parts: Sequence[Part]) -> dict[str, list[dict[str, Any]]]:
+    names = {SITES: "sites", STRUCTURES: "structures", DROPPED: "dropped"}
+    return {table: [row for part in parts for row in part[name]] for table, name in names.items()}
+
+
+def _counts(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Count what is there, what is unknown, and what was dropped and why."""
+    sites, dropped = rows[SITES], rows[DROPPED]
+    counts: dict[str, Any] = {
+        table.partition(".")[0]: dict(sorted(Counter(row["element"] for row in rows[table]).items()))
+        for table in (SITES, SPECTRA)
+    }
+    unknown = {
+        label: Counter(row[f"{label}_reason"] for row in sites if row[f"{label}_reason"])
+        for label in ("valence", "geometry")
+    }
+    unknown["mood"] = Counter("fewer than two oxygens" for row in sites if np.isnan(row["mood"]))
+    kinds = Counter((row["kind"], row["reason"]) for row in dropped)
+    return {
+        "counts": {"structures": len(rows[STRUCTURES]), **counts},
+        "unknown": {label: dict(sorted(reasons.items())) for label, reasons in unknown.items()},
+        "dropped": {
+            kind: {reason: n for (k, reason), n in sorted(kinds.items()) if k == kind}
+            for kind in sorted({kind for kind, _ in kinds})
+        },
+    }

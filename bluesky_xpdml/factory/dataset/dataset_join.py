@@ -1,0 +1,209 @@
+"""Spectra on one axis an element, each with the site that it belongs to."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.dataset_entries import Dropped, Kind
+from bluesky_xpdml.factory.dataset.dataset_spectra import AVERAGED, SpectrumEntry
+from bluesky_xpdml.records import FloatArray
+
+TOLERANCE = 1e-3
+"""Axes that agree within this are the same [eV]."""
+SAME_LENGTH = 1e-3
+"""Sites whose bond lengths agree within this may be alike [angstrom]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyAxis:
+    """An axis with equal steps."""
+
+    low: float
+    """[eV]"""
+    high: float
+    """[eV], included"""
+    step: float
+    """[eV]"""
+
+    def points(self) -> FloatArray:
+        """Return the energies [eV].
+
+        Raises
+        ------
+        TrainingError
+            If they are no axis.
+
+        Examples
+        --------
+        >>> EnergyAxis(low=7111.0, high=7112.0, step=0.25).points().tolist()
+        [7111.0, 7111.25, 7111.5, 7111.75, 7112.0]
+        """
+        if not (self.step > 0.0 and self.high > self.low):
+            msg = (
+                f"energies from {self.low} to {self.high} in steps of {self.step} eV: expected low:high:step"
+            )
+            raise TrainingError(msg)
+        count = int(np.floor((self.high - self.low) / self.step + 1e-6)) + 1
+        return np.asarray(self.low + self.step * np.arange(count), dtype=float)
+
+
+def on_one_axis(
+    spectra: Iterable[SpectrumEntry], axes: Mapping[str, EnergyAxis]
+) -> tuple[list[SpectrumEntry], list[Dropped]]:
+    """Put the spectra of each element on one axis.
+
+    Parameters
+    ----------
+    spectra
+        Sound ones.
+    axes
+        By element. An element that is not there keeps the axis of its files, which must then be one.
+
+    Returns
+    -------
+    spectra, dropped
+        Interpolated by monotone cubic pieces; those that do not reach over the axis are dropped.
+
+    Raises
+    ------
+    TrainingError
+        If the files of an element have several axes, and none was named.
+    """
+    by_element: dict[str, list[SpectrumEntry]] = defaultdict(list)
+    for spectrum in spectra:
+        by_element[spectrum.element].append(spectrum)
+    usable: list[SpectrumEntry] = []
+    outside: list[Dropped] = []
+    for element, group in by_element.items():
+        if element in axes:
+            points = axes[element].points()
+            for spectrum in group:
+                found = _interpolated(spectrum, points)
+                if isinstance(found, Dropped):
+                    outside.append(found)
+                else:
+                    usable.append(found)
+        else:
+            usable += _same_axis(element, group)
+    return usable, outside
+
+
+def join_spectra(
+    spectra: Iterable[SpectrumEntry],
+    sites: Sequence[Mapping[str, Any]],
+    structures: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[Dropped]]:
+    """Find the labelled site of each spectrum.
+
+    Parameters
+    ----------
+    spectra
+        On their axes.
+    sites, structures
+        Rows of these tables.
+
+    Returns
+    -------
+    rows, dropped
+        Rows of the table of spectra; and spectra without a site, or the second of a site and source.
+    """
+    known = {row["id"] for row in structures}
+    labels: dict[tuple[str, int], Mapping[str, Any]] = {(row["id"], row["site"]): row for row in sites}
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in sites:
+        alike[row["id"], row["element"]].append(row)
+    rows: list[dict[str, Any]] = []
+    dropped: list[Dropped] = []
+    seen: set[tuple[str, int, str]] = set()
+    for spectrum in spectra:
+        site, reason = _site(spectrum, labels, alike[spectrum.id, spectrum.element])
+        if spectrum.id not in known:
+            reason = "no structure of this identifier"
+        elif not reason and (spectrum.id, site, spectrum.source) in seen:
+            reason = "site has a spectrum of this source"
+        if reason:
+            dropped.append(_drop(spectrum, reason, ""))
+            continue
+        seen.add((spectrum.id, site, spectrum.source))
+        rows.append(_row(spectrum, site))
+    return rows, dropped
+
+
+def _row(spectrum: SpectrumEntry, site: int) -> dict[str, Any]:
+    return {
+        "id": spectrum.id,
+        "site": site,
+        "element": spectrum.element,
+        "source": spectrum.source,
+        "file": spectrum.file,
+        "energy": spectrum.energy,
+        "mu": spectrum.mu.astype(np.float32),
+    }
+
+
+def _site(
+    spectrum: SpectrumEntry,
+    labels: Mapping[tuple[str, int], Mapping[str, Any]],
+    alike: Sequence[Mapping[str, Any]],
+) -> tuple[int, str]:
+    """Return the site of a spectrum, or why it has none."""
+    if spectrum.site == AVERAGED:
+        if not alike:
+            return AVERAGED, "no labelled site of the element"
+        if len({_label_key(row) for row in alike}) > 1:
+            return AVERAGED, "mean over sites that differ"
+        lengths = [row["bond_length"] for row in alike]
+        if max(lengths) - min(lengths) > SAME_LENGTH:
+            return AVERAGED, "mean over sites that differ"
+        return int(alike[0]["site"]), ""
+    found = labels.get((spectrum.id, spectrum.site))
+    if found is None or found["element"] != spectrum.element:
+        return spectrum.site, "no labelled site of the element"
+    return spectrum.site, ""
+
+
+def _label_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (str(row["valence"]), row["coordination_number"], row["geometry"])
+
+
+def _interpolated(spectrum: SpectrumEntry, points: FloatArray) -> SpectrumEntry | Dropped:
+    from scipy.interpolate import PchipInterpolator
+
+    first, last = spectrum.energy[0], spectrum.energy[-1]
+    if first > points[0] + TOLERANCE or last < points[-1] - TOLERANCE:
+        return _drop(spectrum, "does not reach over the axis", f"{first:.2f} to {last:.2f} eV")
+    if spectrum.energy.size == points.size and np.allclose(spectrum.energy, points, rtol=0.0, atol=TOLERANCE):
+        return replace(spectrum, energy=points)
+    at = np.clip(points, first, last)
+    mu = np.asarray(PchipInterpolator(spectrum.energy, spectrum.mu)(at), dtype=float)
+    return replace(spectrum, energy=points, mu=mu)
+
+
+def _same_axis(element: str, group: Sequence[SpectrumEntry]) -> list[SpectrumEntry]:
+    axis = group[0].energy
+    for spectrum in group:
+        if spectrum.energy.size != axis.size or np.max(np.abs(spectrum.energy - axis)) > TOLERANCE:
+            low = max(other.energy[0] for other in group)
+            high = min(other.energy[-1] for other in group)
+            msg = (
+                f"spectra of {element} have several axes ({group[0].file}, {spectrum.file}): name one with "
+                f"--energy {element}=LOW:HIGH:STEP; all of them reach from {low:.2f} to {high:.2f} eV"
+            )
+            raise TrainingError(msg)
+    return [replace(spectrum, energy=axis) for spectrum in group]
+
+
+def _drop(spectrum: SpectrumEntry, reason: str, detail: str) -> Dropped:
+    return Dropped(
+        kind=Kind.SPECTRUM,
+        id=spectrum.id,
+        site=spectrum.site,
+        element=spectrum.element,
+        file=spectrum.file,
+        reason=reason,
+        detail=detail,
+    )

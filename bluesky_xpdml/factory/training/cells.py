@@ -1,0 +1,350 @@
+"""One cell of the simulated benchmark: forests trained on some formulas, asked about the others.
+
+A combination of XANES with a PDF is one forest on the columns of both, for classes; its nodes look at a tenth
+of the columns. Bond lengths are a weighted mean of the answers of both, since few trees of a common forest
+would choose the columns of the better one. The weight is counted on folds of the training part.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.factory.dataset.library import StringArray
+from bluesky_xpdml.factory.training.benchmark import TEST_SHARE, Split
+from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
+from bluesky_xpdml.factory.training.metrics import class_metrics, number_metrics
+from bluesky_xpdml.factory.training.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
+from bluesky_xpdml.features.pdf import BALANCED
+from bluesky_xpdml.models.class_answers import prediction_set
+from bluesky_xpdml.records import FloatArray
+
+COVERAGE = 0.9
+"""Share of true values that sets and intervals are to hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecipe:
+    """Everything that is chosen in a cell."""
+
+    trees: int = 100
+    number_trees: int = 60
+    surroundings_trees: int = 40
+    fold_trees: int = 40
+    """Trees of the forests that are asked on folds of the training part."""
+    leaf: int = 2
+    surroundings_leaf: int = 5
+    folds: int = 3
+    joint_columns: float = 0.1
+    """Share of the columns that a node of a combination looks at."""
+    curve_columns: float = 0.15
+    """The same for PDFs and classes; spectra: the square root."""
+    curve_number_columns: float = 0.25
+    """The same for PDFs and numbers."""
+    spread_floor: float = 0.003
+    """Added to the spread of the trees [angstrom]."""
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """Rows on either side of a split."""
+
+    train: Rows
+    test: Rows
+    seed: int
+
+
+def divide(samples: Samples, split: Split, seed: int) -> Division:
+    """Hold out 20 % of the reduced formulas, or of the rows.
+
+    Parameters
+    ----------
+    samples
+        n rows.
+    split
+        `formula` keeps each reduced formula on one side, `record` draws rows at random.
+    seed
+        Of the draw.
+    """
+    from sklearn.model_selection import GroupShuffleSplit
+
+    groups = samples.formula if split == "formula" else np.arange(len(samples))
+    divider = GroupShuffleSplit(1, test_size=TEST_SHARE, random_state=seed)
+    train, test = next(divider.split(groups, groups=groups))
+    return Division(train=train, test=test, seed=seed)
+
+
+def score_cell(
+    samples: Samples, split: Split, seed: int, recipe: CellRecipe, *, calibrated: bool
+) -> dict[str, Any]:
+    """Train on one side of a split and score the other.
+
+    Parameters
+    ----------
+    samples
+        Rows of one element and modality.
+    split
+        `formula` or `record`.
+    seed
+        Of the split, the augmentation and the forests.
+    recipe
+        Sizes of the forests.
+    calibrated
+        Also calibrate sets and intervals on folds of the training part and count what they hold.
+
+    Returns
+    -------
+    dict
+        Plain JSON values: by target its `metrics` as (value, of the trivial answer), `n_train`, `n_test`;
+        and `held`, by class its members, how many of their sets hold it, and the sum of the sets' sizes.
+    """
+    division = divide(samples, split, seed)
+    rows = _Rows.of(samples, division)
+    result: dict[str, Any] = {}
+    for target in CLASSES:
+        known = rows.known(samples.labels[target])
+        if np.unique(known.labels).size > 1 and known.truth.size:
+            result[target] = _score_classes(target, known, recipe, calibrated=calibrated)
+    known = rows.known(samples.labels["bond_length"])
+    result["bond_length"] = _score_lengths(known, recipe, calibrated=calibrated)
+    result |= _score_surroundings(rows, samples, recipe)
+    return result
+
+
+def known_rows(samples: Samples, division: Division, target: str) -> "Known":
+    """Return the rows of one target on both sides of a split.
+
+    Parameters
+    ----------
+    samples
+        Rows of one element and modality.
+    division
+        The split, with the seed of the augmentation.
+    target
+        Name of the label.
+    """
+    return _Rows.of(samples, division).known(samples.labels[target])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Features on either side of a split, a list entry a block."""
+
+    blocks: list[FloatArray]
+    unseen: list[FloatArray]
+    division: Division
+    formula: StringArray
+
+    @classmethod
+    def of(cls, samples: Samples, division: Division) -> "_Rows":
+        random = np.random.default_rng(division.seed)
+        return cls(
+            blocks=[block.to_train(division.train, random) for block in samples.blocks],
+            unseen=[block.to_test(division.test) for block in samples.blocks],
+            division=division,
+            formula=samples.formula[division.train],
+        )
+
+    def known(self, labels: FloatArray) -> "Known":
+        """Return the rows whose labels are known."""
+        train = np.isfinite(labels[self.division.train])
+        test = np.isfinite(labels[self.division.test])
+        return Known(
+            blocks=[block[np.tile(train, COPIES)] for block in self.blocks],
+            unseen=[block[test] for block in self.unseen],
+            labels=labels[self.division.train][train],
+            truth=labels[self.division.test][test],
+            formula=self.formula[train],
+            seed=self.division.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Rows of one target: copies to train with, rows to be asked about, and labels of both."""
+
+    blocks: list[FloatArray]
+    """Features to train with, a list entry a block, (COPIES * n, columns)."""
+    unseen: list[FloatArray]
+    """Features of the rows to be asked about, (m, columns)."""
+    labels: FloatArray
+    """Of the training rows, (n,)."""
+    truth: FloatArray
+    """Of the rows to be asked about, (m,)."""
+    formula: StringArray
+    """Reduced formulas of the training rows, (n,)."""
+    seed: int
+    """Of the forests and the folds."""
+
+    def folds(self, recipe: CellRecipe) -> Iterator[tuple["Known", Rows]]:
+        """Yield parts of the training rows, with the other part's originals to be asked about."""
+        from sklearn.model_selection import GroupKFold
+
+        n = self.labels.size
+        divider = GroupKFold(recipe.folds, shuffle=True, random_state=self.seed)
+        for train, test in divider.split(self.labels, groups=self.formula):
+            copies = np.concatenate([train + n * number for number in range(COPIES)])
+            part = Known(
+                blocks=[block[copies] for block in self.blocks],
+                unseen=[block[test] for block in self.blocks],
+                labels=self.labels[train],
+                truth=self.labels[test],
+                formula=self.formula[train],
+                seed=self.seed,
+            )
+            yield part, np.asarray(test, dtype=np.int64)
+
+
+def _score_classes(target: str, known: Known, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
+    classes = np.unique(known.labels)
+    probabilities, importance = _probabilities(known, classes, recipe, recipe.trees)
+    answer = classes[probabilities.argmax(axis=1)]
+    result: dict[str, Any] = {
+        "metrics": class_metrics(known.labels, known.truth, answer),
+        "n_train": int(known.labels.size),
+        "n_test": int(known.truth.size),
+        "importance": importance,
+    }
+    if calibrated and target != "geometry":
+        unseen = np.empty((known.labels.size, classes.size))
+        for part, rows in known.folds(recipe):
+            unseen[rows], _ = _probabilities(part, classes, recipe, recipe.fold_trees)
+        thresholds = class_thresholds(unseen, known.labels, classes, COVERAGE)
+        result["held"] = _held(prediction_set(probabilities, thresholds), classes, known.truth)
+    return result
+
+
+def _held(inside: NDArray[np.bool_], classes: FloatArray, truth: FloatArray) -> dict[str, list[int]]:
+    right = (inside & (classes[None, :] == truth[:, None])).any(axis=1)
+    size = inside.sum(axis=1)
+    return {
+        f"{name:g}": [int(mine.sum()), int(right[mine].sum()), int(size[mine].sum())]
+        for name in np.unique(truth)
+        for mine in [truth == name]
+    }
+
+
+def _probabilities(
+    known: Known, classes: FloatArray, recipe: CellRecipe, trees: int
+) -> tuple[FloatArray, list[float]]:
+    """Return the probabilities of the rows asked about, and each block's share of the importance."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    columns: Any = recipe.joint_columns if len(known.blocks) > 1 else _columns(known.blocks[0], recipe)
+    model = ExtraTreesClassifier(
+        trees,
+        min_samples_leaf=recipe.leaf,
+        max_features=columns,
+        random_state=known.seed,
+        n_jobs=recipe.threads,
+    )
+    model.fit(np.hstack(known.blocks).astype(np.float32), np.tile(known.labels, COPIES))
+    result = np.zeros((known.truth.size, classes.size))
+    # One thread adds up the trees in one order: a tie is decided alike in every run.
+    found = model.set_params(n_jobs=1).predict_proba(np.hstack(known.unseen).astype(np.float32))
+    result[:, np.searchsorted(classes, model.classes_)] = found
+    ends = np.cumsum([0, *(block.shape[1] for block in known.blocks)])
+    shares = np.add.reduceat(model.feature_importances_, ends[:-1])
+    return result, shares.round(4).tolist()
+
+
+def _columns(block: FloatArray, recipe: CellRecipe) -> float | str:
+    return recipe.curve_columns if _is_curve(block) else "sqrt"
+
+
+def _is_curve(block: NDArray[Any]) -> bool:
+    return bool(block.shape[1] == BALANCED.size)
+
+
+def _score_lengths(known: Known, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
+    answers = [_lengths(known, number, recipe, recipe.number_trees) for number in range(len(known.blocks))]
+    weight = np.ones(1)
+    result: dict[str, Any] = {"n_train": int(known.labels.size), "n_test": int(known.truth.size)}
+    if calibrated or len(answers) > 1:
+        unseen = [_lengths_of_folds(known, number, recipe) for number in range(len(answers))]
+        weight = _weights([value for value, _ in unseen], known.labels)
+    value, spread = _mixed(answers, weight)
+    result["metrics"] = number_metrics(known.labels, known.truth, value)
+    result["weights"] = weight.round(3).tolist()
+    if calibrated:
+        before, doubt = _mixed(unseen, weight)
+        floor = recipe.spread_floor
+        half = interval_factor(before - known.labels, doubt + floor, COVERAGE) * (spread + floor)
+        inside = np.abs(value - known.truth) <= half
+        result["held"] = {"all": [int(inside.size), int(inside.sum())]}
+        result["width"] = float(2.0 * half.mean())
+    return result
+
+
+def _mixed(answers: list[tuple[FloatArray, FloatArray]], weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    value, spread = (np.einsum("b,bn->n", weight, np.stack(part)) for part in zip(*answers, strict=True))
+    return value, spread
+
+
+def _weights(values: list[FloatArray], labels: FloatArray) -> FloatArray:
+    """Return the weights, from 0 to 1, with which the mean of two answers errs least."""
+    if len(values) == 1:
+        return np.ones(1)
+    first, second = values
+    apart = first - second
+    share = float(np.clip(np.sum((labels - second) * apart) / max(np.sum(apart**2), 1e-12), 0.0, 1.0))
+    return np.array([share, 1.0 - share])
+
+
+def _lengths_of_folds(known: Known, number: int, recipe: CellRecipe) -> tuple[FloatArray, FloatArray]:
+    value, spread = np.empty(known.labels.size), np.empty(known.labels.size)
+    for part, rows in known.folds(recipe):
+        value[rows], spread[rows] = _lengths(part, number, recipe, recipe.fold_trees)
+    return value, spread
+
+
+def _lengths(known: Known, number: int, recipe: CellRecipe, trees: int) -> tuple[FloatArray, FloatArray]:
+    """Return the bond lengths that one block tells, and the standard deviation of the trees' answers."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    block = known.blocks[number].astype(np.float32)
+    columns: Any = recipe.curve_number_columns if _is_curve(block) else "sqrt"
+    model = ExtraTreesRegressor(
+        trees,
+        min_samples_leaf=recipe.leaf,
+        max_features=columns,
+        random_state=known.seed,
+        n_jobs=recipe.threads,
+    )
+    model.fit(block, np.tile(known.labels, COPIES))
+    unseen = known.unseen[number].astype(np.float32)
+    single = np.stack([tree.predict(unseen, check_input=False) for tree in model.estimators_])
+    return single.mean(axis=0), single.std(axis=0)
+
+
+def _score_surroundings(rows: _Rows, samples: Samples, recipe: CellRecipe) -> dict[str, Any]:
+    """Score the numbers that one forest answers together."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    table = np.stack([samples.labels[target] for target in SURROUNDINGS], axis=1)
+    marks = np.where(np.isfinite(table).all(axis=1), np.arange(len(samples), dtype=float), np.nan)
+    known = rows.known(marks)
+    labels, truth = table[known.labels.astype(int)], table[known.truth.astype(int)]
+    if len(truth) < 2:
+        return {}
+    scale = np.maximum(labels.std(axis=0), 1e-9)
+    model = ExtraTreesRegressor(
+        recipe.surroundings_trees,
+        min_samples_leaf=recipe.surroundings_leaf,
+        max_features="sqrt" if len(known.blocks) == 1 else recipe.joint_columns,
+        random_state=known.seed,
+        n_jobs=recipe.threads,
+    )
+    model.fit(np.hstack(known.blocks).astype(np.float32), np.tile(labels / scale, (COPIES, 1)))
+    answer = model.set_params(n_jobs=1).predict(np.hstack(known.unseen).astype(np.float32)) * scale
+    return {
+        target: {
+            "metrics": number_metrics(labels[:, column], truth[:, column], answer[:, column]),
+            "n_train": len(labels),
+            "n_test": len(truth),
+        }
+        for column, target in enumerate(SURROUNDINGS)
+    }

@@ -1,0 +1,297 @@
+"""How good the recipe is on measured compounds that nothing of it has seen.
+
+Each compound in turn is left out of everything that real standards enter: the edge curve, and the alignment
+of the simulated classes that follows it. Leaving out a whole source with all compounds in it is harder, and
+nearer to what a new laboratory meets. The answer of a compound is the mean over its spectra. Whoever judges
+intervals leaves the compound out of `calibrate_intervals` too; the bundles that are shipped use all of them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.library import SiteSpectra
+from bluesky_xpdml.factory.training.xanes import COVERAGE, Intervals, XanesRecipe, train_bundle
+from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
+from bluesky_xpdml.models.edge_fit import Standard, fit_edge_models
+from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.xanes_answers import descriptors, edge_curve_state
+
+UNIT_INTERVALS = Intervals(state_factor=1.0, uncalibrated_factor=1.0, length_half_width=0.1)
+"""Intervals of one standard deviation, for runs whose intervals are calibrated afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSpectrum:
+    """One measured spectrum of a compound with known labels; NaN where a label is not known."""
+
+    element: str
+    compound: str
+    file: str
+    source: str
+    """Which collection it is from."""
+    valence: float
+    coordination_number: float
+    bond_length: float
+    stated_offset: float | None
+    """What its axis is known to be off by [eV]; None where nothing tells it."""
+    witness: Witness
+    uncalibrated: Witness | None
+    """What it shows where nothing is said of its axis; None where it cannot be read so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompoundAnswer:
+    """Truth and answers for one compound, means over its spectra."""
+
+    element: str
+    compound: str
+    n_spectra: int
+    calibrated: bool
+    """Whether any of its axes was on the foil's scale."""
+    truth: Mapping[str, float]
+    """By descriptor; NaN where not known."""
+    value: Mapping[str, float]
+    state_sigma: float
+    """Standard deviation of the oxidation state's posterior [e]."""
+    edge_curve: float
+    """Oxidation state by the edge position alone: the baseline [e]."""
+    number_low: float
+    number_high: float
+    """Interval of the coordination number."""
+
+
+def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -> list[Standard]:
+    """Return one standard a compound: the mean edge of its spectra on a calibrated axis.
+
+    Compounds without any calibrated axis give none.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra with labels.
+    pre_edge_shift
+        Added to an edge for every edge step of pre-edge peak [eV].
+    """
+    return [
+        Standard(
+            element=members[0].element,
+            compound=members[0].compound,
+            valence=members[0].valence,
+            edge=float(np.mean([w.edge + pre_edge_shift * w.pre_edge_peak for w in witnesses])),
+        )
+        for members in by_compound([item for item in spectra if item.witness.calibrated])
+        for witnesses in [[member.witness for member in members]]
+    ]
+
+
+def by_compound(spectra: Sequence[MeasuredSpectrum]) -> list[list[MeasuredSpectrum]]:
+    """Group spectra by element and compound, in sorted order."""
+    groups: dict[tuple[str, str], list[MeasuredSpectrum]] = {}
+    for item in spectra:
+        groups.setdefault((item.element, item.compound), []).append(item)
+    return [groups[key] for key in sorted(groups)]
+
+
+def leave_one_compound_out(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[CompoundAnswer]:
+    """Answer each compound with models that were built without it, on its own axis and on an unknown one.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra with labels.
+    sites
+        Usable simulated sites, by element.
+    recipe
+        Settings of the training.
+    progress
+        Called with the number of compounds done and in all.
+    """
+    answers = []
+    for members, bundle in left_out_folds(spectra, sites, recipe, progress):
+        answers.append(answer_compound(members, bundle))
+        unknown = as_uncalibrated(members)
+        if answers[-1].calibrated and unknown:
+            answers.append(answer_compound(unknown, bundle))
+    return answers
+
+
+def left_out_folds(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
+    """Yield the spectra of each compound with a bundle that was built without it.
+
+    Intervals of the bundles are one standard deviation wide. Arguments are those of
+    `leave_one_compound_out`.
+    """
+    groups = by_compound(spectra)
+    for done, members in enumerate(groups, start=1):
+        known = [item for item in spectra if _name(item) != _name(members[0])]
+        yield members, _built_from(known, members[0], sites, recipe)
+        progress(done, len(groups))
+
+
+def left_out_sources(
+    spectra: Sequence[MeasuredSpectrum],
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
+    """Yield the spectra of each source and element with a bundle built without the source.
+
+    The compounds of the source are left out wherever else they were measured, too. Arguments are those of
+    `leave_one_compound_out`.
+    """
+    folds = sorted({(item.source, item.element) for item in spectra})
+    for done, (source, element) in enumerate(folds, start=1):
+        members = [item for item in spectra if (item.source, item.element) == (source, element)]
+        yield members, _built_from(without_source(spectra, members), members[0], sites, recipe)
+        progress(done, len(folds))
+
+
+def without_source(
+    spectra: Sequence[MeasuredSpectrum], members: Sequence[MeasuredSpectrum]
+) -> list[MeasuredSpectrum]:
+    """Return the spectra of other sources, of other compounds.
+
+    Parameters
+    ----------
+    spectra
+        Measured spectra.
+    members
+        Those of one source and element.
+    """
+    left_out = {_name(item) for item in members}
+    return [item for item in spectra if item.source != members[0].source and _name(item) not in left_out]
+
+
+def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectrum]:
+    """Return the spectra as they look where nothing is said of their axes; those that cannot be read drop.
+
+    Parameters
+    ----------
+    members
+        Measured spectra.
+    """
+    return [replace(item, witness=item.uncalibrated) for item in members if item.uncalibrated is not None]
+
+
+def _name(item: MeasuredSpectrum) -> tuple[str, str]:
+    return item.element, item.compound
+
+
+def _built_from(
+    known: Sequence[MeasuredSpectrum],
+    asked: MeasuredSpectrum,
+    sites: Mapping[str, SiteSpectra],
+    recipe: XanesRecipe,
+) -> Bundle:
+    """Build the bundle of an element from some standards, as if there were no others."""
+    element, shift = asked.element, recipe.pre_edge_shift
+    standards = edge_standards(known, shift)
+    model = fit_edge_models(standards, [element], pre_edge_shift=shift)[element]
+    bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
+    named = {"name": f"{element}-xanes", "version": 0, "modality": "xanes", "left_out": asked.compound}
+    manifest = {**bundle.manifest, **named}
+    return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
+
+
+def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
+    """Return the score that the next one stays below with the given probability.
+
+    The (n + 1) corrected empirical quantile of split-conformal prediction; the largest score where there
+    are too few.
+
+    Parameters
+    ----------
+    scores
+        Nonconformity scores, exchangeable with the next one.
+    coverage
+        Wanted probability.
+
+    Raises
+    ------
+    TrainingError
+        If there are no scores.
+
+    Examples
+    --------
+    >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    0.9
+    """
+    if not len(scores):
+        raise TrainingError("no compound of known label was answered: intervals need at least one")
+    ordered = np.sort(np.asarray(scores, dtype=float))
+    rank = int(np.ceil((ordered.size + 1) * coverage - 1e-9))
+    return float(ordered[min(rank, ordered.size) - 1])
+
+
+def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
+    """Choose the widths of intervals that would have held the answers.
+
+    Parameters
+    ----------
+    answers
+        From `leave_one_compound_out`; a compound may stand among them on a calibrated and on an unknown axis.
+    """
+    known = [a for a in answers if a.calibrated]
+    lengths = [a for a in known if np.isfinite(a.truth["bond_length"])]
+    return Intervals(
+        state_factor=round(conformal_quantile([state_score(a) for a in known]), 4),
+        uncalibrated_factor=round(
+            conformal_quantile([state_score(a) for a in answers if not a.calibrated]), 4
+        ),
+        length_half_width=round(
+            conformal_quantile([abs(a.value["bond_length"] - a.truth["bond_length"]) for a in lengths]), 4
+        ),
+    )
+
+
+def state_score(answer: CompoundAnswer) -> float:
+    """Return the error of the oxidation state in standard deviations of its posterior."""
+    return abs(answer.value["oxidation_state"] - answer.truth["oxidation_state"]) / answer.state_sigma
+
+
+def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
+    """Answer one compound: the mean over its spectra.
+
+    Parameters
+    ----------
+    members
+        Its spectra.
+    bundle
+        Models whose intervals are one standard deviation wide.
+    """
+    predicted = [descriptors(bundle, member.witness) for member in members]
+    states = [answer["oxidation_state"] for answer in predicted]
+    numbers = [answer["coordination_number"] for answer in predicted]
+    first = members[0]
+    return CompoundAnswer(
+        element=first.element,
+        compound=first.compound,
+        n_spectra=len(members),
+        calibrated=any(member.witness.calibrated for member in members),
+        truth={
+            "oxidation_state": first.valence,
+            "coordination_number": first.coordination_number,
+            "bond_length": first.bond_length,
+        },
+        value={
+            name: float(np.mean([answer[name].value for answer in predicted]))
+            for name in ("oxidation_state", "coordination_number", "bond_length")
+        },
+        state_sigma=float(np.mean([state.high - state.value for state in states])),
+        edge_curve=float(np.mean([edge_curve_state(bundle, member.witness) for member in members])),
+        number_low=float(np.mean([number.low for number in numbers])),
+        number_high=float(np.mean([number.high for number in numbers])),
+    )

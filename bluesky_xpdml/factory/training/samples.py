@@ -1,0 +1,250 @@
+"""Rows of the simulated benchmark: what is seen of a site or a material, in each modality, and its labels.
+
+Spectra are of single sites, so that XANES has a row a site. A PDF sees all sites of an element at once: it
+has a row a material whose sites agree in valence and coordination number. To compare modalities, both are
+given the same rows: materials that have both, with the mean of their sites' spectra.
+"""
+
+import csv
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray
+from bluesky_xpdml.factory.training.benchmark import WINDOW_POINTS, distorted, window_features
+from bluesky_xpdml.factory.training.pdf_data import Materials
+from bluesky_xpdml.features.pdf import BALANCED
+from bluesky_xpdml.records import FloatArray
+
+Rows = NDArray[np.int64]
+
+CLASSES = ("oxidation_state", "coordination_number", "geometry")
+"""Targets that are classes."""
+NUMBERS = ("bond_length", "ocn", "nnrs", "mood")
+"""Targets that are numbers."""
+SURROUNDINGS = ("ocn", "nnrs", "mood")
+"""Numbers that one forest answers together."""
+GEOMETRIES = {"T:4": 4.0, "S:5": 5.0, "O:6": 6.0}
+"""Tetrahedron, square pyramid and octahedron of Carbone et al. (2019); other sites have no label."""
+COPIES = 3
+"""Rows to train with, a row of the training part: the original, and distorted copies."""
+
+
+class Block(Protocol):
+    """What one measurement shows of n samples."""
+
+    @property
+    def columns(self) -> int:
+        """Number of features."""
+
+    def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:
+        """Return features of augmented copies of some rows, (COPIES * rows, columns), copy after copy."""
+
+    def to_test(self, rows: Rows) -> FloatArray:
+        """Return features of some rows, (rows, columns)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectra:
+    """XANES on the energy axis and at the width of the simulation."""
+
+    window: FloatArray
+    """Absorption on an even grid, (n, 141)."""
+    step: float
+    """Spacing of the grid [eV]."""
+
+    @property
+    def columns(self) -> int:
+        """Number of features."""
+        return 2 * int(self.window.shape[1])
+
+    def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:
+        """Return features of the originals and of distorted copies."""
+        original = self.window[rows]
+        copies = [distorted(original, self.step, random) for _ in range(COPIES - 1)]
+        return np.concatenate([window_features(window) for window in (original, *copies)])
+
+    def to_test(self, rows: Rows) -> FloatArray:
+        """Return features of spectra as they were simulated."""
+        return window_features(self.window[rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """Pair distribution functions with thermal motion, range of Q, and noise drawn at random."""
+
+    features: FloatArray
+    """Of every copy, (COPIES, n, 92)."""
+
+    @property
+    def columns(self) -> int:
+        """Number of features."""
+        return int(BALANCED.size)
+
+    def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:  # noqa: ARG002 - drawn before
+        """Return features of all copies."""
+        return np.asarray(self.features[:, rows].reshape(-1, self.features.shape[2])[:, BALANCED])
+
+    def to_test(self, rows: Rows) -> FloatArray:
+        """Return features of the first copy, noise and all."""
+        return np.asarray(self.features[0, rows][:, BALANCED])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Rows of one element with labels, seen in one or two ways."""
+
+    element: str
+    modality: str
+    """`xanes`, `pdf`, `dpdf`, `xanes+pdf` or `xanes+dpdf`."""
+    formula: StringArray
+    """Reduced formula, (n,)."""
+    labels: Mapping[str, FloatArray]
+    """By target, NaN where not known, (n,)."""
+    blocks: Sequence[Block]
+    """One, or two for a combination."""
+
+    def __len__(self) -> int:
+        return len(self.formula)
+
+
+def site_samples(sites: SiteSpectra) -> Samples:
+    """Return the rows of XANES: one a site.
+
+    Parameters
+    ----------
+    sites
+        Usable sites of one element.
+    """
+    geometry = np.array([GEOMETRIES.get(symbol, np.nan) for symbol in sites.geometry.tolist()])
+    return Samples(
+        element=sites.element,
+        modality="xanes",
+        formula=sites.formula,
+        labels={
+            "oxidation_state": sites.valence,
+            "coordination_number": sites.coordination_number,
+            "geometry": geometry,
+            "bond_length": sites.bond_length,
+            "ocn": sites.ocn,
+            "nnrs": sites.nnrs,
+            "mood": sites.mood,
+        },
+        blocks=[Spectra(window=sites.mu[:, :WINDOW_POINTS], step=float(sites.energy[1] - sites.energy[0]))],
+    )
+
+
+def material_samples(
+    folder: Path, materials: Materials, features: Mapping[str, FloatArray], smallest_class: int
+) -> dict[str, Samples]:
+    """Return the rows of `pdf` and `dpdf`: one a material.
+
+    Parameters
+    ----------
+    folder
+        Holds `sites.csv.gz`.
+    materials
+        Labelled materials of one element.
+    features
+        By modality, (COPIES, n, 92).
+    smallest_class
+        Valences and coordination numbers with fewer materials are left out.
+    """
+    kept = _frequent(materials, np.ones(len(materials), dtype=bool), smallest_class)
+    labels = _labels(folder, materials)
+    return {
+        name: _chosen(materials, labels, name, [Curves(features=values[:, kept])], kept)
+        for name, values in features.items()
+    }
+
+
+def joint_samples(
+    folder: Path,
+    sites: SiteSpectra,
+    materials: Materials,
+    features: Mapping[str, FloatArray],
+    smallest_class: int,
+) -> dict[str, Samples]:
+    """Return the same rows in five ways: XANES, each kind of PDF, and XANES with each of them.
+
+    Parameters
+    ----------
+    folder
+        Holds `sites.csv.gz`.
+    sites
+        Usable sites of one element.
+    materials, features, smallest_class
+        As in `material_samples`.
+    """
+    present = np.isin(materials.identifier, sites.material)
+    kept = _frequent(materials, present, smallest_class)
+    names, place = np.unique(sites.material, return_inverse=True)
+    total = np.zeros((names.size, WINDOW_POINTS))
+    np.add.at(total, place, sites.mu[:, :WINDOW_POINTS])
+    mean = total / np.bincount(place)[:, None]
+    window = mean[np.searchsorted(names, materials.identifier[kept])]
+    spectra = Spectra(window=window, step=float(sites.energy[1] - sites.energy[0]))
+    labels = _labels(folder, materials)
+    blocks: dict[str, list[Block]] = {"xanes": [spectra]}
+    for name, values in features.items():
+        curves = Curves(features=values[:, kept])
+        blocks |= {name: [curves], f"xanes+{name}": [spectra, curves]}
+    return {name: _chosen(materials, labels, name, seen, kept) for name, seen in blocks.items()}
+
+
+def _chosen(
+    materials: Materials,
+    labels: Mapping[str, FloatArray],
+    modality: str,
+    blocks: Sequence[Block],
+    kept: Rows,
+) -> Samples:
+    return Samples(
+        element=materials.element,
+        modality=modality,
+        formula=materials.formula[kept],
+        labels={target: values[kept] for target, values in labels.items()},
+        blocks=blocks,
+    )
+
+
+def _frequent(materials: Materials, present: NDArray[np.bool_], smallest: int) -> Rows:
+    """Return the rows that are present and whose classes hold enough of them."""
+    kept = present.copy()
+    for labels in (materials.valence, materials.coordination_number):
+        values, counts = np.unique(labels[present], return_counts=True)
+        kept &= np.isin(labels, values[counts >= smallest])
+    return np.flatnonzero(kept)
+
+
+def _labels(folder: Path, materials: Materials) -> dict[str, FloatArray]:
+    """Collect the labels of materials: a geometry where all sites share it, means of the other numbers."""
+    sites: dict[str, list[dict[str, str]]] = {name: [] for name in materials.identifier.tolist()}
+    with gzip.open(folder / SITES_TABLE, "rt", newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["element"] == materials.element and row["id"] in sites:
+                sites[row["id"]].append(row)
+    found = [sites[name] for name in materials.identifier.tolist()]
+    return {
+        "oxidation_state": materials.valence,
+        "coordination_number": materials.coordination_number,
+        "geometry": np.array([_geometry(rows) for rows in found]),
+        "bond_length": materials.bond_length,
+        "ocn": _means(found, "ocn"),
+        "nnrs": _means(found, "d_std"),
+        "mood": _means(found, "mood"),
+    }
+
+
+def _geometry(rows: Sequence[Mapping[str, str]]) -> float:
+    symbols = {row.get("geometry", "") for row in rows}
+    return GEOMETRIES.get(symbols.pop(), np.nan) if len(symbols) == 1 else np.nan
+
+
+def _means(found: Sequence[Sequence[Mapping[str, str]]], column: str) -> FloatArray:
+    return np.array([np.mean([float(row.get(column) or "nan") for row in rows]) for rows in found])

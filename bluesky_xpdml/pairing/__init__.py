@@ -1,0 +1,1 @@
+"""Which answers belong to one sample, and their joint answer."""

@@ -1,0 +1,1 @@
+"""Planning through the queue server."""
