@@ -19,6 +19,9 @@ FloatArray: TypeAlias = NDArray[np.float64]
 TRIAL = "xpdml_trial"
 """Entry of a raw start document in which a planner says what it asked for: `campaign`, `id`, `parameters`."""
 
+PURPOSE = "xpdml"
+"""Entry `purpose` of the start document of derived runs; that of live runs begins with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:

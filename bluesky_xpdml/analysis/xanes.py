@@ -22,8 +22,7 @@ from bluesky_xpdml.errors import MissingDataError, ReductionError, XpdmlError
 from bluesky_xpdml.models.partial import continued, widened
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.publish.documents import PURPOSE
-from bluesky_xpdml.records import AbsorptionScan, Prediction, Quality, Xanes
+from bluesky_xpdml.records import PURPOSE, AbsorptionScan, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory, calibration_of
 from bluesky_xpdml.reduction.identify import AMBIGUOUS, name_edge
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

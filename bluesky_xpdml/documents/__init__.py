@@ -10,6 +10,7 @@ from bluesky_xpdml.documents.absorption_start import (
 )
 from bluesky_xpdml.documents.collector import RunCollector
 from bluesky_xpdml.documents.images import ImageMean
+from bluesky_xpdml.documents.measurement import Measurement, RunKind, read_run
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan
@@ -36,9 +37,11 @@ from bluesky_xpdml.documents.xas import (
 __all__ = [
     "CollectedRun",
     "ImageMean",
+    "Measurement",
     "Position",
     "Profile",
     "RunCollector",
+    "RunKind",
     "ScatteringRun",
     "Stream",
     "absorption_scan",
@@ -57,6 +60,7 @@ __all__ = [
     "origin_of",
     "planned_edge_energy",
     "profile_names",
+    "read_run",
     "sample_of",
     "scan_from_run",
     "scans_from_run",

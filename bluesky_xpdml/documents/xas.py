@@ -192,7 +192,7 @@ def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
     >>> scan.element, scan.completeness, scan.quality.reasons
     ('Fe', 1.0, ())
     """
-    return next(_scans(run, profile))
+    return next(scans_in(run, profile))
 
 
 def scans_from_run(run: CollectedRun, profile: Profile) -> tuple[AbsorptionScan, ...]:
@@ -213,10 +213,11 @@ def scans_from_run(run: CollectedRun, profile: Profile) -> tuple[AbsorptionScan,
     MissingDataError, DocumentError
         As for `scan_from_run`.
     """
-    return tuple(_scans(run, profile))
+    return tuple(scans_in(run, profile))
 
 
-def _scans(run: CollectedRun, profile: Profile) -> Iterator[AbsorptionScan]:
+def scans_in(run: CollectedRun, profile: Profile) -> Iterator[AbsorptionScan]:
+    """Yield the absorption scans that a run holds, sweep by sweep for each element that it names."""
     if not any(stream.n_events or stream.arrays for stream in run.streams.values()):
         raise MissingDataError("expected events with an energy and intensities, found a run without events")
     elements = elements_of(run.start, profile) or ("",)

@@ -21,8 +21,8 @@ from bluesky_xpdml.pairing.rules import Match
 from bluesky_xpdml.publish import LivePublisher, PublishedPrediction, Publisher, derived_run, published
 from bluesky_xpdml.publish.cursor import Cursor
 from bluesky_xpdml.publish.curves import is_whole
-from bluesky_xpdml.publish.documents import PURPOSE, NamedDocument
-from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.publish.documents import NamedDocument
+from bluesky_xpdml.records import PURPOSE, Verdict
 
 logger = logging.getLogger(__name__)
 

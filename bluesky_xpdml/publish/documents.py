@@ -15,6 +15,7 @@ import numpy as np
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish.curves import CURVES, curves_summary
 from bluesky_xpdml.records import (
+    PURPOSE,
     Estimate,
     Explanation,
     FloatArray,
@@ -119,9 +120,6 @@ def plain_mapping(mapping: Mapping[str, object]) -> dict[str, object]:
 
 Document: TypeAlias = dict[str, Any]
 NamedDocument: TypeAlias = tuple[str, Document]
-
-PURPOSE = "xpdml"
-"""`purpose` of every derived run; runs whose purpose begins so are never analysed again."""
 
 RESOLVED = "resolved_settings"
 """Entry of a prediction's settings that stands beside them in the run: it does not count for the uid."""

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from uuid import uuid4
 
-from bluesky_xpdml.publish.documents import PURPOSE, Document, NamedDocument, summary
-from bluesky_xpdml.records import Prediction, Verdict
+from bluesky_xpdml.publish.documents import Document, NamedDocument, summary
+from bluesky_xpdml.records import PURPOSE, Prediction, Verdict
 
 LIVE_PURPOSE = f"{PURPOSE}.live"
 """`purpose` of the runs of partial predictions; searches for results leave them out by it."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from bluesky_xpdml.publish.documents import PURPOSE
 from bluesky_xpdml.publish.published import PublishedPrediction
-from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.records import PURPOSE, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,226 @@
+"""One collected run, read once: what kind of measurement it is, what it states, and the records it holds."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from bluesky_xpdml.documents.absorption_start import (
+    claims_absorption,
+    declared_mode,
+    elements_of,
+    origin_of,
+    sample_of,
+)
+from bluesky_xpdml.documents.images import ImageMean
+from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile
+from bluesky_xpdml.documents.profile_keys import look_up_text
+from bluesky_xpdml.documents.run import CollectedRun
+from bluesky_xpdml.documents.scattering import ScatteringRun, dark_of, scattering_from_run, scattering_sample
+from bluesky_xpdml.documents.scattering_claims import claims_scattering, is_dark, is_scattering
+from bluesky_xpdml.documents.xas import holds_energy_scan, scans_in
+from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.records import PURPOSE, AbsorptionScan, DetectionMode, Origin, Sample
+from bluesky_xpdml.vocabulary import Technique
+
+
+class RunKind(StrEnum):
+    """What a run is, by what it states and, if it states nothing, by what it holds."""
+
+    ABSORPTION = "absorption"
+    SCATTERING = "scattering"
+    DARK = "dark frames"
+    DERIVED = "derived"
+    """Published by this package: analysing it would feed the answer back."""
+    OTHER = "other"
+    """Nothing that this package analyses."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run, read once. Records are parsed on first use and kept; what failed is in `error`, never raised.
+
+    Built by `read_run`.
+    """
+
+    run: CollectedRun
+    profile: Profile
+    kind: RunKind
+    origin: Origin
+
+    @property
+    def technique(self) -> Technique:
+        """Technique of a failed prediction for this run."""
+        is_image = self.kind in {RunKind.SCATTERING, RunKind.DARK}
+        return Technique.PDF if is_image else Technique.XANES
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether the run states that it holds dark frames."""
+        return is_dark(self.run.start, self.profile)
+
+    @cached_property
+    def sample(self) -> Sample:
+        """What the start document states about the sample."""
+        sample = scattering_sample if self.technique is Technique.PDF else sample_of
+        return sample(self.run.start, self.profile)
+
+    @property
+    def source(self) -> str:
+        """Scan number or file name, for people."""
+        return look_up_text(self.run.start, self.profile.start.source)
+
+    @property
+    def element(self) -> str:
+        """Absorbing element as the start document writes it; empty if none is stated or for images."""
+        keys = self.profile.start.element
+        return look_up_text(self.run.start, keys) if self.technique is Technique.XANES else ""
+
+    @property
+    def edge(self) -> str:
+        """Absorption edge as the start document writes it; empty if none is stated or for images."""
+        keys = self.profile.start.edge
+        return look_up_text(self.run.start, keys) if self.technique is Technique.XANES else ""
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """Absorbing elements that the start document names."""
+        return elements_of(self.run.start, self.profile)
+
+    @cached_property
+    def declared_mode(self) -> DetectionMode | None:
+        """Detection mode that the start document states; None if it states none or several."""
+        return declared_mode(self.run.start, self.profile)
+
+    @property
+    def scans(self) -> tuple[AbsorptionScan, ...]:
+        """First scan of each element, in the order of the elements: each is answered.
+
+        Only the first if anything after it cannot be read; empty if nothing can be read.
+        """
+        scans = self._scans
+        if self.further_error is not None:
+            return scans[:1]
+        return tuple({scan.element: scan for scan in reversed(scans)}[element] for element in _order(scans))
+
+    @property
+    def repeats(self) -> tuple[AbsorptionScan, ...]:
+        """Further sweeps of the elements in `scans`, to be merged with them as repeats."""
+        if self.further_error is not None:
+            return ()
+        answered = {id(scan) for scan in self.scans}
+        return tuple(scan for scan in self._scans if id(scan) not in answered)
+
+    @property
+    def scattering(self) -> ScatteringRun | None:
+        """Images with everything that belongs to them; None if they cannot be read."""
+        return self._images[0]
+
+    @property
+    def dark(self) -> ImageMean | None:
+        """Average dark frame of a run of dark frames; None if it cannot be read."""
+        return self._dark[0]
+
+    @property
+    def error(self) -> XpdmlError | None:
+        """Why the run cannot be read at all; None if it can, or holds nothing to read."""
+        match self.kind:
+            case RunKind.ABSORPTION:
+                return None if self._scans else self._absorption[1]
+            case RunKind.SCATTERING:
+                return self._images[1]
+            case RunKind.DARK:
+                return self._dark[1]
+        return None
+
+    @property
+    def further_error(self) -> XpdmlError | None:
+        """Why scans after the first cannot be read; None if they can. Such a run is not merged with repeats."""
+        return self._absorption[1] if self._scans else None
+
+    @property
+    def _scans(self) -> tuple[AbsorptionScan, ...]:
+        return self._absorption[0]
+
+    @cached_property
+    def _absorption(self) -> tuple[tuple[AbsorptionScan, ...], XpdmlError | None]:
+        found: list[AbsorptionScan] = []
+        if self.kind is not RunKind.ABSORPTION:
+            return (), None
+        try:
+            found.extend(scans_in(self.run, self.profile))
+        except XpdmlError as error:
+            return tuple(found), error
+        return tuple(found), None
+
+    @cached_property
+    def _images(self) -> tuple[ScatteringRun | None, XpdmlError | None]:
+        if self.kind is not RunKind.SCATTERING:
+            return None, None
+        try:
+            return scattering_from_run(self.run, self.profile), None
+        except XpdmlError as error:
+            return None, error
+
+    @cached_property
+    def _dark(self) -> tuple[ImageMean | None, XpdmlError | None]:
+        if self.kind is not RunKind.DARK:
+            return None, None
+        try:
+            return dark_of(self.run, self.profile), None
+        except XpdmlError as error:
+            return None, error
+
+
+def read_run(
+    run: CollectedRun, profile: Profile | str = "auto", *, carry: tuple[str, ...] = ()
+) -> Measurement:
+    """Return one run with its kind and what it states; records are parsed on first use, and once.
+
+    Never raises because of what the run holds.
+
+    Parameters
+    ----------
+    run
+        The collected run; it may still be running.
+    profile
+        Convention that the run follows, its name, or `auto` to detect it from the start document.
+    carry
+        Further entries of the start document that predictions carry on, dotted paths.
+
+    Raises
+    ------
+    MissingDataError, FileFormatError
+        If there is no profile of that name, or its file cannot be read.
+
+    Examples
+    --------
+    >>> run = CollectedRun(uid="a", start={"plan_name": "xafs", "element": "Fe", "edge": "K"})
+    >>> measurement = read_run(run)
+    >>> measurement.kind, measurement.element, str(measurement.error)[:28]
+    (<RunKind.ABSORPTION: 'absorption'>, 'Fe', 'expected events with an ener')
+    """
+    if isinstance(profile, str):
+        profile = detect_profile(run.start) if profile == "auto" else load_profile(profile)
+    origin = origin_of(run.start, carry=carry)
+    return Measurement(run=run, profile=profile, kind=_kind(run, profile), origin=origin)
+
+
+def _kind(run: CollectedRun, profile: Profile) -> RunKind:
+    purpose = run.start.get("purpose")
+    if isinstance(purpose, str) and purpose.startswith(PURPOSE):
+        return RunKind.DERIVED
+    is_absorption = claims_absorption(run.start, profile)
+    if not run.streams:
+        # A run that ended before it described anything is what its start document states.
+        is_image = claims_scattering(run.start, profile) and not is_absorption
+    else:
+        is_image = is_scattering(run, profile) and not holds_energy_scan(run, profile)
+    if is_image:
+        return RunKind.DARK if is_dark(run.start, profile) else RunKind.SCATTERING
+    if is_absorption or holds_energy_scan(run, profile):
+        return RunKind.ABSORPTION
+    return RunKind.OTHER
+
+
+def _order(scans: tuple[AbsorptionScan, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(scan.element for scan in scans))
