@@ -8,13 +8,21 @@ from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, progress_console, stopping
 from bluesky_xpdml.cli.watch import Told
 from bluesky_xpdml.errors import PublishError, SettingsError
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
     from threading import Event
 
     from bluesky_xpdml.pairing.publisher import Follower, PairingCounts
+
+
+def _joint_modality(text: str) -> Modality:
+    """Read the option `--modality`."""
+    known = Modality.joint()
+    if text not in known:
+        raise typer.BadParameter(f"expected one of {', '.join(known)}, found {text!r}")
+    return Modality(text)
 
 
 def pair(
@@ -26,7 +34,12 @@ def pair(
     within: Annotated[
         float, typer.Option(help="Runs of one sample that began within so long of each other are paired [s].")
     ] = 14400.0,
-    modality: Annotated[JointModality, typer.Option(help="What is paired.")] = JointModality.XANES_PDF,
+    modality: Annotated[
+        Modality,
+        typer.Option(
+            help="What is paired.", parser=_joint_modality, metavar=f"[{'|'.join(Modality.joint())}]"
+        ),
+    ] = Modality.XANES_PDF,
     key: Annotated[
         str,
         typer.Option(

@@ -20,10 +20,10 @@ from bluesky_xpdml.cli.console import (
 )
 from bluesky_xpdml.cli.options import Technique
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.records import Prediction, Quality, Verdict
 from bluesky_xpdml.settings import Settings, resolve_settings, with_settings
 from bluesky_xpdml.sources.reading import Ranges, ScatteringReading, technique_of
+from bluesky_xpdml.vocabulary import Modality
 
 
 def joint_technique(files: list[Path], *, differential: bool, measured_difference: bool) -> Technique:
@@ -78,7 +78,7 @@ def predict_both(
     of_pattern = reader.predict(pattern, technique)
     by_pattern = next((each for each in of_pattern if each.element == element), of_pattern[0])
     curve = by_pattern.pdf if by_pattern.pdf is not None and by_pattern.element == element else None
-    kind = JointModality.XANES_DPDF if technique is Technique.DPDF else JointModality.XANES_PDF
+    kind = Modality.XANES_DPDF if technique is Technique.DPDF else Modality.XANES_PDF
     try:
         both = predict_sample(by_spectrum.xanes, curve, reader.store, kind, element=element)
     except MissingDataError as error:
@@ -223,13 +223,13 @@ class Reader:
         return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings.xanes())
 
     def _differential(self, path: Path) -> Prediction:
-        from bluesky_xpdml.features.pdf import PdfModality
         from bluesky_xpdml.models.predict_pdf import predict_pdf
+        from bluesky_xpdml.vocabulary import Modality
 
         metal = self.spectra.element
         curve = self.scattering.differential(path, metal)
         measured = self.scattering.far is not None
-        modality = PdfModality.DPDF_ANOMALOUS if measured else PdfModality.DPDF
+        modality = Modality.DPDF_ANOMALOUS if measured else Modality.DPDF
         return replace(predict_pdf(curve, self.store, modality, element=metal), pdf=curve)
 
     def _scattering(self, path: Path) -> tuple[Prediction, ...]:

@@ -1,11 +1,8 @@
 """Features of a sample that was measured both ways: those of its spectrum, then those of its PDF."""
 
-from enum import StrEnum
-
 import numpy as np
 
 from bluesky_xpdml.features import pdf, xanes
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.records import FloatArray
 
 N_XANES = len(xanes.FEATURE_NAMES)
@@ -17,20 +14,6 @@ see the curve: offered once, coordination numbers of Cr came out 1.5 points wors
 offered four times, 0.6 points worse, and better than by either alone for V and Ti."""
 COLUMNS = np.concatenate([np.tile(np.arange(N_XANES), REPEATS), N_XANES + pdf.BALANCED])
 """Columns as forests are trained on them: the spectrum's and the first shell's are repeated, (458,)."""
-
-
-class JointModality(StrEnum):
-    """What is measured beside the spectrum."""
-
-    XANES_PDF = "xanes+pdf"
-    """The PDF of all pairs."""
-    XANES_DPDF = "xanes+dpdf"
-    """That of the pairs with the metal, at an ordinary q_max."""
-
-    @property
-    def pdf(self) -> PdfModality:
-        """What kind of curve it is."""
-        return PdfModality.PDF if self is JointModality.XANES_PDF else PdfModality.DPDF
 
 
 def joint_rows(of_xanes: FloatArray, of_pdf: FloatArray) -> FloatArray:

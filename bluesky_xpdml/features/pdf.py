@@ -5,8 +5,6 @@ over 1.5 to 6 angstrom. Six numbers then describe the first peak that stands out
 them as often as there are curve points for it, so that trees, which look at few columns a node, see both.
 """
 
-from enum import StrEnum
-
 import numpy as np
 
 from bluesky_xpdml.errors import FeatureError
@@ -29,27 +27,6 @@ BALANCED = np.concatenate(
     [np.arange(GRID.size), np.tile(np.arange(GRID.size, len(FEATURE_NAMES)), GRID.size // len(SHELL_NAMES))]
 )
 """Columns as forests are trained on them: the first shell's are repeated, (170,)."""
-
-
-class PdfModality(StrEnum):
-    """What kind of curve a model answers for."""
-
-    PDF = "pdf"
-    """All pairs."""
-    DPDF = "dpdf"
-    """Pairs with the metal, at the q_max of ordinary measurements: what the literature simulates."""
-    DPDF_ANOMALOUS = "dpdf_anomalous"
-    """The difference of two patterns below the metal's K edge, at the q_max which that energy allows."""
-
-    @property
-    def technique(self) -> str:
-        """Technique under which a prediction is published: `pdf` or `dpdf`."""
-        return "pdf" if self is PdfModality.PDF else "dpdf"
-
-    @property
-    def edge(self) -> str:
-        """Absorption edge that the measurement uses; empty where it uses none."""
-        return "K" if self is PdfModality.DPDF_ANOMALOUS else ""
 
 
 def pdf_features(r: FloatArray, g: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bluesky_xpdml.errors import BundleError, MissingDataError, XpdmlError
-from bluesky_xpdml.features.joint import JointModality, joint_rows
+from bluesky_xpdml.features.joint import joint_rows
 from bluesky_xpdml.features.pdf import pdf_features
 from bluesky_xpdml.models import predict_pdf as of_pdf
 from bluesky_xpdml.models import witness as of_xanes
@@ -31,6 +31,7 @@ from bluesky_xpdml.records import (
     Verdict,
     Xanes,
 )
+from bluesky_xpdml.vocabulary import Modality
 
 STACKS = "stacks"
 """Entry of a manifest: by `xanes` and `pdf`, name, version and hash of the single bundle it stands on."""
@@ -47,7 +48,7 @@ class Singles:
 
 
 def predict_joint(
-    xanes: Xanes, distribution: PairDistribution, store: BundleStore, modality: JointModality | str
+    xanes: Xanes, distribution: PairDistribution, store: BundleStore, modality: Modality | str
 ) -> Prediction:
     """Predict from a K-edge spectrum and a pair distribution function of the same sample.
 
@@ -76,13 +77,13 @@ def predict_joint(
     FeatureError, ReductionError
         If a curve does not show what the models look at.
     """
-    kind = JointModality(modality)
+    kind = Modality(modality)
     bundle = store.find(xanes.element, xanes.edge, kind)
     _require_input(bundle)
     stacked = _stacked(bundle, store, kind)
     singles = Singles(
         xanes=predict_xanes(xanes, stacked),
-        pdf=predict_pdf(distribution, stacked, kind.pdf, element=xanes.element),
+        pdf=predict_pdf(distribution, stacked, kind.curve, element=xanes.element),
     )
     witness = observe(xanes)
     rows = joint_rows(witness.features, pdf_features(distribution.r, distribution.g))
@@ -124,7 +125,7 @@ def predict_sample(
     xanes: Xanes | None,
     distribution: PairDistribution | None,
     store: BundleStore,
-    modality: JointModality | str,
+    modality: Modality | str,
     *,
     element: str,
 ) -> Prediction:
@@ -153,7 +154,7 @@ def predict_sample(
     MissingDataError
         If neither measurement can be answered.
     """
-    kind = JointModality(modality)
+    kind = Modality(modality)
     missing = list(_unusable(xanes, distribution, kind, element))
     if not missing and xanes is not None and distribution is not None:
         try:
@@ -242,10 +243,10 @@ def _told(singles: Singles) -> dict[str, float]:
 
 
 def _unusable(
-    xanes: Xanes | None, distribution: PairDistribution | None, kind: JointModality, element: str
+    xanes: Xanes | None, distribution: PairDistribution | None, kind: Modality, element: str
 ) -> Iterator[str]:
     """Say what keeps two measurements from being asked together."""
-    curve = "PDF" if kind is JointModality.XANES_PDF else "differential PDF"
+    curve = "PDF" if kind is Modality.XANES_PDF else "differential PDF"
     if xanes is None:
         yield "no spectrum was measured"
     elif xanes.quality.verdict is Verdict.FAILED:
@@ -259,22 +260,22 @@ def _unusable(
 
 
 def _single(
-    record: Xanes | PairDistribution | None, store: BundleStore, kind: JointModality, element: str
+    record: Xanes | PairDistribution | None, store: BundleStore, kind: Modality, element: str
 ) -> Prediction | None:
     """Ask one measurement alone; None where it is missing, failed, or of another element."""
     if record is None or record.quality.verdict is Verdict.FAILED:
         return None
     if isinstance(record, Xanes):
         return predict_xanes(record, store) if record.element == element else None
-    return replace(predict_pdf(record, store, kind.pdf, element=element), pdf=record)
+    return replace(predict_pdf(record, store, kind.curve, element=element), pdf=record)
 
 
-def _stacked(bundle: Bundle, store: BundleStore, kind: JointModality) -> BundleStore:
+def _stacked(bundle: Bundle, store: BundleStore, kind: Modality) -> BundleStore:
     """Return a store in which the single bundles are those that the joint one was trained to stand on."""
     named = bundle.manifest[STACKS]
     asked = {
         "xanes": store.find(bundle.element, bundle.manifest["edge"], "xanes"),
-        "pdf": store.find(bundle.element, kind.pdf.edge, kind.pdf),
+        "pdf": store.find(bundle.element, kind.curve.edge, kind.curve),
     }
     if all(asked[part].sha256 == said["sha256"] for part, said in named.items()):
         return store

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.errors import BundleError
-from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, SCALE_RANGE, PdfModality, pdf_features
+from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, SCALE_RANGE, pdf_features
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.predict import novelty_diagnostics, unfamiliar
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Estimate, FloatArray, PairDistribution, Prediction, Quality
+from bluesky_xpdml.vocabulary import Modality
 
 Q_MAX_TOLERANCE = 0.05
 """A curve's q_max may lie this far outside the range of training, as a share, before the verdict says so."""
@@ -31,7 +32,7 @@ LENGTH_FLOOR = 0.005
 
 
 def predict_pdf(
-    distribution: PairDistribution, store: BundleStore, modality: PdfModality | str, *, element: str
+    distribution: PairDistribution, store: BundleStore, modality: Modality | str, *, element: str
 ) -> Prediction:
     """Predict oxidation state, coordination number and bond length of a metal from a PDF.
 
@@ -61,7 +62,7 @@ def predict_pdf(
     FeatureError
         If the curve does not cover what the model looks at.
     """
-    kind = PdfModality(modality)
+    kind = Modality(modality)
     bundle = store.find(element, kind.edge, kind)
     _require_input(bundle)
     row = pdf_features(distribution.r, distribution.g)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bluesky_xpdml.errors import ModelNotFoundError, PublishError, XpdmlError
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.models.predict_joint import predict_joint
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.rules import Match, PairingSettings, Shelves, began, is_single, ranked, trial_of
@@ -21,6 +20,7 @@ from bluesky_xpdml.publish import PredictionCatalog, PublishedPrediction, Query
 from bluesky_xpdml.publish.curves import read_distribution, read_xanes
 from bluesky_xpdml.records import Prediction, Quality
 from bluesky_xpdml.settings import Settings, with_settings
+from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
     from tiled.client.container import Container
@@ -254,7 +254,7 @@ class Pairing:
 
     def _answered(self, after: float | None) -> set[tuple[str, ...]]:
         """Return what the joint answers stand on that need not be made again; failures may get better."""
-        technique = str(JointModality(self.settings.modality))
+        technique = str(Modality(self.settings.modality))
         found = self.catalog.find(Query(technique=technique, after=after), limit=EVERYTHING, superseded=True)
         known: set[tuple[str, ...]] = set()
         for each in found:
@@ -265,7 +265,7 @@ class Pairing:
 
     def _identity(self, match: Match) -> tuple[str, ...]:
         """Return what the joint answer of a match would stand on."""
-        kind = JointModality(self.settings.modality)
+        kind = Modality(self.settings.modality)
         try:
             model = self.store.find(match.element, match.xanes.edge, kind).sha256
         except ModelNotFoundError:
@@ -275,14 +275,14 @@ class Pairing:
     def _failed(self, match: Match, reasons: tuple[str, ...]) -> Prediction:
         one, other = match.xanes, match.pdf
         return Prediction(
-            technique=str(JointModality(self.settings.modality)),
+            technique=str(Modality(self.settings.modality)),
             element=match.element,
             edge=one.edge,
             quality=Quality().failed(*reasons),
             raw_uids=tuple(dict.fromkeys((*one.raw_uids, *other.raw_uids))),
             source=" + ".join(str(each.start["source"]) for each in (one, other) if each.start.get("source")),
             completeness=min(one.completeness, other.completeness),
-            settings={"modality": str(JointModality(self.settings.modality))},
+            settings={"modality": str(Modality(self.settings.modality))},
         )
 
     def _completed(self, found: Prediction, match: Match) -> Prediction:

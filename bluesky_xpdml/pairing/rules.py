@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bluesky_xpdml.errors import ReductionError, SettingsError
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.publish import PublishedPrediction
 from bluesky_xpdml.reduction.composition import atom_fractions
+from bluesky_xpdml.vocabulary import Modality
 
 SAME_FRACTION = 0.005
 """Fractions of the atoms that differ by no more are the same: formulas are rounded."""
@@ -40,12 +40,12 @@ class PairingSettings:
     Examples
     --------
     >>> PairingSettings(within=1800.0).modality
-    <JointModality.XANES_PDF: 'xanes+pdf'>
+    <Modality.XANES_PDF: 'xanes+pdf'>
     """
 
     within: float = 4.0 * 3600.0
     """Raw runs belong together if they began within so long of each other, whichever was first [s]."""
-    modality: JointModality = JointModality.XANES_PDF
+    modality: Modality = Modality.XANES_PDF
     """`xanes+pdf` or `xanes+dpdf`."""
     key: str = ""
     """Entry of the start documents that tells samples apart, a dotted path that callbacks carry; empty: by
@@ -56,14 +56,14 @@ class PairingSettings:
             raise SettingsError(
                 f"expected a positive time between runs of one sample [s], found {self.within}"
             )
-        known = ", ".join(JointModality)
-        if self.modality not in set(JointModality):
+        known = ", ".join(Modality.joint())
+        if self.modality not in Modality.joint():
             raise SettingsError(f"expected one of {known} as what is paired, found {self.modality!r}")
 
     @property
     def techniques(self) -> tuple[str, str]:
         """Of the two answers that are paired: the spectrum's, then the other's."""
-        return "xanes", JointModality(self.modality).pdf.technique
+        return "xanes", Modality(self.modality).curve.technique
 
     def carried(self, carry: tuple[str, ...]) -> tuple[str, ...]:
         """Return the entries of start documents that answers have to carry on.
@@ -156,7 +156,7 @@ def is_single(prediction: PublishedPrediction, settings: PairingSettings) -> boo
         What is paired.
     """
     told = prediction.start.get("analysis", {}).get("settings", {})
-    kind = JointModality(settings.modality).pdf
+    kind = Modality(settings.modality).curve
     return (
         prediction.technique in settings.techniques
         and prediction.origin.time is not None

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.models.golden import check_golden
 from bluesky_xpdml.models.predict_joint import STACKS
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Modality
 
-NAMES = [name for name in BundleStore.default().names() if name.split("-")[1] in set(JointModality)]
+NAMES = [name for name in BundleStore.default().names() if name.split("-")[1] in Modality.joint()]
 
 
 def test_every_element_has_a_bundle_of_every_modality() -> None:
     found = {tuple(name.split("-")[:2]) for name in NAMES}
-    assert found == {(element, str(modality)) for element in FOIL_ENERGIES for modality in JointModality}
+    assert found == {(element, str(modality)) for element in FOIL_ENERGIES for modality in Modality.joint()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +29,7 @@ def test_bundle_is_small_and_stands_on_what_is_shipped(name: str) -> None:
     assert check.ok
 
 
-@pytest.mark.parametrize("modality", JointModality)
+@pytest.mark.parametrize("modality", Modality.joint())
 @pytest.mark.parametrize(
     ("target", "metric"),
     [
@@ -39,7 +39,7 @@ def test_bundle_is_small_and_stands_on_what_is_shipped(name: str) -> None:
         ("bond_length", "r2"),
     ],
 )
-def test_both_say_no_less_than_the_better_of_them(modality: JointModality, target: str, metric: str) -> None:
+def test_both_say_no_less_than_the_better_of_them(modality: Modality, target: str, metric: str) -> None:
     def of(rows: list[dict[str, object]]) -> float:
         for row in rows:
             if (row["target"], row["metric"]) == (target, metric):

@@ -3,11 +3,11 @@
 import pytest
 
 from bluesky_xpdml.demo.beamline import held_out_scattering_formulas
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Modality
 
-MODALITIES = tuple(str(modality) for modality in PdfModality)
+MODALITIES = tuple(str(modality) for modality in Modality.curves())
 NAMES = [name for name in BundleStore.default().names() if name.split("-")[1] in MODALITIES]
 
 

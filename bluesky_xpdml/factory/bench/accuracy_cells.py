@@ -27,9 +27,9 @@ from bluesky_xpdml.factory.training.samples import (
     site_samples,
 )
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
+from bluesky_xpdml.vocabulary import Modality
 
 Progress = Callable[[str, int, int], None]
 
@@ -94,7 +94,7 @@ class ElementData:
                 cache=self.cache,
                 progress=lambda done, total: self.progress(f"{self.element} curves", done, total),
             )
-            for modality in (PdfModality.PDF, PdfModality.DPDF)
+            for modality in (Modality.PDF, Modality.DPDF)
         }
 
     @cached_property

@@ -23,12 +23,12 @@ from bluesky_xpdml.factory.training.benchmark import TEST_SHARE, distorted
 from bluesky_xpdml.factory.training.novelty import fit_novelty
 from bluesky_xpdml.factory.training.pdf_data import PdfAugmentation, copies_of
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.features.xanes import FINE_STEP, features_of_shifts
 from bluesky_xpdml.models.novelty import from_tables, novelty_scores
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.structure import Structure, load_structures
+from bluesky_xpdml.vocabulary import Modality
 
 FLOORS = {
     "another element": (0.80, 0.97),
@@ -91,7 +91,7 @@ def measure_novelty(
         areas: dict[tuple[str, str], list[float]] = {}
         for seed in seeds:
             _add(areas, "xanes", _spectra(sites, element, seed))
-            for modality in (PdfModality.PDF, PdfModality.DPDF):
+            for modality in (Modality.PDF, Modality.DPDF):
                 _add(areas, str(modality), _curves(data, element, modality, others, seed))
         rows += [_row(element, modality, kind, found) for (modality, kind), found in areas.items()]
         progress("novelty", done, len(elements))
@@ -198,7 +198,7 @@ def _plant_spikes(signal: FloatArray, random: np.random.Generator) -> None:
 def _curves(
     data: Mapping[str, ElementData],
     element: str,
-    modality: PdfModality,
+    modality: Modality,
     others: Sequence[Structure],
     seed: int,
 ) -> dict[str, float]:
@@ -229,7 +229,7 @@ def _no_oxides(folder: Path, element: str) -> list[Structure]:
     return [structure for _, structure in load_structures(folder, chosen)] if chosen else []
 
 
-def _metal(element: str, modality: PdfModality, random: np.random.Generator) -> FloatArray:
+def _metal(element: str, modality: Modality, random: np.random.Generator) -> FloatArray:
     kind, a, c = METALS[element]
     lattice = np.diag([a, a, a])
     if kind == "hcp":

@@ -10,15 +10,14 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
-from bluesky_xpdml.features.joint import JointModality
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
     from bluesky_xpdml.cli.console import Advance
 
 XANES = "xanes"
-MODALITIES = (XANES, *(str(modality) for modality in (*PdfModality, *JointModality)))
+MODALITIES = (XANES, *(str(modality) for modality in (*Modality.curves(), *Modality.joint())))
 
 
 def train(
@@ -56,8 +55,8 @@ def train(
             folders += _train_xanes(
                 simulation, standards, elements, output, version, seed=seed, advance=advance
             )
-        kinds = [kind for kind in PdfModality if kind in modalities]
-        joint = [kind for kind in JointModality if kind in modalities]
+        kinds = [kind for kind in Modality.curves() if kind in modalities]
+        joint = [kind for kind in Modality.joint() if kind in modalities]
         with _kept(cache) as folder:
             if kinds:
                 folders += _train_pdf(
@@ -104,7 +103,7 @@ def _train_xanes(
 
 def _train_pdf(
     simulation: Path,
-    modalities: Sequence[PdfModality],
+    modalities: Sequence[Modality],
     elements: Sequence[str],
     output: Path,
     version: int,
@@ -134,7 +133,7 @@ def _train_pdf(
 
 def _train_joint(
     simulation: Path,
-    modalities: Sequence[JointModality],
+    modalities: Sequence[Modality],
     elements: Sequence[str],
     output: Path,
     version: int,

@@ -24,13 +24,14 @@ from bluesky_xpdml.factory.training.pdf_data import (
     load_materials,
     simulated_features,
 )
-from bluesky_xpdml.features.pdf import BALANCED, PdfModality
+from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import smooth
 from bluesky_xpdml.simulation.structure import structures_file
+from bluesky_xpdml.vocabulary import Modality
 
 XANES = "xanes"
-SINGLE = (XANES, str(PdfModality.PDF), str(PdfModality.DPDF))
+SINGLE = (XANES, str(Modality.PDF), str(Modality.DPDF))
 """Modalities that are measured alone."""
 JOINT = tuple(f"{XANES}+{other}" for other in SINGLE[1:])
 """Modalities that are measured together."""
@@ -135,7 +136,7 @@ def load_joint(
             cache=cache,
             progress=progress,
         )[: recipe.copies, chosen][..., BALANCED]
-        for modality in (PdfModality.PDF, PdfModality.DPDF)
+        for modality in (Modality.PDF, Modality.DPDF)
     }
     kept = materials.select(chosen)
     mean = np.stack([spectra.mu[spectra.material == name].mean(axis=0) for name in kept.identifier])

@@ -22,10 +22,10 @@ from bluesky_xpdml.factory.training.joint_card import joint_model_card
 from bluesky_xpdml.factory.training.joint_data import JointData, joint_data
 from bluesky_xpdml.factory.training.joint_judgement import judge_joint
 from bluesky_xpdml.factory.training.pdf_data import Materials, simulated_features
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.models.bundle import Bundle, write_bundle
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.simulation.structure import structures_file
+from bluesky_xpdml.vocabulary import Modality
 
 DATA_LICENCE = (
     "simulated spectra: OmniXAS (BSD-3-Clause) and FEFF10 calculations; structures and their labels: "
@@ -49,7 +49,7 @@ class JointTraining:
 
 
 def build_joint_bundles(
-    training: JointTraining, output: Path, *, modalities: Sequence[JointModality], bundle_version: int
+    training: JointTraining, output: Path, *, modalities: Sequence[Modality], bundle_version: int
 ) -> list[Path]:
     """Judge joint forests beside the single ones, then train and write one bundle a modality.
 
@@ -82,7 +82,7 @@ def build_joint_bundles(
         folder = output / f"{materials.element}-{modality}-{bundle_version}"
         singles = {
             "xanes": training.store.find(materials.element, "K", "xanes"),
-            "pdf": training.store.find(materials.element, modality.pdf.edge, modality.pdf),
+            "pdf": training.store.find(materials.element, modality.curve.edge, modality.curve),
         }
         data = _paired(training, materials, modality, singles["xanes"])
         _write(folder, training, data, modality, singles)
@@ -91,14 +91,12 @@ def build_joint_bundles(
     return folders
 
 
-def _paired(
-    training: JointTraining, materials: Materials, modality: JointModality, xanes: Bundle
-) -> JointData:
+def _paired(training: JointTraining, materials: Materials, modality: Modality, xanes: Bundle) -> JointData:
     recipe = training.recipe
     curves = simulated_features(
         training.data.folder,
         materials,
-        modality.pdf,
+        modality.curve,
         recipe.pdf.augmentation,
         seed=recipe.pdf.seed,
         cache=training.cache,
@@ -120,7 +118,7 @@ def _write(
     folder: Path,
     training: JointTraining,
     data: JointData,
-    modality: JointModality,
+    modality: Modality,
     singles: Mapping[str, Bundle],
 ) -> None:
     recipe = training.recipe

@@ -22,13 +22,13 @@ from bluesky_xpdml.factory.training.pdf_card import pdf_model_card
 from bluesky_xpdml.factory.training.pdf_data import Materials, load_materials, simulated_features
 from bluesky_xpdml.factory.training.pdf_judgement import judge
 from bluesky_xpdml.factory.training.supplement import BACKGROUND_ROWS, Entries, Tables, familiar
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.bundle import write_bundle
 from bluesky_xpdml.models.explain import BACKGROUND
 from bluesky_xpdml.models.golden import GOLDEN, golden_answers
 from bluesky_xpdml.models.predict import NOVELTY
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import structures_file
+from bluesky_xpdml.vocabulary import Modality
 
 DATA_LICENCE = "structures and their labels: Materials Project (CC BY 4.0)"
 
@@ -78,7 +78,7 @@ def build_pdf_bundles(
     data: PdfTrainingData,
     output: Path,
     *,
-    modalities: Sequence[PdfModality],
+    modalities: Sequence[Modality],
     recipe: PdfRecipe,
     bundle_version: int,
     cache: Path,
@@ -122,7 +122,7 @@ def _build(
     folder: Path,
     data: PdfTrainingData,
     materials: Materials,
-    modality: PdfModality,
+    modality: Modality,
     *,
     recipe: PdfRecipe,
     cache: Path,

@@ -18,13 +18,14 @@ from bluesky_xpdml.factory.training.importances import (
 from bluesky_xpdml.factory.training.joint_data import JointData
 from bluesky_xpdml.factory.training.pdf import EXPLAINED, PdfRecipe, class_labels, describe_target
 from bluesky_xpdml.factory.training.xanes import GROUP_VALENCE, XanesRecipe
-from bluesky_xpdml.features.joint import COLUMNS, N_XANES, JointModality
+from bluesky_xpdml.features.joint import COLUMNS, N_XANES
 from bluesky_xpdml.models import predict_pdf, witness
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.predict_joint import STACKS
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Modality
 
 FAR = 1000
 """Places of the curve are this far from those of the spectrum, so that they are not shuffled together."""
@@ -84,7 +85,7 @@ def fit_joint(rows: FloatArray, labels: FloatArray, target: str, recipe: JointRe
 
 def train_joint_bundle(
     data: JointData,
-    modality: JointModality,
+    modality: Modality,
     recipe: JointRecipe,
     singles: Mapping[str, Bundle],
     *,

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluesky_xpdml.factory.training.pdf_card import CURVES, coverage_table
-from bluesky_xpdml.features.joint import JointModality
 from bluesky_xpdml.models.predict_joint import STACKS
+from bluesky_xpdml.vocabulary import Modality
 
 LIMITS = """\
 - No compound that was measured both ways entered: everything but the edge curve and the interval of the
@@ -35,7 +35,7 @@ def joint_model_card(manifest: Mapping[str, Any]) -> str:
     str
         Markdown.
     """
-    training, modality = manifest["training"], JointModality(manifest["modality"])
+    training, modality = manifest["training"], Modality(manifest["modality"])
     singles = {part: f"{said['name']}-{said['version']}" for part, said in manifest[STACKS].items()}
     targets = manifest["targets"]
     weight = targets["bond_length"]["weight"]
@@ -44,7 +44,7 @@ def joint_model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "Oxidation state, coordination number, polyhedron and mean metal-oxygen distance of",
         f"{manifest['element']} in oxides, from the {manifest['edge']}-edge XANES and the",
-        f"{CURVES[modality.pdf]} of one sample.",
+        f"{CURVES[modality.curve]} of one sample.",
         "",
         f"Stands on {singles['xanes']} and {singles['pdf']}. Trained on {training['n_materials']} materials",
         f"of {training['n_formulas']} formulas, the mean spectrum of the simulated sites of each.",

@@ -18,13 +18,14 @@ from bluesky_xpdml.factory.training.importances import (
 )
 from bluesky_xpdml.factory.training.pdf_data import Materials, PdfAugmentation, q_max_range
 from bluesky_xpdml.factory.training.surroundings import GEOMETRIES, SMALLEST_CLASS, SPREAD_FLOOR, UNITS
-from bluesky_xpdml.features.pdf import BALANCED, PdfModality
+from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.predict_pdf import SURROUNDINGS, input_description
 from bluesky_xpdml.models.xanes_answers import SURROUNDINGS as SURROUNDING_NAMES
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Modality
 
 LENGTH = "bond_length"
 GEOMETRY = "geometry"
@@ -199,7 +200,7 @@ def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe
 def train_pdf_bundle(
     materials: Materials,
     features: FloatArray,
-    modality: PdfModality,
+    modality: Modality,
     recipe: PdfRecipe,
     *,
     calibration: Mapping[str, Mapping[str, Any]],

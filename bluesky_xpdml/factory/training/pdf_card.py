@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluesky_xpdml.factory.training.card import score_table
-from bluesky_xpdml.features.pdf import PdfModality
+from bluesky_xpdml.vocabulary import Modality
 
-CURVES: Mapping[PdfModality, str] = {
-    PdfModality.PDF: "pair distribution function (all pairs)",
-    PdfModality.DPDF: "metal-differential pair distribution function (pairs with the metal)",
-    PdfModality.DPDF_ANOMALOUS: "difference PDF of two patterns below the metal's K edge (anomalous)",
+CURVES: Mapping[Modality, str] = {
+    Modality.PDF: "pair distribution function (all pairs)",
+    Modality.DPDF: "metal-differential pair distribution function (pairs with the metal)",
+    Modality.DPDF_ANOMALOUS: "difference PDF of two patterns below the metal's K edge (anomalous)",
 }
 """What each modality is read from."""
 COMMON_LIMITS = """\
@@ -21,12 +21,12 @@ COMMON_LIMITS = """\
 - Sets hold within each class on simulated curves; a rare class borrows from the others, and its share is
   uncertain. No measured compound entered: how often sets and intervals hold on measured curves is not known.
 - A curve is called novel where its score is above that of 99 % of simulated curves of other formulas."""
-LIMITS: Mapping[PdfModality, str] = {
-    PdfModality.PDF: "- All pairs overlap: what the metal does is seen through what the other atoms do.",
-    PdfModality.DPDF: """\
+LIMITS: Mapping[Modality, str] = {
+    Modality.PDF: "- All pairs overlap: what the metal does is seen through what the other atoms do.",
+    Modality.DPDF: """\
 - The pairs of a 3d metal alone cannot be measured at such a q_max below its K edge: this bundle answers
   simulated curves, as the literature does. For a measured anomalous difference take `dpdf_anomalous`.""",
-    PdfModality.DPDF_ANOMALOUS: """\
+    Modality.DPDF_ANOMALOUS: """\
 - Below a K edge of a 3d metal q_max stays under 4 pi / wavelength, 5 (Ti) to 9 (Cu) 1/angstrom: shells
   merge, and metal-metal pairs weigh twice as strongly. Compare the figures with those of `dpdf`.
 - Weights are taken at Q = 0; f0 falls with Q and f' does not, which weakens metal-oxygen pairs.
@@ -48,7 +48,7 @@ def pdf_model_card(manifest: Mapping[str, Any]) -> str:
     str
         Markdown.
     """
-    training, modality = manifest["training"], PdfModality(manifest["modality"])
+    training, modality = manifest["training"], Modality(manifest["modality"])
     low, high = manifest["input"]["q_max"]
     lines = [
         f"# {manifest['name']}-{manifest['version']}",

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import StringArray, site_rows
-from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, PdfModality, pdf_features
+from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, pdf_features
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.pair_distribution import Instrument, Pairs, curve, reach_needed
 from bluesky_xpdml.simulation.pair_histogram import PairHistogram, pair_histogram
 from bluesky_xpdml.simulation.structure import Structure, load_structures, structures_file
+from bluesky_xpdml.vocabulary import Modality
 
 R_STEP = 0.02
 """Spacing of simulated curves [angstrom]."""
@@ -37,10 +38,10 @@ BATCH = 32
 """Materials simulated between two reports of progress."""
 
 
-PAIRS: Mapping[PdfModality, Pairs] = {
-    PdfModality.PDF: Pairs.TOTAL,
-    PdfModality.DPDF: Pairs.SCATTERING,
-    PdfModality.DPDF_ANOMALOUS: Pairs.ANOMALOUS,
+PAIRS: Mapping[Modality, Pairs] = {
+    Modality.PDF: Pairs.TOTAL,
+    Modality.DPDF: Pairs.SCATTERING,
+    Modality.DPDF_ANOMALOUS: Pairs.ANOMALOUS,
 }
 """Which pairs a modality shows.
 
@@ -102,7 +103,7 @@ class Materials:
         return Materials(element=self.element, **arrays)
 
 
-def q_max_range(element: str, modality: PdfModality, settings: PdfAugmentation) -> tuple[float, float]:
+def q_max_range(element: str, modality: Modality, settings: PdfAugmentation) -> tuple[float, float]:
     """Return the range of q_max that a bundle is trained for [1/angstrom].
 
     Parameters
@@ -116,11 +117,11 @@ def q_max_range(element: str, modality: PdfModality, settings: PdfAugmentation) 
 
     Examples
     --------
-    >>> low, high = q_max_range("Cu", PdfModality.DPDF_ANOMALOUS, PdfAugmentation())
+    >>> low, high = q_max_range("Cu", Modality.DPDF_ANOMALOUS, PdfAugmentation())
     >>> round(low, 2), round(high, 2)
     (7.28, 8.83)
     """
-    if modality is not PdfModality.DPDF_ANOMALOUS:
+    if modality is not Modality.DPDF_ANOMALOUS:
         return settings.q_max
     limit = 4.0 * np.pi * FOIL_ENERGIES[element] / HC
     return BACKSCATTERING[0] * limit, BACKSCATTERING[1] * limit
@@ -166,7 +167,7 @@ def load_materials(folder: Path, element: str) -> Materials:
 def simulated_features(
     folder: Path,
     materials: Materials,
-    modality: PdfModality,
+    modality: Modality,
     settings: PdfAugmentation,
     *,
     seed: int,
@@ -227,7 +228,7 @@ def simulated_features(
 def copies_of(
     structure: Structure,
     element: str,
-    modality: PdfModality,
+    modality: Modality,
     settings: PdfAugmentation,
     random: np.random.Generator,
 ) -> FloatArray:
@@ -276,7 +277,7 @@ def _common(sites: Sequence[Mapping[str, str]], column: str) -> str:
 def _simulate(
     folder: Path,
     materials: Materials,
-    modality: PdfModality,
+    modality: Modality,
     settings: PdfAugmentation,
     *,
     seed: int,
@@ -304,7 +305,7 @@ def _simulate(
 def _batch(
     structures: Sequence[tuple[str, Structure]],
     element: str,
-    modality: PdfModality,
+    modality: Modality,
     settings: PdfAugmentation,
     seed: int,
 ) -> list[FloatArray]:
@@ -323,7 +324,7 @@ def _batch(
 def _one_copy(
     pairs: PairHistogram,
     element: str,
-    modality: PdfModality,
+    modality: Modality,
     settings: PdfAugmentation,
     random: np.random.Generator,
 ) -> FloatArray:
@@ -334,7 +335,7 @@ def _one_copy(
     )
     u_iso = {symbol: random.uniform(*settings.u_iso) for symbol in pairs.species}
     r, g = curve(pairs, r_max=R_MAX, instrument=instrument, u_iso=u_iso, which=PAIRS[modality], metal=element)
-    largest = settings.anomalous_noise if modality is PdfModality.DPDF_ANOMALOUS else settings.noise
+    largest = settings.anomalous_noise if modality is Modality.DPDF_ANOMALOUS else settings.noise
     inside = (r >= 1.5) & (r <= 6.0)
     noise = _noise(r, instrument, random)
     level = random.uniform(0.0, largest) * np.sqrt(np.mean(g[inside] ** 2) / np.mean(noise[inside] ** 2))

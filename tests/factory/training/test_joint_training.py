@@ -20,8 +20,7 @@ from bluesky_xpdml.factory.training.leave_one_out import UNIT_INTERVALS
 from bluesky_xpdml.factory.training.pdf import PdfRecipe
 from bluesky_xpdml.factory.training.pdf_data import PdfAugmentation, load_materials
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, usable_sites
-from bluesky_xpdml.features.joint import FEATURE_NAMES, JointModality
-from bluesky_xpdml.features.pdf import PdfModality
+from bluesky_xpdml.features.joint import FEATURE_NAMES
 from bluesky_xpdml.models.bundle import load_bundle, write_bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.golden import check_golden
@@ -34,6 +33,7 @@ from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.simulation.engines import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
+from bluesky_xpdml.vocabulary import Modality
 
 MODALITY = "xanes+pdf"
 FACES = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
@@ -112,7 +112,7 @@ def build_joint(data_folder: Path, output: Path, cache: Path) -> Path:
         recipe=RECIPE,
         cache=cache,
     )
-    (folder,) = build_joint_bundles(training, output, modalities=[JointModality.XANES_PDF], bundle_version=2)
+    (folder,) = build_joint_bundles(training, output, modalities=[Modality.XANES_PDF], bundle_version=2)
     return folder
 
 
@@ -128,7 +128,7 @@ def joint_bundles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     build_pdf_bundles(
         data,
         output,
-        modalities=[PdfModality.PDF],
+        modalities=[Modality.PDF],
         recipe=RECIPE.pdf,
         bundle_version=2,
         cache=output / "cache",
@@ -229,7 +229,7 @@ def test_without_a_joint_bundle_the_spectrum_answers(
     store = BundleStore(joint_bundles)
     with pytest.raises(ModelNotFoundError):
         predict_joint(xanes, distribution, store, "xanes+dpdf")
-    found = predict_sample(xanes, distribution, store, JointModality.XANES_DPDF, element="Fe")
+    found = predict_sample(xanes, distribution, store, Modality.XANES_DPDF, element="Fe")
     assert found.technique == "xanes"
     assert "no xanes+dpdf model" in " ".join(found.quality.reasons)
 

@@ -17,7 +17,6 @@ from bluesky_xpdml.factory.training.pdf_data import (
     q_max_range,
     simulated_features,
 )
-from bluesky_xpdml.features.pdf import PdfModality
 from bluesky_xpdml.models.bundle import load_bundle
 from bluesky_xpdml.models.golden import check_golden
 from bluesky_xpdml.models.predict_pdf import predict_pdf
@@ -25,13 +24,14 @@ from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PairDistribution, Verdict
 from bluesky_xpdml.simulation.engines import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
+from bluesky_xpdml.vocabulary import Modality
 
 FACES = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
 ROCK_SALT = (0.5, 6)
 ZINC_BLENDE = (0.25, 4)
 RECIPE = PdfRecipe(trees=20, leaf=2, smallest_class=3, augmentation=PdfAugmentation(copies=6))
 
-LENGTH_TOLERANCE = {PdfModality.PDF: 0.04, PdfModality.DPDF: 0.04, PdfModality.DPDF_ANOMALOUS: 0.1}
+LENGTH_TOLERANCE = {Modality.PDF: 0.04, Modality.DPDF: 0.04, Modality.DPDF_ANOMALOUS: 0.1}
 """A short q_max costs resolution [angstrom]; the two structures differ by 0.3."""
 
 
@@ -83,7 +83,7 @@ def bundles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     build_pdf_bundles(
         data,
         output,
-        modalities=list(PdfModality),
+        modalities=Modality.curves(),
         recipe=RECIPE,
         bundle_version=1,
         cache=output / "cache",
@@ -94,9 +94,9 @@ def bundles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return output
 
 
-def curve(modality: PdfModality, text: str, q_max: float, **changes: object) -> PairDistribution:
-    metal = "" if modality is PdfModality.PDF else "Fe"
-    pairs = "anomalous" if modality is PdfModality.DPDF_ANOMALOUS else ""
+def curve(modality: Modality, text: str, q_max: float, **changes: object) -> PairDistribution:
+    metal = "" if modality is Modality.PDF else "Fe"
+    pairs = "anomalous" if modality is Modality.DPDF_ANOMALOUS else ""
     r, g = pair_distribution(
         read_cif(text), q_min=0.7, q_max=q_max, q_damp=0.03, u_iso=0.006, r_max=12.0, metal=metal, pairs=pairs
     )
@@ -104,8 +104,8 @@ def curve(modality: PdfModality, text: str, q_max: float, **changes: object) -> 
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("modality", list(PdfModality))
-def test_bundle_answers_for_structures_it_has_not_seen(bundles: Path, modality: PdfModality) -> None:
+@pytest.mark.parametrize("modality", Modality.curves())
+def test_bundle_answers_for_structures_it_has_not_seen(bundles: Path, modality: Modality) -> None:
     q_max = float(np.mean(q_max_range("Fe", modality, RECIPE.augmentation)))
     store = BundleStore(bundles)
     for length, (shift, neighbours), valence in ((4.3, ROCK_SALT, 2), (4.27, ZINC_BLENDE, 3)):
@@ -113,7 +113,7 @@ def test_bundle_answers_for_structures_it_has_not_seen(bundles: Path, modality: 
         answer = prediction.descriptors
         distance = length * (0.5 if neighbours == 6 else np.sqrt(3.0) / 4.0)
         assert prediction.quality.verdict is Verdict.GOOD
-        assert prediction.technique == ("pdf" if modality is PdfModality.PDF else "dpdf")
+        assert prediction.technique == ("pdf" if modality is Modality.PDF else "dpdf")
         assert answer["oxidation_state"].value == pytest.approx(valence, abs=0.45)
         assert answer["coordination_number"].value == pytest.approx(neighbours, abs=0.9)
         assert answer["bond_length"].value == pytest.approx(distance, abs=LENGTH_TOLERANCE[modality])
@@ -156,7 +156,7 @@ def test_bundle_holds_what_explains_and_checks_it(bundles: Path) -> None:
 
 def test_intervals_span_the_set_of_classes(bundles: Path) -> None:
     store = BundleStore(bundles)
-    found = curve(PdfModality.PDF, cubic(4.3, 0.5), 22.0)
+    found = curve(Modality.PDF, cubic(4.3, 0.5), 22.0)
     answer = predict_pdf(found, store, "pdf", element="Fe").descriptors["coordination_number"]
     thresholds = store.find("Fe", "", "pdf").manifest["targets"]["coordination_number"]["thresholds"]
     shares = answer.probabilities
@@ -178,7 +178,7 @@ def test_a_curve_of_another_kind_is_novel(bundles: Path) -> None:
     prediction = predict_pdf(other, store, "pdf", element="Fe")
     assert prediction.quality.verdict is Verdict.SUSPECT
     assert "not like what the models were trained on" in prediction.quality.reasons[0]
-    familiar = predict_pdf(curve(PdfModality.PDF, cubic(4.3, 0.5), 22.0), store, "pdf", element="Fe")
+    familiar = predict_pdf(curve(Modality.PDF, cubic(4.3, 0.5), 22.0), store, "pdf", element="Fe")
     assert familiar.diagnostics["novelty_score"] < 0.5 * prediction.diagnostics["novelty_score"]
 
 
@@ -187,7 +187,7 @@ def test_same_seed_gives_the_same_bundle(bundles: Path, data_folder: Path, tmp_p
     (again,) = build_pdf_bundles(
         data,
         tmp_path,
-        modalities=[PdfModality.DPDF],
+        modalities=[Modality.DPDF],
         recipe=RECIPE,
         bundle_version=1,
         cache=tmp_path / "cache",
@@ -197,19 +197,17 @@ def test_same_seed_gives_the_same_bundle(bundles: Path, data_folder: Path, tmp_p
 
 def test_doubts_are_said(bundles: Path) -> None:
     store, text = BundleStore(bundles), cubic(4.3, 0.5)
-    short = predict_pdf(curve(PdfModality.PDF, text, 12.0), store, "pdf", element="Fe")
+    short = predict_pdf(curve(Modality.PDF, text, 12.0), store, "pdf", element="Fe")
     assert short.quality.verdict is Verdict.SUSPECT
     assert "trained on 18.0 to 30.0" in short.quality.reasons[0]
-    unknown = predict_pdf(curve(PdfModality.PDF, text, 22.0, settings={}), store, "pdf", element="Fe")
+    unknown = predict_pdf(curve(Modality.PDF, text, 22.0, settings={}), store, "pdf", element="Fe")
     assert "q_max is not known" in unknown.quality.reasons[0]
-    other = predict_pdf(
-        curve(PdfModality.PDF, text, 22.0, composition={"Ti": 1.0}), store, "pdf", element="Fe"
-    )
+    other = predict_pdf(curve(Modality.PDF, text, 22.0, composition={"Ti": 1.0}), store, "pdf", element="Fe")
     assert "holds no Fe" in other.quality.reasons[0]
 
 
 def test_refusals(bundles: Path) -> None:
-    store, found = BundleStore(bundles), curve(PdfModality.PDF, cubic(4.3, 0.5), 22.0)
+    store, found = BundleStore(bundles), curve(Modality.PDF, cubic(4.3, 0.5), 22.0)
     with pytest.raises(ModelNotFoundError):
         predict_pdf(found, store, "pdf", element="Ti")
     with pytest.raises(FeatureError, match="the model needs"):
@@ -228,7 +226,7 @@ def test_features_are_kept_between_calls(data_folder: Path, tmp_path: Path) -> N
         return simulated_features(
             data_folder,
             materials,
-            PdfModality.PDF,
+            Modality.PDF,
             settings,
             seed=seed,
             cache=tmp_path,
