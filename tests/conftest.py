@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
+from bluesky_xpdml.models.observation import observe
+from bluesky_xpdml.models.standards import MeasuredSpectrum
+from bluesky_xpdml.records import AbsorptionScan
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -380,3 +386,46 @@ def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dict(bundle.tables) | {"background": background.astype(np.float16)},
         )
     return folder
+
+
+def absorption(x: np.ndarray, edge: float, number: float) -> np.ndarray:
+    """Return a spectrum whose white line grows with the coordination number, [edge steps]."""
+    rise = 0.5 + np.arctan((x - edge) / 1.2) / np.pi
+    white_line = 0.1 * number * np.exp(-(((x - edge - 5.0) / 3.0) ** 2))
+    pre_edge = 0.2 * (number < 5) * np.exp(-(((x - edge + 9.0) / 0.8) ** 2))
+    return np.asarray(rise + white_line + pre_edge)
+
+
+@pytest.fixture(scope="session")
+def oxide_absorption() -> Callable[[np.ndarray, float, float], np.ndarray]:
+    """Return a function of (energy above the foil, edge, coordination number) [edge steps]."""
+    return absorption
+
+
+@pytest.fixture(scope="session")
+def measured() -> Callable[..., MeasuredSpectrum]:
+    """Return a function that measures a compound with its edge where the 3d metals have it."""
+
+    def measure(
+        compound: str, valence: float, *, number: float = 6.0, error: float = 0.0, calibrated: bool = True
+    ) -> MeasuredSpectrum:
+        x = np.arange(-150.0, 300.0, 0.5)
+        edge = 13.0 + 3.2 * (valence - 3.0) + error
+        scan = AbsorptionScan(
+            energy=FOIL_ENERGIES["Fe"] + x, mu=absorption(x, edge, number), element="Fe", edge="K"
+        )
+        settings = XanesSettings(energy_offset=0.0 if calibrated else "none")
+        return MeasuredSpectrum(
+            element="Fe",
+            compound=compound,
+            file=f"{compound}{error}.dat",
+            source="test",
+            valence=valence,
+            coordination_number=number,
+            bond_length=2.2 - 0.1 * valence + 0.06 * (number - 4),
+            stated_offset=0.0,
+            observation=observe(reduce_xanes(scan, settings)),
+            uncalibrated=observe(reduce_xanes(scan, XanesSettings(energy_offset="none"))),
+        )
+
+    return measure

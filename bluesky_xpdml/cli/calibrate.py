@@ -35,7 +35,7 @@ def calibrate(
     known = load_standards(standards)
     for file, reason in known.refused.items():
         progress_console.print(f"left out {file}: {reason}", markup=False, highlight=False)
-    there = {item.element for item in known.spectra if item.witness.calibrated}
+    there = {item.element for item in known.spectra if item.observation.calibrated}
     store = BundleStore(models)
     found = [
         calibrate_edges(store.find(each, "K", "xanes"), known.spectra) for each in sorted(element or there)

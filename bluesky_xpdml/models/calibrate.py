@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum, edge_standards
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_calibration import CalibratedStandard, EdgeCalibration, calibrated
 from bluesky_xpdml.models.edge_fit import RESIDUAL_WEIGHT, Standard
+from bluesky_xpdml.models.standards import MeasuredSpectrum, edge_standards
 from bluesky_xpdml.records import FloatArray
 
 OFFSET_SIGMA = 1.0

@@ -29,9 +29,9 @@ from bluesky_xpdml.features.pdf import SHELL_GRID, first_shell
 from bluesky_xpdml.features.xanes import GRID as ENERGIES
 from bluesky_xpdml.features.xanes import SMOOTHING, foil_scale
 from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.observation import observe
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
-from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.models.xanes_answers import bond_valence_length
 from bluesky_xpdml.records import (
     Attribution,
@@ -379,8 +379,8 @@ def edge_share(prediction: Prediction) -> float | None:
 
 
 def _unshifted(xanes: Xanes) -> FloatArray:
-    witness = observe(xanes)
-    return np.asarray(witness.features[np.argmin(np.abs(witness.shifts))])
+    observation = observe(xanes)
+    return np.asarray(observation.features[np.argmin(np.abs(observation.shifts))])
 
 
 def _of_shape(target: str, row: FloatArray, question: Question) -> Attribution:

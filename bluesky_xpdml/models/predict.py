@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.novelty import novelty
+from bluesky_xpdml.models.observation import XanesObservation, observe, require_input
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.models.witness import Witness, observe, require_input
 from bluesky_xpdml.models.xanes_answers import (
     PEAK_SEEN,
     answers_with,
@@ -58,16 +58,16 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     """
     bundle = store.find(xanes.element, xanes.edge, "xanes")
     require_input(bundle)
-    witness = observe(xanes)
-    expected = expected_states(bundle, witness)
-    answer = answers_with(bundle, witness, expected)
-    diagnostics = _diagnostics(bundle, witness, expected, answer["oxidation_state"].value)
+    observation = observe(xanes)
+    expected = expected_states(bundle, observation)
+    answer = answers_with(bundle, observation, expected)
+    diagnostics = _diagnostics(bundle, observation, expected, answer["oxidation_state"].value)
     return Prediction(
         technique="xanes",
         element=xanes.element,
         edge=xanes.edge,
         quality=_judge(
-            xanes.quality.suspect(*unfit(xanes.quality), *_foreign(xanes, witness)),
+            xanes.quality.suspect(*unfit(xanes.quality), *_foreign(xanes, observation)),
             bundle,
             answer,
             diagnostics,
@@ -91,18 +91,20 @@ def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     )
 
 
-def _diagnostics(bundle: Bundle, witness: Witness, expected: FloatArray, state: float) -> dict[str, float]:
-    moved = [oxidation_state(bundle, witness, expected, centre).value for centre in (-1.0, 1.0)]
+def _diagnostics(
+    bundle: Bundle, observation: XanesObservation, expected: FloatArray, state: float
+) -> dict[str, float]:
+    moved = [oxidation_state(bundle, observation, expected, centre).value for centre in (-1.0, 1.0)]
     return {
-        "edge_position": witness.edge,
-        "edge_width": witness.edge_width,
-        "pre_edge_peak": witness.pre_edge_peak,
-        "edge_curve_oxidation_state": edge_curve_state(bundle, witness),
-        "forest_oxidation_state": float(witness.weights() @ expected),
+        "edge_position": observation.edge,
+        "edge_width": observation.edge_width,
+        "pre_edge_peak": observation.pre_edge_peak,
+        "edge_curve_oxidation_state": edge_curve_state(bundle, observation),
+        "forest_oxidation_state": float(observation.weights() @ expected),
         "oxidation_state_axis_minus_1_ev": moved[0],
         "oxidation_state_axis_plus_1_ev": moved[1],
         "largest_move_over_1_ev": max(abs(value - state) for value in moved),
-        **novelty_diagnostics(bundle, witness.unshifted),
+        **novelty_diagnostics(bundle, observation.unshifted),
     }
 
 
@@ -147,13 +149,13 @@ def unfamiliar(diagnostics: Mapping[str, float]) -> Iterator[str]:
         )
 
 
-def _foreign(xanes: Xanes, witness: Witness) -> Iterator[str]:
+def _foreign(xanes: Xanes, observation: XanesObservation) -> Iterator[str]:
     """Say why a spectrum is not one of those that the models know."""
     if shows_metal(xanes.energy - FOIL_ENERGIES[xanes.element], xanes.mu, xanes.element):
         yield f"the spectrum is that of {xanes.element} metal or an alloy of it: the models know oxides only"
-    elif witness.edge_width > SLOWEST_RISE and witness.pre_edge_peak <= PEAK_SEEN:
+    elif observation.edge_width > SLOWEST_RISE and observation.pre_edge_peak <= PEAK_SEEN:
         yield (
-            f"the edge takes {witness.edge_width:.1f} eV from 30 to 90 % of its rise, oxides up to "
+            f"the edge takes {observation.edge_width:.1f} eV from 30 to 90 % of its rise, oxides up to "
             f"{SLOWEST_RISE} eV: metals, sulfides and phosphides rise so slowly, and the models know oxides "
             "only"
         )

@@ -14,14 +14,14 @@ import numpy as np
 from bluesky_xpdml.errors import BundleError, MissingDataError, XpdmlError
 from bluesky_xpdml.features.joint import joint_rows
 from bluesky_xpdml.features.pdf import pdf_features
+from bluesky_xpdml.models import observation as of_xanes
 from bluesky_xpdml.models import predict_pdf as of_pdf
-from bluesky_xpdml.models import witness as of_xanes
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes
+from bluesky_xpdml.models.observation import XanesObservation, observe
 from bluesky_xpdml.models.predict import DISAGREEMENT, novelty_diagnostics, predict_xanes
 from bluesky_xpdml.models.predict_pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.models.witness import Witness, observe
 from bluesky_xpdml.models.xanes_answers import oxidation_state
 from bluesky_xpdml.records import (
     Estimate,
@@ -85,15 +85,15 @@ def predict_joint(
         xanes=predict_xanes(xanes, stacked),
         pdf=predict_pdf(distribution, stacked, kind.curve, element=xanes.element),
     )
-    witness = observe(xanes)
-    rows = joint_rows(witness.features, pdf_features(distribution.r, distribution.g))
+    observation = observe(xanes)
+    rows = joint_rows(observation.features, pdf_features(distribution.r, distribution.g))
     expected = expected_states(bundle, rows)
     return Prediction(
         technique=str(kind),
         element=xanes.element,
         edge=xanes.edge,
         quality=singles.xanes.quality.merge(singles.pdf.quality).suspect(*_disagreements(singles)),
-        descriptors=_answers(bundle, witness, rows, expected, singles),
+        descriptors=_answers(bundle, observation, rows, expected, singles),
         models=(bundle.reference, *singles.xanes.models, *singles.pdf.models),
         sample=xanes.sample,
         raw_uids=tuple(dict.fromkeys((*xanes.raw_uids, *distribution.raw_uids))),
@@ -108,11 +108,11 @@ def predict_joint(
             **singles.xanes.diagnostics,
             **{f"pdf_{name}": value for name, value in singles.pdf.diagnostics.items()},
             **_told(singles),
-            "joint_forest_oxidation_state": float(np.dot(witness.weights(), expected)),
+            "joint_forest_oxidation_state": float(np.dot(observation.weights(), expected)),
             **{
                 f"joint_{name}": value
                 for name, value in novelty_diagnostics(
-                    bundle, rows[np.argmin(np.abs(witness.shifts))]
+                    bundle, rows[np.argmin(np.abs(observation.shifts))]
                 ).items()
             },
         },
@@ -190,17 +190,17 @@ def expected_states(bundle: Bundle, rows: FloatArray) -> FloatArray:
 
 
 def _answers(
-    bundle: Bundle, witness: Witness, rows: FloatArray, expected: FloatArray, singles: Singles
+    bundle: Bundle, observation: XanesObservation, rows: FloatArray, expected: FloatArray, singles: Singles
 ) -> dict[str, Estimate]:
     """Answer every target: surroundings as the spectrum alone tells them."""
-    targets, weights = bundle.manifest["targets"], witness.weights()
+    targets, weights = bundle.manifest["targets"], observation.weights()
     shares = {
         target: np.einsum("s,sk->k", weights, bundle.forests[target].predict(rows))
         for target in ("coordination_number", "geometry")
         if target in targets
     }
     found = {name: each for name, each in singles.xanes.descriptors.items() if name not in targets}
-    found["oxidation_state"] = oxidation_state(bundle, witness, expected)
+    found["oxidation_state"] = oxidation_state(bundle, observation, expected)
     found["coordination_number"] = mean_of_classes(
         targets["coordination_number"], shares["coordination_number"]
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum
-from bluesky_xpdml.models.witness import Witness, observe
+from bluesky_xpdml.models.observation import XanesObservation, observe
+from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
@@ -85,18 +85,18 @@ def _measured(folder: Path, row: Mapping[str, str]) -> MeasuredSpectrum:
         coordination_number=_number(row["coordination_number"]),
         bond_length=_number(row["mean_m_o_distance"]),
         stated_offset=float(offset) if offset else None,
-        witness=_witness(scan, float(offset) if offset else "reference"),
+        observation=_observation(scan, float(offset) if offset else "reference"),
         uncalibrated=_uncalibrated(scan),
     )
 
 
-def _witness(scan: AbsorptionScan, offset: float | Literal["reference", "none"]) -> Witness:
+def _observation(scan: AbsorptionScan, offset: float | Literal["reference", "none"]) -> XanesObservation:
     return observe(reduce_xanes(scan, XanesSettings(energy_offset=offset)))
 
 
-def _uncalibrated(scan: AbsorptionScan) -> Witness | None:
+def _uncalibrated(scan: AbsorptionScan) -> XanesObservation | None:
     try:
-        return _witness(scan, "none")
+        return _observation(scan, "none")
     except XpdmlError:
         # An axis may be so far off that no edge is found where it should be.
         return None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import ModelError, TrainingError
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.calibrate import calibrate_edges
 from bluesky_xpdml.models.edge_calibration import calibrated, read_calibrations, write_calibrations
+from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.models.store import BundleStore
 
 Measure = Callable[..., MeasuredSpectrum]
@@ -29,7 +29,7 @@ def at(bundle: Bundle, measure: Measure, error: float, valences: list[float]) ->
     for number, valence in enumerate(valences):
         item = measure(f"compound {number}", valence)
         edge = float(np.interp(valence, model.valence, model.edge)) + error
-        items.append(replace(item, witness=replace(item.witness, edge=edge, pre_edge_peak=0.0)))
+        items.append(replace(item, observation=replace(item.observation, edge=edge, pre_edge_peak=0.0)))
     return items
 
 

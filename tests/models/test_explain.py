@@ -11,11 +11,11 @@ from bluesky_xpdml.errors import BundleError, ModelError
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, GRID
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import edge_share, explain, explain_pdf, explain_xanes, explained
+from bluesky_xpdml.models.observation import observe
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.predict_pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
-from bluesky_xpdml.models.witness import observe
 from bluesky_xpdml.records import (
     AbsorptionScan,
     Estimate,
@@ -82,8 +82,8 @@ def test_regions_hold_every_feature_once(iron: Prediction, nickel: Prediction, s
 def test_features_are_explained_as_the_forest_sees_them(iron: Prediction, store: BundleStore) -> None:
     bundle = store.find("Fe", "K", "xanes")
     assert iron.xanes is not None
-    witness = observe(iron.xanes)
-    row = witness.features[witness.shifts == 0.0][0]
+    observation = observe(iron.xanes)
+    row = observation.features[observation.shifts == 0.0][0]
     classes = np.array(bundle.manifest["targets"]["coordination_number"]["classes"])
     forest = bundle.forests["coordination_number"]
     values, base = shapley_values(forest, row, bundle.tables["background"], classes)

@@ -63,7 +63,7 @@ def test_spectra_come_with_their_labels(write: Callable[..., Path]) -> None:
     assert second.valence == 2.67
     assert math.isnan(second.coordination_number)
     assert math.isnan(second.bond_length)
-    assert first.witness.edge - second.witness.edge == pytest.approx(2.0, abs=0.1)
+    assert first.observation.edge - second.observation.edge == pytest.approx(2.0, abs=0.1)
 
 
 def test_a_stated_offset_is_added_and_calibrates(write: Callable[..., Path]) -> None:
@@ -72,16 +72,16 @@ def test_a_stated_offset_is_added_and_calibrates(write: Callable[..., Path]) -> 
     )
     without, stated = standards.spectra
     assert without.stated_offset is None
-    assert not without.witness.calibrated
+    assert not without.observation.calibrated
     assert stated.stated_offset == -1.5
-    assert stated.witness.calibrated
-    assert stated.witness.edge - without.witness.edge == pytest.approx(-1.5, abs=0.05)
+    assert stated.observation.calibrated
+    assert stated.observation.edge - without.observation.edge == pytest.approx(-1.5, abs=0.05)
 
 
 def test_an_offset_of_zero_is_an_offset(write: Callable[..., Path]) -> None:
     (only,) = load_standards(write({"file": "there/a.dat", "energy_offset": "0"})).spectra
     assert only.stated_offset == 0.0
-    assert only.witness.calibrated
+    assert only.observation.calibrated
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_every_labelled_oxide_of_the_development_data_is_read(shared_data: Path)
         assert (item.element, item.compound) == (row["element"], row["group"])
         assert item.valence == float(row["oxidation_state"])
         if row["energy_offset"]:
-            assert item.witness.calibrated
-    iron = [item for item in standards.spectra if item.element == "Fe" and item.witness.calibrated]
+            assert item.observation.calibrated
+    iron = [item for item in standards.spectra if item.element == "Fe" and item.observation.calibrated]
     divalent, trivalent = (
-        np.mean([item.witness.edge for item in iron if item.valence == valence]) for valence in (2.0, 3.0)
+        np.mean([item.observation.edge for item in iron if item.valence == valence]) for valence in (2.0, 3.0)
     )
     assert 1.5 < trivalent - divalent < 5.0

@@ -27,11 +27,7 @@ from bluesky_xpdml.factory.bench.experiment_rows import experiment_rows
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
 from bluesky_xpdml.factory.training.leave_one_out import (
-    CompoundAnswer,
-    MeasuredSpectrum,
-    answer_compound,
     as_uncalibrated,
-    by_compound,
     calibrate_intervals,
     left_out_folds,
     left_out_sources,
@@ -39,6 +35,7 @@ from bluesky_xpdml.factory.training.leave_one_out import (
 )
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
 from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, answer_compound, by_compound
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES

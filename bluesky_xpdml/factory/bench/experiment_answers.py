@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum, edge_standards
 from bluesky_xpdml.factory.training.plain_recipe import PlainForest
 from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.edge_fit import fit_edge_models
 from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.observation import XanesObservation
 from bluesky_xpdml.models.predict import SLOWEST_RISE
-from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.standards import MeasuredSpectrum, edge_standards
 from bluesky_xpdml.models.xanes_answers import (
     PEAK_SEEN,
     bond_valence_length,
@@ -95,15 +95,15 @@ def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
     """
     found = {
         name: {"value": one.value, "low": one.low, "high": one.high}
-        for name, one in descriptors(bundle, item.witness).items()
+        for name, one in descriptors(bundle, item.observation).items()
     }
-    witness = item.witness
+    observation = item.observation
     return {
         "descriptors": found,
         "diagnostics": {
-            "edge_curve_oxidation_state": edge_curve_state(bundle, witness),
-            "edge_width": witness.edge_width,
-            "pre_edge_peak": witness.pre_edge_peak,
+            "edge_curve_oxidation_state": edge_curve_state(bundle, observation),
+            "edge_width": observation.edge_width,
+            "pre_edge_peak": observation.pre_edge_peak,
         },
     }
 
@@ -129,19 +129,23 @@ def compound_record(
     def mean(name: str, key: str) -> float:
         return float(np.mean([one["descriptors"][name][key] for one in answered])) if answered else np.nan
 
-    first, witnesses = members[0], [item.witness for item in members]
+    first, observations = members[0], [item.observation for item in members]
     parameters = bundle.manifest["targets"]["bond_length"]["bond_valence_r0"]
     record: dict[str, Any] = {
         "element": first.element,
         "compound": first.compound,
-        "calibrated": any(witness.calibrated for witness in witnesses),
+        "calibrated": any(observation.calibrated for observation in observations),
         "flagged": float(np.mean([_is_novel(one["diagnostics"]) for one in answered])) > 0.5,
         "true_state": first.valence,
         "true_number": first.coordination_number,
         "true_length": first.bond_length,
         "curve": float(np.mean([one["diagnostics"]["edge_curve_oxidation_state"] for one in answered])),
-        "plain_curve": float(np.mean([_by_plain_curve(simpler.curve, witness) for witness in witnesses])),
-        "plain_recipe": float(np.mean([simpler.forest.likeliest(witness) for witness in witnesses])),
+        "plain_curve": float(
+            np.mean([_by_plain_curve(simpler.curve, observation) for observation in observations])
+        ),
+        "plain_recipe": float(
+            np.mean([simpler.forest.likeliest(observation) for observation in observations])
+        ),
         "majority": simpler.majority,
     }
     for short, name in NAMES.items():
@@ -172,10 +176,10 @@ def told(compound: Answer) -> dict[str, Any]:
     return {key: compound[key] for key in ("element", "compound", "calibrated")} | rounded
 
 
-def _by_plain_curve(curve: EdgeModel, witness: Witness) -> float:
-    if witness.calibrated:
-        return curve.mean_valence(np.array([witness.edge]), np.ones(1))
-    return curve.mean_valence(witness.edge + witness.shifts, witness.weights())
+def _by_plain_curve(curve: EdgeModel, observation: XanesObservation) -> float:
+    if observation.calibrated:
+        return curve.mean_valence(np.array([observation.edge]), np.ones(1))
+    return curve.mean_valence(observation.edge + observation.shifts, observation.weights())
 
 
 def _is_novel(diagnostics: Mapping[str, float]) -> bool:

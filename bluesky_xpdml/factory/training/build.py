@@ -14,19 +14,14 @@ from bluesky_xpdml.factory.dataset.library import SiteSpectra, library_files, lo
 from bluesky_xpdml.factory.training.benchmark import Score, score_split
 from bluesky_xpdml.factory.training.card import model_card
 from bluesky_xpdml.factory.training.compact import CLASS_LEVELS, LENGTH_LEVELS
-from bluesky_xpdml.factory.training.leave_one_out import (
-    CompoundAnswer,
-    MeasuredSpectrum,
-    calibrate_intervals,
-    edge_standards,
-    leave_one_compound_out,
-)
+from bluesky_xpdml.factory.training.leave_one_out import calibrate_intervals, leave_one_compound_out
 from bluesky_xpdml.factory.training.supplement import familiar, novelty_threshold, supplement
 from bluesky_xpdml.factory.training.surroundings import with_surroundings
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, training_rows, usable_sites
 from bluesky_xpdml.models.bundle import Bundle, write_bundle
 from bluesky_xpdml.models.edge_fit import fit_edge_models
 from bluesky_xpdml.models.predict import NOVELTY
+from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, edge_standards
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 DATA_LICENCE = (

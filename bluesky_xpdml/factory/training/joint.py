@@ -19,7 +19,7 @@ from bluesky_xpdml.factory.training.joint_data import JointData
 from bluesky_xpdml.factory.training.pdf import EXPLAINED, PdfRecipe, class_labels, describe_target
 from bluesky_xpdml.factory.training.xanes import GROUP_VALENCE, XanesRecipe
 from bluesky_xpdml.features.joint import COLUMNS, N_XANES
-from bluesky_xpdml.models import predict_pdf, witness
+from bluesky_xpdml.models import observation, predict_pdf
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
 from bluesky_xpdml.models.forest import Forest
@@ -134,7 +134,7 @@ def train_joint_bundle(
             "edge": "K",
             "modality": str(modality),
             "input": {
-                "xanes": witness.input_description(element),
+                "xanes": observation.input_description(element),
                 "pdf": {
                     **predict_pdf.input_description(),
                     "q_max": singles["pdf"].manifest["input"]["q_max"],

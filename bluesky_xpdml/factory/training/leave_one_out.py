@@ -7,7 +7,7 @@ intervals leaves the compound out of `calibrate_intervals` too; the bundles that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,84 +15,17 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
 from bluesky_xpdml.factory.training.xanes import COVERAGE, Intervals, XanesRecipe, train_bundle
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
-from bluesky_xpdml.models.edge_fit import Standard, fit_edge_models
-from bluesky_xpdml.models.witness import Witness
-from bluesky_xpdml.models.xanes_answers import descriptors, edge_curve_state
+from bluesky_xpdml.models.edge_fit import fit_edge_models
+from bluesky_xpdml.models.standards import (
+    CompoundAnswer,
+    MeasuredSpectrum,
+    answer_compound,
+    by_compound,
+    edge_standards,
+)
 
 UNIT_INTERVALS = Intervals(state_factor=1.0, uncalibrated_factor=1.0, length_half_width=0.1)
 """Intervals of one standard deviation, for runs whose intervals are calibrated afterwards."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredSpectrum:
-    """One measured spectrum of a compound with known labels; NaN where a label is not known."""
-
-    element: str
-    compound: str
-    file: str
-    source: str
-    """Which collection it is from."""
-    valence: float
-    coordination_number: float
-    bond_length: float
-    stated_offset: float | None
-    """What its axis is known to be off by [eV]; None where nothing tells it."""
-    witness: Witness
-    uncalibrated: Witness | None
-    """What it shows where nothing is said of its axis; None where it cannot be read so."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompoundAnswer:
-    """Truth and answers for one compound, means over its spectra."""
-
-    element: str
-    compound: str
-    n_spectra: int
-    calibrated: bool
-    """Whether any of its axes was on the foil's scale."""
-    truth: Mapping[str, float]
-    """By descriptor; NaN where not known."""
-    value: Mapping[str, float]
-    state_sigma: float
-    """Standard deviation of the oxidation state's posterior [e]."""
-    edge_curve: float
-    """Oxidation state by the edge position alone: the baseline [e]."""
-    number_low: float
-    number_high: float
-    """Interval of the coordination number."""
-
-
-def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -> list[Standard]:
-    """Return one standard a compound: the mean edge of its spectra on a calibrated axis.
-
-    Compounds without any calibrated axis give none.
-
-    Parameters
-    ----------
-    spectra
-        Measured spectra with labels.
-    pre_edge_shift
-        Added to an edge for every edge step of pre-edge peak [eV].
-    """
-    return [
-        Standard(
-            element=members[0].element,
-            compound=members[0].compound,
-            valence=members[0].valence,
-            edge=float(np.mean([w.edge + pre_edge_shift * w.pre_edge_peak for w in witnesses])),
-        )
-        for members in by_compound([item for item in spectra if item.witness.calibrated])
-        for witnesses in [[member.witness for member in members]]
-    ]
-
-
-def by_compound(spectra: Sequence[MeasuredSpectrum]) -> list[list[MeasuredSpectrum]]:
-    """Group spectra by element and compound, in sorted order."""
-    groups: dict[tuple[str, str], list[MeasuredSpectrum]] = {}
-    for item in spectra:
-        groups.setdefault((item.element, item.compound), []).append(item)
-    return [groups[key] for key in sorted(groups)]
 
 
 def leave_one_compound_out(
@@ -183,7 +116,7 @@ def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectru
     members
         Measured spectra.
     """
-    return [replace(item, witness=item.uncalibrated) for item in members if item.uncalibrated is not None]
+    return [replace(item, observation=item.uncalibrated) for item in members if item.uncalibrated is not None]
 
 
 def _name(item: MeasuredSpectrum) -> tuple[str, str]:
@@ -260,38 +193,3 @@ def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
 def state_score(answer: CompoundAnswer) -> float:
     """Return the error of the oxidation state in standard deviations of its posterior."""
     return abs(answer.value["oxidation_state"] - answer.truth["oxidation_state"]) / answer.state_sigma
-
-
-def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
-    """Answer one compound: the mean over its spectra.
-
-    Parameters
-    ----------
-    members
-        Its spectra.
-    bundle
-        Models whose intervals are one standard deviation wide.
-    """
-    predicted = [descriptors(bundle, member.witness) for member in members]
-    states = [answer["oxidation_state"] for answer in predicted]
-    numbers = [answer["coordination_number"] for answer in predicted]
-    first = members[0]
-    return CompoundAnswer(
-        element=first.element,
-        compound=first.compound,
-        n_spectra=len(members),
-        calibrated=any(member.witness.calibrated for member in members),
-        truth={
-            "oxidation_state": first.valence,
-            "coordination_number": first.coordination_number,
-            "bond_length": first.bond_length,
-        },
-        value={
-            name: float(np.mean([answer[name].value for answer in predicted]))
-            for name in ("oxidation_state", "coordination_number", "bond_length")
-        },
-        state_sigma=float(np.mean([state.high - state.value for state in states])),
-        edge_curve=float(np.mean([edge_curve_state(bundle, member.witness) for member in members])),
-        number_low=float(np.mean([number.low for number in numbers])),
-        number_high=float(np.mean([number.high for number in numbers])),
-    )

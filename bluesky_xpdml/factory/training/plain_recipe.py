@@ -14,7 +14,7 @@ from bluesky_xpdml.factory.training.augmentation import Augmentation, augmented_
 from bluesky_xpdml.factory.training.fitting import fitted
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, classifier
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.witness import Witness
+from bluesky_xpdml.models.observation import XanesObservation
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 UNVARIED = Augmentation(
@@ -49,12 +49,12 @@ class PlainForest:
         rows = augmented_features(moved, UNVARIED, np.random.default_rng(recipe.seed))
         self._forest = fitted(classifier(recipe), rows, spectra.valence).set_params(n_jobs=1)
 
-    def likeliest(self, witness: Witness) -> float:
+    def likeliest(self, observation: XanesObservation) -> float:
         """Return the likeliest valence of a spectrum [e].
 
         Parameters
         ----------
-        witness
+        observation
             What the spectrum shows.
         """
-        return float(self._forest.predict(witness.unshifted[None, :])[0])
+        return float(self._forest.predict(observation.unshifted[None, :])[0])

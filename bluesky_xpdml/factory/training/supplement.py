@@ -16,13 +16,14 @@ from bluesky_xpdml.factory.training.importances import (
     forest_importances,
     xanes_places,
 )
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum, by_compound, conformal_quantile
+from bluesky_xpdml.factory.training.leave_one_out import conformal_quantile
 from bluesky_xpdml.factory.training.novelty import fit_novelty
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, classifier, length_forest
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import BACKGROUND, IMPORTANCES
 from bluesky_xpdml.models.golden import GOLDEN, golden_answers
 from bluesky_xpdml.models.novelty import from_tables, novelty_scores
+from bluesky_xpdml.models.standards import MeasuredSpectrum, by_compound
 from bluesky_xpdml.records import FloatArray
 
 BACKGROUND_ROWS = 64
@@ -88,7 +89,9 @@ def novelty_threshold(spectra: Sequence[MeasuredSpectrum], references: Mapping[s
     scores = [
         float(
             np.mean(
-                references[members[0].element].scores(np.stack([item.witness.unshifted for item in members]))
+                references[members[0].element].scores(
+                    np.stack([item.observation.unshifted for item in members])
+                )
             )
         )
         for members in by_compound(spectra)

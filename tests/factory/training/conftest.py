@@ -10,23 +10,14 @@ import pytest
 
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
 from bluesky_xpdml.factory.training.augmentation import Augmentation
-from bluesky_xpdml.factory.training.leave_one_out import MeasuredSpectrum
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
-from bluesky_xpdml.models.witness import observe
-from bluesky_xpdml.records import AbsorptionScan
+from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
+Absorption = Callable[[np.ndarray, float, float], np.ndarray]
 
 
-def absorption(x: np.ndarray, edge: float, number: float) -> np.ndarray:
-    """Return a spectrum whose white line grows with the coordination number, [edge steps]."""
-    rise = 0.5 + np.arctan((x - edge) / 1.2) / np.pi
-    white_line = 0.1 * number * np.exp(-(((x - edge - 5.0) / 3.0) ** 2))
-    pre_edge = 0.2 * (number < 5) * np.exp(-(((x - edge + 9.0) / 0.8) ** 2))
-    return np.asarray(rise + white_line + pre_edge)
-
-
-def write_library(folder: Path, element: str = "Fe", n: int = 60) -> None:
+def write_library(folder: Path, absorption: Absorption, element: str = "Fe", n: int = 60) -> None:
     random = np.random.default_rng(11)
     x = np.arange(0.5, 60.0, 0.25)
     valence, number = 2 + np.arange(n) % 3, np.where(np.arange(n) % 4 < 2, 6, 4)
@@ -63,45 +54,16 @@ def tiny_recipe() -> XanesRecipe:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(tmp_path_factory: pytest.TempPathFactory, oxide_absorption: Absorption) -> Path:
     """Folder of 60 simulated sites of 30 formulas."""
     folder = tmp_path_factory.mktemp("library")
-    write_library(folder)
+    write_library(folder, oxide_absorption)
     return folder
 
 
 @pytest.fixture(scope="session")
 def iron_sites(library: Path, tiny_recipe: XanesRecipe) -> SiteSpectra:
     return usable_sites(load_site_spectra(library, "Fe"), tiny_recipe)
-
-
-@pytest.fixture(scope="session")
-def measured() -> Callable[..., MeasuredSpectrum]:
-    """Return a function that measures a compound with its edge where the 3d metals have it."""
-
-    def measure(
-        compound: str, valence: float, *, number: float = 6.0, error: float = 0.0, calibrated: bool = True
-    ) -> MeasuredSpectrum:
-        x = np.arange(-150.0, 300.0, 0.5)
-        edge = 13.0 + 3.2 * (valence - 3.0) + error
-        scan = AbsorptionScan(
-            energy=FOIL_ENERGIES["Fe"] + x, mu=absorption(x, edge, number), element="Fe", edge="K"
-        )
-        settings = XanesSettings(energy_offset=0.0 if calibrated else "none")
-        return MeasuredSpectrum(
-            element="Fe",
-            compound=compound,
-            file=f"{compound}{error}.dat",
-            source="test",
-            valence=valence,
-            coordination_number=number,
-            bond_length=2.2 - 0.1 * valence + 0.06 * (number - 4),
-            stated_offset=0.0,
-            witness=observe(reduce_xanes(scan, settings)),
-            uncalibrated=observe(reduce_xanes(scan, XanesSettings(energy_offset="none"))),
-        )
-
-    return measure
 
 
 @pytest.fixture(scope="session")

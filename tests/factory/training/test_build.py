@@ -13,10 +13,11 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
 from bluesky_xpdml.factory.training.benchmark import score_split
 from bluesky_xpdml.factory.training.build import build_bundles, load_training_data
-from bluesky_xpdml.factory.training.leave_one_out import UNIT_INTERVALS, MeasuredSpectrum
+from bluesky_xpdml.factory.training.leave_one_out import UNIT_INTERVALS
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, usable_sites
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST
 from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.xanes_answers import descriptors
 
@@ -90,10 +91,10 @@ def test_the_manifest_says_what_the_bundle_was_made_of(
 def test_a_written_bundle_answers_the_standards(built: Path, standards: list[MeasuredSpectrum]) -> None:
     bundle = BundleStore(built).find("Fe", "K", "xanes")
     for item in standards:
-        answer = descriptors(bundle, item.witness)
+        answer = descriptors(bundle, item.observation)
         assert answer["oxidation_state"].value == pytest.approx(item.valence, abs=0.6)
         assert answer["oxidation_state"].low <= item.valence <= answer["oxidation_state"].high
-        if item.witness.calibrated:
+        if item.observation.calibrated:
             assert answer["coordination_number"].value == pytest.approx(item.coordination_number, abs=0.9)
 
 

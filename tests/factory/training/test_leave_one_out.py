@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
 from bluesky_xpdml.factory.training.leave_one_out import (
-    CompoundAnswer,
-    MeasuredSpectrum,
-    by_compound,
     calibrate_intervals,
     conformal_quantile,
-    edge_standards,
     leave_one_compound_out,
     left_out_folds,
     left_out_sources,
@@ -24,6 +20,7 @@ from bluesky_xpdml.factory.training.leave_one_out import (
 )
 from bluesky_xpdml.factory.training.xanes import XanesRecipe
 from bluesky_xpdml.models.edge_fit import fit_edge_models
+from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, by_compound, edge_standards
 
 
 def answered(
@@ -72,7 +69,7 @@ def test_spectra_of_a_compound_do_not_change_the_models_that_answer_it(
 ) -> None:
     """Both spectra of FeO are elsewhere: its bundle is the same, the others are not."""
     elsewhere = [
-        measured("FeO", 2.0, error=item.witness.edge / 10) if item.compound == "FeO" else item
+        measured("FeO", 2.0, error=item.observation.edge / 10) if item.compound == "FeO" else item
         for item in standards
     ]
     sites = {"Fe": iron_sites}
@@ -122,14 +119,16 @@ def test_edges_of_a_compound_are_averaged_and_uncalibrated_ones_left_out(
 ) -> None:
     found = {standard.compound: standard for standard in edge_standards(standards, 0.0)}
     assert set(found) == {"FeO", "Fe2SiO4", "Fe3O4", "Fe2O3", "SrFeO3"}
-    edges = [item.witness.edge for item in standards if item.compound == "FeO"]
+    edges = [item.observation.edge for item in standards if item.compound == "FeO"]
     assert found["FeO"].edge == pytest.approx(np.mean(edges))
     assert edges[1] - edges[0] == pytest.approx(0.3, abs=0.02)
 
 
 def test_edges_are_corrected_for_pre_edge_peaks(standards: list[MeasuredSpectrum]) -> None:
     peaked = [
-        replace(item, witness=replace(item.witness, pre_edge_peak=0.4)) if item.compound == "FeO" else item
+        replace(item, observation=replace(item.observation, pre_edge_peak=0.4))
+        if item.compound == "FeO"
+        else item
         for item in standards
     ]
     plain, corrected = (

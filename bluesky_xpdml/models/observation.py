@@ -30,7 +30,7 @@ CALIBRATED_LIMIT = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class XanesObservation:
     """What a spectrum shows to one bundle, before any answer."""
 
     edge: float
@@ -70,7 +70,7 @@ class Witness:
         return np.asarray(weights / weights.sum())
 
 
-def observe(xanes: Xanes) -> Witness:
+def observe(xanes: Xanes) -> XanesObservation:
     """Measure edge and pre-edge peak, and compute the features for every shift of the axis.
 
     Parameters
@@ -88,7 +88,7 @@ def observe(xanes: Xanes) -> Witness:
     calibrated = uncertainty <= CALIBRATED_LIMIT
     shifts = CALIBRATED_SHIFTS if calibrated else UNCALIBRATED_SHIFTS
     shape = edge_shape(x, xanes.mu)
-    return Witness(
+    return XanesObservation(
         edge=shape.edge,
         edge_width=shape.width,
         pre_edge_peak=shape.pre_edge_peak,
