@@ -37,8 +37,7 @@ from bluesky_xpdml.records import (
     ScatteringPattern,
 )
 from bluesky_xpdml.reduction.calibration import HOW_TO_GIVE, calibration_from, calibration_from_poni
-from bluesky_xpdml.reduction.image import ImageSettings, reduce_image
-from bluesky_xpdml.reduction.masks import combine_masks
+from bluesky_xpdml.reduction.image import ImageSettings, combine_masks, reduce_image
 from bluesky_xpdml.reduction.pattern import merge_patterns
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
 

@@ -23,8 +23,8 @@ from bluesky_xpdml.models.partial import continued, widened
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PURPOSE, AbsorptionScan, Prediction, Quality, Xanes
-from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory, calibration_of
-from bluesky_xpdml.reduction.identify import AMBIGUOUS, name_edge
+from bluesky_xpdml.reduction.edges import AMBIGUOUS, name_edge
+from bluesky_xpdml.reduction.energy import CalibrationMemory, calibration_of
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from bluesky_xpdml.records import AbsorptionScan
-from bluesky_xpdml.reduction.momentum import QUnit
+from bluesky_xpdml.reduction.pattern import QUnit
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 DATA = Path("..") / "shared" / "data"

@@ -15,7 +15,7 @@ from bluesky_xpdml.models.xanes_answers import (
 )
 from bluesky_xpdml.records import Estimate, FloatArray, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES, shows_metal
-from bluesky_xpdml.reduction.quality import unfit
+from bluesky_xpdml.reduction.xanes import unfit
 
 DISAGREEMENT = 1.0
 """Edge position and shape may differ by this much before the verdict says so [e]."""

@@ -20,8 +20,7 @@ from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray, PairDistribution, ScatteringPattern
 from bluesky_xpdml.reduction.composition import atom_fractions
 from bluesky_xpdml.reduction.scattering_factors import compton, form_factor
-from bluesky_xpdml.reduction.structure_function import remove_polynomial
-from bluesky_xpdml.reduction.transform import sine_transform
+from bluesky_xpdml.reduction.structure_function import remove_polynomial, sine_transform
 
 HC = 12398.4198
 """Energy times wavelength of a photon [eV angstrom]."""

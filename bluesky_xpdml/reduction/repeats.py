@@ -16,7 +16,7 @@ from bluesky_xpdml.records import AbsorptionScan, AxisSource, FloatArray, Qualit
 from bluesky_xpdml.reduction.edge_position import smooth
 from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.normalisation import FitRanges, find_e0, fit_ranges, normalise
-from bluesky_xpdml.reduction.quality import faults
+from bluesky_xpdml.reduction.xanes import faults
 
 HEAVIEST = 4.0
 """No repeat weighs more than so many times the median one."""

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import FileFormatError, MissingDataError, ReductionError
 from bluesky_xpdml.records import Calibration, Sample, ScatteringFrame
 from bluesky_xpdml.reduction.calibration import calibration_from_poni
-from bluesky_xpdml.reduction.frames import average_frames
-from bluesky_xpdml.reduction.masks import BoolArray, as_mask
+from bluesky_xpdml.reduction.image import BoolArray, as_mask, average_frames
 from bluesky_xpdml.sources.table import read_text
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".edf", ".cbf", ".npy")

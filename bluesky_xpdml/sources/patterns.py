@@ -9,7 +9,7 @@ import numpy as np
 from bluesky_xpdml.errors import FileFormatError, MissingDataError
 from bluesky_xpdml.records import FloatArray, PairDistribution, Quality, Sample, ScatteringPattern
 from bluesky_xpdml.reduction.composition import atom_fractions
-from bluesky_xpdml.reduction.momentum import QUnit, momentum_transfer
+from bluesky_xpdml.reduction.pattern import QUnit, momentum_transfer
 from bluesky_xpdml.sources.table import COMMENT_CHARACTERS, TextTable, parse_table, read_text
 
 LARGEST_Q = 60.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bluesky_xpdml.cli.options import Technique
 from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.records import PairDistribution, ScatteringPattern
-from bluesky_xpdml.reduction.momentum import QUnit
+from bluesky_xpdml.reduction.pattern import QUnit
 
 if TYPE_CHECKING:
     from bluesky_xpdml.reduction.pdf import PdfSettings

@@ -8,7 +8,7 @@ from bluesky_xpdml.analysis.xanes import analyse_scan
 from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AxisSource, Verdict
-from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory
+from bluesky_xpdml.reduction.energy import CalibrationMemory
 from bluesky_xpdml.reduction.xanes import XanesSettings
 
 STORE = BundleStore.default()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.calibration_memory import CalibrationMemory, MonoCalibration
+from bluesky_xpdml.reduction.energy import CalibrationMemory, MonoCalibration
 
 
 def calibration(**changes):

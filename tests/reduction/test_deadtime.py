@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.deadtime import deadtime_corrected
+from bluesky_xpdml.reduction.fluorescence import deadtime_corrected
 
 
 @given(true=st.floats(1e2, 2e6), fast=st.floats(0.0, 4e-7), slow=st.floats(0.3, 1.0), part=st.floats(0, 1))

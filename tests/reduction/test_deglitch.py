@@ -9,7 +9,7 @@ from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AbsorptionScan
-from bluesky_xpdml.reduction.refinement import deglitch
+from bluesky_xpdml.reduction.cleaning import deglitch
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.edge_contrast import CONTRAST, find_edge, largest_rise, step_at
+from bluesky_xpdml.reduction.edges import CONTRAST, find_edge, largest_rise, step_at
 
 ENERGY = np.arange(6900.0, 7400.0, 1.5)
 

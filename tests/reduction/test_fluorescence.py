@@ -7,8 +7,7 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode
-from bluesky_xpdml.reduction.channels import absorption
-from bluesky_xpdml.reduction.detection import living_sum
+from bluesky_xpdml.reduction.channels import absorption, living_sum
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 

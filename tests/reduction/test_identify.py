@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, Verdict
-from bluesky_xpdml.reduction.edges import EDGE_ENERGIES
-from bluesky_xpdml.reduction.identify import AMBIGUOUS, edges_near, name_edge
+from bluesky_xpdml.reduction.edges import AMBIGUOUS, EDGE_ENERGIES, edges_near, name_edge
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 

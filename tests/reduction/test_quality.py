@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.records import AbsorptionScan, Verdict
-from bluesky_xpdml.reduction.quality import unfit
-from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes, unfit
 
 
 def scan(*, start=6960.0, stop=7500.0, step=0.5, noise=0.0, height=1.0, position=7121.0):

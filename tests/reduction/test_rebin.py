@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan
-from bluesky_xpdml.reduction.rebin import DEFAULT_GRID, Grid, bin_borders, rebin
+from bluesky_xpdml.reduction.cleaning import DEFAULT_GRID, Grid, bin_borders, rebin
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 E0 = 7112.0

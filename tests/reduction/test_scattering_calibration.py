@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import Calibration
 from bluesky_xpdml.reduction.calibration import calibration_from, calibration_from_poni, describe, energy_of
-from bluesky_xpdml.reduction.momentum import QUnit, axis_of, momentum_transfer
+from bluesky_xpdml.reduction.pattern import QUnit, axis_of, momentum_transfer
 
 SAID = {
     "dist": 0.2,

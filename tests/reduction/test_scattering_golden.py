@@ -7,8 +7,7 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import Verdict
-from bluesky_xpdml.reduction.coordination import coordination_number
-from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
+from bluesky_xpdml.reduction.pdf import PdfSettings, coordination_number, reduce_pdf
 from bluesky_xpdml.sources.patterns import read_pattern, read_pdf
 
 FOLDER = "experiment/total_scattering"

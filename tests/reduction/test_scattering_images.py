@@ -10,9 +10,16 @@ from hypothesis.extra.numpy import arrays
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import Calibration, Sample, ScatteringFrame, Verdict
-from bluesky_xpdml.reduction.frames import average_frames, subtract_dark
-from bluesky_xpdml.reduction.image import ImageSettings, reduce_image
-from bluesky_xpdml.reduction.masks import as_mask, border_mask, combine_masks, find_faults
+from bluesky_xpdml.reduction.image import (
+    ImageSettings,
+    as_mask,
+    average_frames,
+    border_mask,
+    combine_masks,
+    find_faults,
+    reduce_image,
+    subtract_dark,
+)
 
 SHAPE = (256, 240)
 CALIBRATION = Calibration(

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import PairDistribution, Quality, Sample, ScatteringPattern, Verdict
-from bluesky_xpdml.reduction.coordination import coordination_number
 from bluesky_xpdml.reduction.pattern import clean_pattern, merge_patterns, subtract_background
-from bluesky_xpdml.reduction.pdf import PdfSettings, choose_q_max, reduce_pdf
+from bluesky_xpdml.reduction.pdf import PdfSettings, choose_q_max, coordination_number, reduce_pdf
 from bluesky_xpdml.reduction.scattering_factors import mean_factors
-from bluesky_xpdml.reduction.structure_function import remove_polynomial
-from bluesky_xpdml.reduction.transform import sine_transform
+from bluesky_xpdml.reduction.structure_function import remove_polynomial, sine_transform
 
 Q = np.arange(0.02, 26.0, 0.02)
 DENSITY = 0.09

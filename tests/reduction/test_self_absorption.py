@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan
-from bluesky_xpdml.reduction.self_absorption import SelfAbsorption, corrected, self_absorption_ratio
+from bluesky_xpdml.reduction.fluorescence import SelfAbsorption, corrected, self_absorption_ratio
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 ENERGY = np.concatenate(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, ReductionError, XpdmlError
-from bluesky_xpdml.reduction.momentum import QUnit, axis_of
+from bluesky_xpdml.reduction.pattern import QUnit, axis_of
 from bluesky_xpdml.sources.patterns import read_pattern, read_pdf
 
 Q = np.arange(0.5, 20.0, 0.1)

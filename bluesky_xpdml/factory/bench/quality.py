@@ -18,7 +18,7 @@ from bluesky_xpdml.documents import absorption_scan
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.records import Verdict
-from bluesky_xpdml.reduction.edge_contrast import CONTRAST, largest_rise
+from bluesky_xpdml.reduction.edges import CONTRAST, largest_rise
 from bluesky_xpdml.reduction.xanes import reduce_xanes
 
 SEED = 2026

@@ -12,7 +12,7 @@ from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import ScatteringFrame
 from bluesky_xpdml.reduction.image import reduce_image
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
-from bluesky_xpdml.reduction.transform import sine_transform
+from bluesky_xpdml.reduction.structure_function import sine_transform
 from bluesky_xpdml.simulation.engines import Engine, pair_distribution
 from bluesky_xpdml.simulation.structure import Structure
 
