@@ -331,6 +331,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemoMeasurement:
+    """One simulated sample that was measured, predicted, and read back from Tiled."""
+
+    technique: Technique
+    name: str
+    """Of the sample."""
+    element: str
+    truth: Mapping[Descriptor, float]
+    raw_uid: str
+    start: Mapping[str, Any]
+    """Start document of the derived run, as Tiled returns it."""
+    seconds_stop_to_found: float
+    """From the stop document of the raw run to the prediction being found in Tiled [s]."""
+    x: FloatArray
+    """Energy [eV] or distance [angstrom] as read back from Tiled, (n,); empty if the prediction failed."""
+    curve: FloatArray
+    """Flattened spectrum or G(r) as read back from Tiled, (n,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Where the area detector stood, in the convention of pyFAI."""
 

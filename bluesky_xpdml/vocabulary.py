@@ -189,7 +189,7 @@ class ReasonCode(StrEnum):
     NOVEL = "novel"
     """Unlike what the model was trained on."""
     NOT_AN_OXIDE = "not-an-oxide"
-    WITNESSES_DISAGREE = "witnesses-disagree"
+    ANSWERS_DISAGREE = "answers-disagree"
     """Edge position, shape or techniques give different answers."""
     EDGE_IMPLAUSIBLE = "edge-implausible"
     COORDINATION_UNRELIABLE = "coordination-unreliable"

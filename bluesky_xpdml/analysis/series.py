@@ -90,7 +90,7 @@ class RunSeries:
 
     Examples
     --------
-    >>> from bluesky_xpdml.factory.bench.speed import simulated_scan
+    >>> from bluesky_xpdml.demo.simulated_scan import simulated_scan
     >>> from bluesky_xpdml.records import Sample
     >>> from bluesky_xpdml.reduction.xanes import reduce_xanes
     >>> series = RunSeries(BundleStore.default(), SeriesSettings())

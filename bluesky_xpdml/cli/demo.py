@@ -16,9 +16,11 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.vocabulary import Descriptor
 
 if TYPE_CHECKING:
-    from bluesky_xpdml.demo.session import Measurement, Session
+    from bluesky_xpdml.demo.session import Session
+    from bluesky_xpdml.records import DemoMeasurement
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,8 +124,6 @@ def _row_demo_loop(result: "LoopResult") -> list[str]:
 app = typer.Typer(invoke_without_command=True)
 app.command(name="loop", epilog="Example: xpdml demo loop --seeds 3")(loop)
 
-DESCRIPTORS = ("oxidation_state", "coordination_number", "bond_length")
-
 
 @app.callback(epilog="Example: xpdml demo")
 def demo(
@@ -159,7 +159,7 @@ def demo(
             _serve(session)
 
 
-def _measure(session: "Session", samples: int) -> list["Measurement"]:
+def _measure(session: "Session", samples: int) -> list["DemoMeasurement"]:
     beamlines = {
         "XANES measured": (session.measure, list(session.beamline.wheel.samples)[:samples]),
         "PDF measured": (session.measure_scattering, list(session.scattering.changer.samples)[:samples]),
@@ -173,7 +173,7 @@ def _measure(session: "Session", samples: int) -> list["Measurement"]:
     return measurements
 
 
-def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, json: bool) -> None:
+def _show(session: "Session", measurements: list["DemoMeasurement"], plot: Path, *, json: bool) -> None:
     if json:
         samples = [_sample(measurement) for measurement in measurements]
         print_json({"tiled_uri": session.server.uri, "samples": samples})
@@ -186,13 +186,13 @@ def _show(session: "Session", measurements: list["Measurement"], plot: Path, *, 
     answer_console.print(f"picture: {plot}", soft_wrap=True)
 
 
-def _sample(measurement: "Measurement") -> dict[str, Any]:
+def _sample(measurement: "DemoMeasurement") -> dict[str, Any]:
     start = measurement.start
     return {
-        "name": measurement.sample.name,
+        "name": measurement.name,
         "technique": measurement.technique,
-        "element": measurement.sample.element,
-        "truth": measurement.sample.truth,
+        "element": measurement.element,
+        "truth": measurement.truth,
         "descriptors": start["descriptors"],
         "quality": start["quality"],
         "raw_uid": measurement.raw_uid,
@@ -201,10 +201,10 @@ def _sample(measurement: "Measurement") -> dict[str, Any]:
     }
 
 
-def _row(measurement: "Measurement") -> list[str]:
-    found, truth = measurement.start["descriptors"], measurement.sample.truth
-    cells = [measurement.sample.name, measurement.technique]
-    for name, digits in zip(DESCRIPTORS, (2, 1, 2), strict=True):
+def _row(measurement: "DemoMeasurement") -> list[str]:
+    found, truth = measurement.start["descriptors"], measurement.truth
+    cells = [measurement.name, measurement.technique]
+    for name, digits in zip(Descriptor.main(), (2, 1, 2), strict=True):
         cells += [interval(found.get(name), digits), f"{truth[name]:.{digits}f}"]
     return [
         *cells,

@@ -2,9 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +22,8 @@ from bluesky_xpdml.demo.beamline import (
 )
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import find_predictions
-from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.records import DemoMeasurement
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 PATIENCE = 60.0
 """A prediction that has not appeared after this long is given up [s]."""
@@ -40,25 +39,7 @@ PIXELS = 1024
 """Rows and columns of the simulated area detector."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One sample measured, predicted, and found again in Tiled."""
-
-    technique: str
-    """`xanes` or `pdf`."""
-    sample: SimulatedSample | ScatteringSample
-    raw_uid: str
-    start: Mapping[str, Any]
-    """Start document of the derived run, as Tiled gives it back."""
-    seconds_stop_to_found: float
-    """From the stop document of the raw run to the prediction being found in Tiled [s]."""
-    x: FloatArray
-    """Energy [eV] or distance [angstrom] as read back from Tiled, (n,); empty where the prediction failed."""
-    curve: FloatArray
-    """Flattened spectrum or G(r) as read back from Tiled, (n,)."""
-
-
-CURVES = {"xanes": ("energy", "mu_flat"), "pdf": ("r", "g_r")}
+CURVES = {Technique.XANES: ("energy", "mu_flat"), Technique.PDF: ("r", "g_r")}
 """Columns that are read back, by stream; a stream is called like its technique."""
 
 
@@ -102,7 +83,7 @@ class Session:
     ) -> None:
         self._resources.close()
 
-    def measure(self, name: str) -> Measurement:
+    def measure(self, name: str) -> DemoMeasurement:
         """Scan the absorption edge of one sample and wait until its prediction is found in Tiled.
 
         Parameters
@@ -116,9 +97,9 @@ class Session:
             If the prediction does not appear within a minute.
         """
         (raw_uid,) = self.engine(scan_sample(self.beamline, name))
-        return self._found("xanes", self.beamline.wheel.samples[name], raw_uid)
+        return self._found(Technique.XANES, self.beamline.wheel.samples[name], raw_uid)
 
-    def measure_scattering(self, name: str) -> Measurement:
+    def measure_scattering(self, name: str) -> DemoMeasurement:
         """Take images of one sample, after one of the empty container, and wait for its prediction.
 
         Parameters
@@ -136,7 +117,7 @@ class Session:
             self._background_taken = True
         (raw_uid,) = self.engine(scattering_scan(self.scattering, name, exposure=EXPOSURE, background=EMPTY))
         known = {sample.name: sample for sample in load_scattering_samples()}
-        return self._found("pdf", known[name], raw_uid)
+        return self._found(Technique.PDF, known[name], raw_uid)
 
     def publish_raw(self) -> None:
         """Write every raw run that was measured into the server, for replays."""
@@ -153,7 +134,9 @@ class Session:
         if name == "stop":
             self._stopped_at = time.perf_counter()
 
-    def _found(self, technique: str, sample: SimulatedSample | ScatteringSample, raw_uid: str) -> Measurement:
+    def _found(
+        self, technique: Technique, sample: SimulatedSample | ScatteringSample, raw_uid: str
+    ) -> DemoMeasurement:
         run, seconds = self._find(raw_uid, sample.element)
         self.callback.drain(PATIENCE)
         # The run was found as soon as its start document was there: ask again for what came after.
@@ -161,9 +144,11 @@ class Session:
         x, curve = np.empty(0), np.empty(0)
         if technique in run:
             x, curve = (np.ravel(run[technique][column].read()) for column in CURVES[technique])
-        return Measurement(
+        return DemoMeasurement(
             technique=technique,
-            sample=sample,
+            name=sample.name,
+            element=sample.element,
+            truth={Descriptor(name): value for name, value in sample.truth.items()},
             raw_uid=raw_uid,
             start=run.metadata["start"],
             seconds_stop_to_found=seconds,

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluesky_xpdml.records import FloatArray, PairDistribution, Prediction, Xanes
+from bluesky_xpdml.records import DemoMeasurement, FloatArray, PairDistribution, Prediction, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bluesky_xpdml.demo.session import Measurement
 from bluesky_xpdml.models.repeats import RepeatedPrediction
 
 WINDOW_figures_repeats = (-20.0, 60.0)
@@ -102,7 +101,7 @@ LONGEST_DISTANCE = 15.0
 COLUMNS = 5
 
 
-def draw_demo(measurements: Sequence["Measurement"], path: Path) -> None:
+def draw_demo(measurements: Sequence[DemoMeasurement], path: Path) -> None:
     """Draw every curve that was read back from Tiled, and prediction against truth.
 
     Parameters
@@ -134,14 +133,13 @@ def draw_demo(measurements: Sequence["Measurement"], path: Path) -> None:
         figure.savefig(path)
 
 
-def _curves(part: Any, technique: str, measurements: Sequence["Measurement"]) -> None:
+def _curves(part: Any, technique: str, measurements: Sequence[DemoMeasurement]) -> None:
     rows = -(-len(measurements) // COLUMNS)
     panels = part.subplots(rows, COLUMNS, sharex=True, sharey=technique == "xanes", squeeze=False).ravel()
     for axes, measurement in zip(panels, measurements, strict=False):
-        sample = measurement.sample
-        title = _title(sample.name, measurement.start["descriptors"])
+        title = _title(measurement.name, measurement.start["descriptors"])
         if technique == "xanes":
-            _spectrum(axes, measurement.x - FOIL_ENERGIES[sample.element], measurement.curve, title)
+            _spectrum(axes, measurement.x - FOIL_ENERGIES[measurement.element], measurement.curve, title)
         else:
             shown = measurement.x <= LONGEST_DISTANCE
             axes.plot(measurement.x[shown], measurement.curve[shown], color=INK, linewidth=0.8)
@@ -315,11 +313,11 @@ def _title(name: str, descriptors: Mapping[str, Any]) -> str:
     return f"{name}\nvalence {state:.1f}, CN {number:.1f}, {descriptors['bond_length']['value']:.2f} Å"
 
 
-def _parity(axes: "Axes", name: str, measurements: Sequence["Measurement"], technique: str) -> None:
+def _parity(axes: "Axes", name: str, measurements: Sequence[DemoMeasurement], technique: str) -> None:
     answered = [m for m in measurements if name in m.start["descriptors"]]
     if not answered:
         return
-    truth = np.array([m.sample.truth[name] for m in answered])
+    truth = np.array([m.truth[name] for m in answered])
     found = [m.start["descriptors"][name] for m in answered]
     value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
     # Equal truths are drawn beside each other, so that their intervals can be told apart.

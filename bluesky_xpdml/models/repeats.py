@@ -99,7 +99,7 @@ class RepeatSeries:
 
     Examples
     --------
-    >>> from bluesky_xpdml.factory.bench.speed import simulated_scan
+    >>> from bluesky_xpdml.demo.simulated_scan import simulated_scan
     >>> series = RepeatSeries(BundleStore.default(), RepeatSettings())
     >>> answers = [series.add(reduce_xanes(simulated_scan(seed=seed))) for seed in (1, 2)]
     >>> answer = answers[-1]
@@ -197,7 +197,7 @@ def predict_repeats(
 
     Examples
     --------
-    >>> from bluesky_xpdml.factory.bench.speed import simulated_scan
+    >>> from bluesky_xpdml.demo.simulated_scan import simulated_scan
     >>> answers = predict_repeats([simulated_scan(seed=1)], BundleStore.default(), XanesSettings())
     >>> len(answers), answers[0].progress.enough
     (1, True)

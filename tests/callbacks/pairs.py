@@ -6,7 +6,7 @@ from functools import lru_cache
 from bluesky_xpdml import BundleStore, analyse_scan
 from bluesky_xpdml.analysis.scattering import ask_metals
 from bluesky_xpdml.demo.beamline import load_scattering_samples
-from bluesky_xpdml.factory.bench.speed import simulated_scan
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.publish import derived_run, published
 from bluesky_xpdml.records import Origin, PairDistribution, Prediction, Quality, Sample
 from bluesky_xpdml.reduction.composition import atom_fractions

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bluesky_xpdml.analysis.xanes import analyse_scan
-from bluesky_xpdml.factory.bench.speed import simulated_scan
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AxisSource, Verdict
 from bluesky_xpdml.reduction.energy import CalibrationMemory

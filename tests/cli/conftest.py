@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from bluesky_xpdml.factory.bench.speed import simulated_scan
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
 

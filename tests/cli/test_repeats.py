@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.factory.bench.speed import simulated_scan
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.repeats import RepeatProgress, predict_repeats, with_noise
 from bluesky_xpdml.models.store import BundleStore

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml import BundleStore, TiledPublisher, analyse_scan
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import MissingDataError, PublishError
-from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.publish import derived_run, published
 from bluesky_xpdml.publish.curves import is_whole, read_distribution, read_xanes
 from bluesky_xpdml.records import PairDistribution, Prediction, Quality, Sample

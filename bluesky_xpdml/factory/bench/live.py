@@ -12,10 +12,10 @@ import numpy as np
 from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.callbacks.live import LiveSettings
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.factory.bench.conditions import machine
 from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.factory.bench.speed import simulated_scan
 from bluesky_xpdml.models.partial import REACHES, WIDENING
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import CallbackPublisher

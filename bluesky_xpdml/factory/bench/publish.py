@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.demo.beamline import scan_sample
-from bluesky_xpdml.demo.session import PIXELS, Measurement, Session
+from bluesky_xpdml.demo.session import PIXELS, Session
 from bluesky_xpdml.factory.bench.conditions import machine
 from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.records import DemoMeasurement, FloatArray
 
 
 def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int], None]) -> Report:
@@ -51,11 +51,11 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
 
 
 def _measured(
-    measure: Callable[[str], Measurement],
+    measure: Callable[[str], DemoMeasurement],
     names: Sequence[str],
     what: str,
     progress: Callable[[str, int, int], None],
-) -> list[Measurement]:
+) -> list[DemoMeasurement]:
     """Measure every sample, after one measurement that does not count: it loads modules and models."""
     measure(names[0])
     measurements = []
@@ -65,7 +65,7 @@ def _measured(
     return measurements
 
 
-def _milliseconds(measurements: Sequence[Measurement]) -> FloatArray:
+def _milliseconds(measurements: Sequence[DemoMeasurement]) -> FloatArray:
     return np.array([each.seconds_stop_to_found for each in measurements]) * 1e3
 
 

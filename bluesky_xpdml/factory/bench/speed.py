@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.analysis.xanes import analyse_scan
-from bluesky_xpdml.demo.beamline import XasBeamline, energy_grid
+from bluesky_xpdml.demo.beamline import energy_grid
+from bluesky_xpdml.demo.simulated_scan import SAMPLE, simulated_scan
 from bluesky_xpdml.factory.bench.conditions import machine
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.bench.speed_scattering import time_scattering
 from bluesky_xpdml.factory.bench.timing import median_ms, timing_row
 from bluesky_xpdml.factory.training.compact import compact_forest
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
-SAMPLE = "LaFeO3"
 TREES = 150
 
 
@@ -45,28 +44,6 @@ def measure_speed(*, repeats: int, progress: Callable[[str, int, int], None]) ->
         conditions={"repeats": repeats, "spectrum": f"{SAMPLE}, {energy_grid(0.0).size} points", **machine()},
         rows=rows,
     )
-
-
-def simulated_scan(seed: int = 0) -> AbsorptionScan:
-    """Return counts of one sample of the simulated beamline, as the devices give them.
-
-    Parameters
-    ----------
-    seed
-        Of the counting statistics.
-    """
-    beamline = XasBeamline(seed=seed)
-    beamline.wheel.set(SAMPLE)
-    energy = energy_grid(beamline.wheel.sample.edge_energy)
-    counts: dict[str, list[float]] = {"i0": [], "it": [], "ir": []}
-    for value in energy:
-        beamline.mono.set(float(value))
-        beamline.detectors.trigger()
-        reading = beamline.detectors.read()
-        for name, column in counts.items():
-            column.append(next(v["value"] for key, v in reading.items() if key.lower().endswith(name)))
-    i0, it, ir = (np.array(column, dtype=float) for column in counts.values())
-    return AbsorptionScan(energy=energy, i0=i0, it=it, ir=ir, element="Fe", edge="K")
 
 
 def _whole(repeats: int) -> dict[str, Any]:
