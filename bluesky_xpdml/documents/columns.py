@@ -1,4 +1,4 @@
-"""Columns of numbers: what documents and files hold is not always what they say."""
+"""Columns of numbers from documents and files, which may hold anything."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,14 +13,14 @@ def float_column(values: ArrayLike, name: str) -> FloatArray:
     Parameters
     ----------
     values
-        One number a point, (n,).
+        One number per point, (n,).
     name
-        What the column holds, for the message.
+        Name of the column, for the message.
 
     Raises
     ------
     DocumentError
-        If the values are not real numbers, or more than one a point.
+        If the values are not real numbers, or more than one per point.
 
     Examples
     --------
@@ -43,12 +43,7 @@ def float_column(values: ArrayLike, name: str) -> FloatArray:
 
 
 def real_number(value: object) -> float | None:
-    """Return a finite number out of a number or a text, as start documents hold either; else None.
-
-    Parameters
-    ----------
-    value
-        What a document says.
+    """Return a finite number from a number or a text; None for anything else.
 
     Examples
     --------
@@ -65,7 +60,7 @@ def real_number(value: object) -> float | None:
 
 
 def _number(value: object) -> float:
-    """Return a number as a float, NaN where the value is None, and nothing else."""
+    """Return a number as a float and None as NaN; anything else raises a TypeError."""
     if value is None:
         return float("nan")
     if isinstance(value, bool | int | float | np.number) and not isinstance(value, np.complexfloating):

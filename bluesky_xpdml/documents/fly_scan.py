@@ -8,7 +8,7 @@ sample            the energy between two readings of the encoder, at the time of
 exposure          energy and currents averaged from the rise to the fall of its trigger
 ================  ==========================================================================
 
-The samples are neither smoothed nor binned here: how they scatter is what the reduction needs.
+The samples are neither smoothed nor binned here: the reduction needs their scatter.
 """
 
 import re
@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.documents.arrays import WHOLE_ARRAY, Table
-from bluesky_xpdml.documents.bragg import bragg_energy
 from bluesky_xpdml.documents.columns import real_number
-from bluesky_xpdml.documents.profile_keys import FlyKeys, Profile, look_up, matching
+from bluesky_xpdml.documents.profile import FlyKeys, Profile, look_up, matching
 from bluesky_xpdml.documents.run import CollectedRun, Readings, Stream
+from bluesky_xpdml.documents.scan import bragg_energy
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 _Indices: TypeAlias = NDArray[np.intp]
 
@@ -34,37 +35,16 @@ _FIRST_TIME = 1.0
 
 
 def describes_fly_scan(run: CollectedRun, profile: Profile) -> bool:
-    """Return whether a run describes a table of digitised currents.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Which key means what.
-    """
+    """Return whether a run describes a table of digitised currents."""
     return any(_keys(stream, profile.fly.analog) for stream in run.streams.values())
 
 
 def fly_readings(run: CollectedRun, profile: Profile) -> Readings:
     """Return the energies and currents of a continuous scan, at the times of the currents.
 
-    Where a detector was triggered during the scan, there is one row an exposure instead: the counts, and the
-    energy and currents averaged over it.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Which key means what.
-
-    Raises
-    ------
-    MissingDataError
-        If the currents, the encoder or the offset of its angle are not there.
-    DocumentError
-        If they have no time in common.
+    If a detector was triggered during the scan, there is one row per exposure instead: its counts, and the
+    mean energy and currents. A DocumentError is raised if tables or the angle offset are missing, or have no
+    time in common.
     """
     keys = profile.fly
     analog_key, analog = _required(run, keys.analog, keys.analog_fields, "currents")
@@ -96,18 +76,18 @@ class _Exposures:
     rises: FloatArray
     falls: FloatArray
     counts: Mapping[str, FloatArray]
-    remarks: tuple[str, ...]
+    remarks: tuple[Reason, ...]
 
 
 def _keys(stream: Stream, patterns: tuple[str, ...]) -> list[str]:
-    return matching(patterns, [*stream.data_keys, *stream.arrays], "")
+    return matching(patterns, [*stream.data_keys, *stream.arrays])
 
 
 def _required(
     run: CollectedRun, patterns: tuple[str, ...], fields: tuple[str, ...], what: str
 ) -> tuple[str, Table]:
     for stream in run.streams.values():
-        for key in matching(patterns, list(stream.arrays), ""):
+        for key in matching(patterns, list(stream.arrays)):
             return key, _named(stream.arrays[key], fields, key)
     held = ", ".join(key for stream in run.streams.values() for key in stream.arrays) or "no table"
     why = "; ".join(run.remarks())
@@ -117,7 +97,7 @@ def _required(
 
 
 def _named(table: Table, fields: tuple[str, ...], key: str) -> Table:
-    """Return a table with names for its columns, where the data gave it none."""
+    """Return a table with names for its columns, if the data name none."""
     if all(name.isdigit() for name in table):
         if len(table) > len(fields):
             raise DocumentError(
@@ -154,12 +134,12 @@ def _energies(run: CollectedRun, keys: FlyKeys, encoder: Table, key: str) -> tup
 
 
 def _unwrapped(counts: FloatArray, bits: int) -> FloatArray:
-    """Return signed counts: the encoder writes negative numbers as positive ones of so many bits."""
+    """Return signed counts: the encoder writes negative numbers as positive ones of this many bits."""
     return counts if bits == 0 else np.where(counts > 0.0, counts - 2.0**bits, counts)
 
 
 def _within(time: FloatArray, energy_time: FloatArray) -> NDArray[np.bool_]:
-    """Return which currents were measured while the encoder was read; no energy is extrapolated."""
+    """Return which currents were measured while the encoder was read; energies are not extrapolated."""
     if energy_time.size < 2:
         raise MissingDataError(f"expected readings of the encoder, found {energy_time.size} with a time")
     during: NDArray[np.bool_] = (time >= energy_time[0]) & (time <= energy_time[-1]) & (time > _FIRST_TIME)
@@ -173,25 +153,26 @@ def _within(time: FloatArray, energy_time: FloatArray) -> NDArray[np.bool_]:
 
 def _currents(
     run: CollectedRun, keys: FlyKeys, analog: Table, key: str
-) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
-    """Return the current of each channel [A], and what the start document does not say of it."""
+) -> tuple[dict[str, FloatArray], tuple[Reason, ...]]:
+    """Return the current of each channel [A], with remarks on missing gains and offsets."""
     currents, remarks = {}, []
     for channel, column in keys.channels.items():
         if column not in analog:
             continue
         number = keys.analog_fields.index(column) if column in keys.analog_fields else 0
-        said = [real_number(run.start.get(name.format(n=number))) for name in (keys.offset, keys.gain)]
-        for what, name, value in zip(("offset", "gain"), (keys.offset, keys.gain), said, strict=True):
+        values = [real_number(run.start.get(name.format(n=number))) for name in (keys.offset, keys.gain)]
+        for what, name, value in zip(("offset", "gain"), (keys.offset, keys.gain), values, strict=True):
             if value is None:
-                remarks.append(f"{name.format(n=number)} is not given: {column} of {key} has no known {what}")
-        offset, gain = (value or 0.0 for value in said)
+                text = f"{name.format(n=number)} is not given: {column} of {key} has no known {what}"
+                remarks.append(Reason(text, ReasonCode.MISSING_DATA))
+        offset, gain = (value or 0.0 for value in values)
         with np.errstate(over="ignore", invalid="ignore"):
             currents[channel] = (analog[column] - offset * 1e3) / 1e6 / 10.0 ** min(max(gain, -30.0), 30.0)
     return currents, tuple(remarks)
 
 
 def _exposures(run: CollectedRun, keys: FlyKeys) -> _Exposures | None:
-    """Return the counts of the first triggered detector that has any, None where there is none."""
+    """Return the counts of the first triggered detector that has any; None if there is none."""
     for detector, trigger in keys.triggers.items():
         for stream in run.streams.values():
             if not re.fullmatch(detector, stream.name, re.IGNORECASE):
@@ -205,14 +186,14 @@ def _exposures(run: CollectedRun, keys: FlyKeys) -> _Exposures | None:
 
 def _counts(stream: Stream, patterns: tuple[str, ...]) -> dict[str, FloatArray]:
     """Return the counts of each detector element, be they single values, lists, or columns of a table."""
-    single = {key: stream.column(key) for key in matching(patterns, list(stream.columns), "")}
+    single = {key: stream.column(key) for key in matching(patterns, list(stream.columns))}
     lists = {
         key: stream.arrays[key][WHOLE_ARRAY]
-        for key in matching(patterns, list(stream.arrays), "")
+        for key in matching(patterns, list(stream.arrays))
         if WHOLE_ARRAY in stream.arrays[key]
     }
     columns = {
-        name: table[name] for table in stream.arrays.values() for name in matching(patterns, list(table), "")
+        name: table[name] for table in stream.arrays.values() for name in matching(patterns, list(table))
     }
     return lists or columns or single
 
@@ -238,11 +219,13 @@ def _matched(
             f"{stream} holds {n_counted} exposures, its trigger {rises.size}; the first {n} were taken"
         )
     first = {name: values[:n] for name, values in counts.items()}
-    return _Exposures(stream=stream, rises=rises[:n], falls=falls[:n], counts=first, remarks=tuple(remarks))
+    return _Exposures(
+        stream=stream, rises=rises[:n], falls=falls[:n], counts=first, remarks=_interpreted(*remarks)
+    )
 
 
 def _during(exposures: _Exposures, time: FloatArray, samples: Readings) -> Readings:
-    """Return one row an exposure; NaN where no sample lies in it."""
+    """Return one row per exposure; NaN if no sample lies in it."""
     order = np.argsort(time, kind="stable")
     first, last = (np.searchsorted(time[order], at) for at in (exposures.rises, exposures.falls))
     channels = {
@@ -250,7 +233,7 @@ def _during(exposures: _Exposures, time: FloatArray, samples: Readings) -> Readi
         for name, values in samples.channels.items()
         if name != "fluorescence"
     }
-    # Counts are positive: beside them a current must be, too, whichever way its amplifier counts.
+    # Beside positive counts a current must be positive too, whatever the sign of its amplifier.
     negative = [name for name, values in channels.items() if _is_negative(values)]
     channels |= {name: -channels[name] for name in negative}
     turned = (f"{', '.join(negative)} are negative currents; their signs were turned",) if negative else ()
@@ -260,8 +243,12 @@ def _during(exposures: _Exposures, time: FloatArray, samples: Readings) -> Readi
         channels=channels,
         elements=exposures.counts,
         names={**samples.names, "fluorescence": f"{', '.join(exposures.counts)} of {exposures.stream}"},
-        remarks=(*samples.remarks, *exposures.remarks, *turned),
+        remarks=(*samples.remarks, *exposures.remarks, *_interpreted(*turned)),
     )
+
+
+def _interpreted(*remarks: str) -> tuple[Reason, ...]:
+    return tuple(Reason(text, ReasonCode.INTERPRETED_INPUT) for text in remarks)
 
 
 def _is_negative(values: FloatArray) -> bool:
@@ -270,10 +257,10 @@ def _is_negative(values: FloatArray) -> bool:
 
 
 def _means(values: FloatArray, first: _Indices, last: _Indices) -> FloatArray:
-    """Return the mean of the finite values of each stretch, NaN where there is none."""
+    """Return the mean of the finite values of each interval; NaN if there is none."""
     known = np.isfinite(values)
     shift = float(values[known][0]) if known.any() else 0.0
-    # Sums of what is left above one value keep their digits.
+    # Sums of differences from one value keep their digits.
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values - shift, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

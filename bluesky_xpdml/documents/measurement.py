@@ -4,22 +4,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from bluesky_xpdml.documents.absorption_start import (
+from bluesky_xpdml.documents.images import ImageMean
+from bluesky_xpdml.documents.profile import Profile, look_up_text, resolve_profile
+from bluesky_xpdml.documents.run import CollectedRun
+from bluesky_xpdml.documents.scattering import (
+    ScatteringRun,
+    dark_of,
+    is_scattering,
+    scattering_from_run,
+    scattering_sample,
+)
+from bluesky_xpdml.documents.start import (
     claims_absorption,
+    claims_scattering,
     declared_mode,
     elements_of,
+    is_dark,
+    is_derived,
     origin_of,
     sample_of,
 )
-from bluesky_xpdml.documents.images import ImageMean
-from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile
-from bluesky_xpdml.documents.profile_keys import look_up_text
-from bluesky_xpdml.documents.run import CollectedRun
-from bluesky_xpdml.documents.scattering import ScatteringRun, dark_of, scattering_from_run, scattering_sample
-from bluesky_xpdml.documents.scattering_claims import claims_scattering, is_dark, is_scattering
 from bluesky_xpdml.documents.xas import holds_energy_scan, scans_in
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.records import PURPOSE, AbsorptionScan, DetectionMode, Origin, Sample
+from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Origin, Sample
 from bluesky_xpdml.vocabulary import Technique
 
 
@@ -134,7 +141,7 @@ class Measurement:
 
     @property
     def further_error(self) -> XpdmlError | None:
-        """Why scans after the first cannot be read; None if they can. Such a run is not merged with repeats."""
+        """Why scans after the first cannot be read; None if they can. Such a run is not merged."""
         return self._absorption[1] if self._scans else None
 
     @property
@@ -183,7 +190,8 @@ def read_run(
     run
         The collected run; it may still be running.
     profile
-        Convention that the run follows, its name, or `auto` to detect it from the start document.
+        Convention that the run follows, its name, the path of its file, or `auto`: that by which the run was
+        collected, else the one whose marks its start document bears.
     carry
         Further entries of the start document that predictions carry on, dotted paths.
 
@@ -199,15 +207,15 @@ def read_run(
     >>> measurement.kind, measurement.element, str(measurement.error)[:28]
     (<RunKind.ABSORPTION: 'absorption'>, 'Fe', 'expected events with an ener')
     """
-    if isinstance(profile, str):
-        profile = detect_profile(run.start) if profile == "auto" else load_profile(profile)
+    if profile == "auto" and run.profile is not None:
+        profile = run.profile
+    profile = resolve_profile(profile, run.start)
     origin = origin_of(run.start, carry=carry)
     return Measurement(run=run, profile=profile, kind=_kind(run, profile), origin=origin)
 
 
 def _kind(run: CollectedRun, profile: Profile) -> RunKind:
-    purpose = run.start.get("purpose")
-    if isinstance(purpose, str) and purpose.startswith(PURPOSE):
+    if is_derived(run.start):
         return RunKind.DERIVED
     is_absorption = claims_absorption(run.start, profile)
     if not run.streams:

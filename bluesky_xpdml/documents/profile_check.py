@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bluesky_xpdml.documents.absorption_start import (
+from bluesky_xpdml.documents.profile import Profile, detect_profile, look_up, look_up_text
+from bluesky_xpdml.documents.run import CollectedRun, Readings
+from bluesky_xpdml.documents.scattering import image_keys
+from bluesky_xpdml.documents.start import (
     claims_absorption,
+    claims_scattering,
     declared_mode,
     edge_of,
     elements_of,
     planned_edge_energy,
 )
-from bluesky_xpdml.documents.profile import detect_profile
-from bluesky_xpdml.documents.profile_keys import Profile, look_up, look_up_text
-from bluesky_xpdml.documents.run import CollectedRun, Readings
-from bluesky_xpdml.documents.scattering_claims import claims_scattering, image_keys
 from bluesky_xpdml.documents.xas import readings_of, scans_from_run
 from bluesky_xpdml.errors import DocumentError
 

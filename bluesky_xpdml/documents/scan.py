@@ -1,4 +1,4 @@
-"""The one door into `AbsorptionScan`: units, order, repeated points and lengths are settled here."""
+"""The only builder of `AbsorptionScan`: units, order, repeated points and lengths are checked here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,35 @@ from numpy.typing import ArrayLike
 from bluesky_xpdml.documents.columns import float_column
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
+HC = 12398.41984
+"""Planck constant times speed of light [eV angstrom]."""
 MINIMUM_POINTS = 10
 """Fewer points than this cannot hold an edge."""
 
 _ELEMENT = "fluorescence of element "
 
 _EV_PER_UNIT = {"ev": 1.0, "kev": 1000.0}
+
+
+def bragg_energy(angle: ArrayLike, plane_distance: float) -> FloatArray:
+    """Return the photon energy by Bragg's law, E = hc / (2 d sin(theta)) [eV].
+
+    Parameters
+    ----------
+    angle
+        Between the beam and the lattice planes [rad], (n,).
+    plane_distance
+        Between the lattice planes [angstrom].
+
+    Examples
+    --------
+    >>> float(bragg_energy(np.deg2rad(16.1376), 3.1356).round(0))
+    7113.0
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(HC / (2.0 * plane_distance * np.sin(np.asarray(angle, dtype=np.float64))))
 
 
 def absorption_scan(
@@ -37,7 +59,7 @@ def absorption_scan(
     completeness: float = 1.0,
     quality: Quality | None = None,
 ) -> AbsorptionScan:
-    """Return a scan in eV on a strictly ascending axis; what had to be changed is noted in its quality.
+    """Return a scan in eV on a strictly ascending axis; changes to the data are noted in its quality.
 
     Points whose energy is not a positive, finite number are left out, points that repeat an energy are
     averaged channel by channel. NaN in a channel stays, for the reduction to judge.
@@ -49,15 +71,15 @@ def absorption_scan(
     energy_unit
         `eV` or `keV`.
     i0, it, ir, fluorescence, electron_yield, mu
-        The channels as in `AbsorptionScan`, (n,) each; None where not measured.
+        The channels as in `AbsorptionScan`, (n,) each; None if not measured.
     fluorescence_elements
-        Fluorescence by detector element, (n,) each, where it is known by element.
+        Fluorescence by detector element, (n,) each, if it is known by element.
     element, edge, sample, raw_uids, source
         As in `AbsorptionScan`.
     completeness
         Measured fraction of the planned points, 0 to 1.
     quality
-        What was noticed before; remarks are added to it.
+        Earlier remarks; more are added.
 
     Raises
     ------
@@ -65,7 +87,7 @@ def absorption_scan(
         If the unit is not an energy, columns differ in length or hold no numbers, or fewer than ten
         points are left.
     MissingDataError
-        If no pair of channels gives an absorption.
+        If no channels give an absorption.
 
     Examples
     --------
@@ -108,7 +130,7 @@ def absorption_scan(
 class _Table:
     energy: FloatArray
     channels: dict[str, FloatArray]
-    remarks: tuple[str, ...]
+    remarks: tuple[Reason, ...]
 
 
 def _in_ev(energy: FloatArray, unit: str) -> FloatArray:
@@ -140,7 +162,7 @@ def _require_lengths(energy: FloatArray, channels: dict[str, FloatArray]) -> Non
 
 
 def _ordered(energy: FloatArray, channels: dict[str, FloatArray]) -> _Table:
-    """Drop points without an energy, sort, and average those that share one."""
+    """Drop points without an energy, sort, and average points of equal energy."""
     keep = np.isfinite(energy) & (energy > 0)
     dropped = int(energy.size - np.count_nonzero(keep))
     axis, inverse = np.unique(energy[keep], return_inverse=True)
@@ -156,11 +178,11 @@ def _ordered(energy: FloatArray, channels: dict[str, FloatArray]) -> _Table:
     if merged:
         remarks.append(f"{merged} points that repeat an energy were averaged with it")
     means = {name: _mean_by_group(values[keep], inverse, axis.size) for name, values in channels.items()}
-    return _Table(axis, means, tuple(remarks))
+    return _Table(axis, means, tuple(Reason(text, ReasonCode.INTERPRETED_INPUT) for text in remarks))
 
 
 def _mean_by_group(values: FloatArray, group: np.ndarray, n_groups: int) -> FloatArray:
-    """Return the mean of the values of each group, over those that are not NaN; NaN where none is left."""
+    """Return the mean of the known values of each group; NaN if none is known."""
     known = ~np.isnan(values)
     counts = np.bincount(group[known], minlength=n_groups)
     sums = np.bincount(group[known], weights=values[known], minlength=n_groups)

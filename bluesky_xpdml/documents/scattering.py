@@ -1,10 +1,9 @@
-"""From a collected run to what a total-scattering measurement needs: images, dark, mask, calibration, sample.
+"""From a collected run to a total-scattering measurement: images, dark, mask, calibration, sample.
 
-Nothing is made up here: what a run does not say is empty, and what it says in two ways that disagree is a
-remark. Masks leave this module in one sense, True = bad, whatever the run's own is.
+What a run does not state stays empty; statements that contradict each other become a remark. Masks leave this
+module in one sense, True = bad, whatever the convention of the run.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,98 +13,29 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.documents.completeness import exit_remarks, said_before
+from bluesky_xpdml.documents.columns import real_number
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text, matching
-from bluesky_xpdml.documents.run import CollectedRun
-from bluesky_xpdml.documents.scattering_claims import image_keys
+from bluesky_xpdml.documents.run import (
+    CollectedRun,
+    Stream,
+    earlier_remarks,
+    exit_remarks,
+    incomplete,
+    plan_unknown,
+    planned_points,
+)
+from bluesky_xpdml.documents.start import claims_scattering
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
 from bluesky_xpdml.records import Quality, Sample
-
-LARGEST_TEXT = 1_000_000
-"""No calibration is longer [bytes]."""
-
-
-def read_text_file(path: str) -> str:
-    """Return the text of a file that a run names, such as a `.poni` file.
-
-    Parameters
-    ----------
-    path
-        Of the file on this machine.
-
-    Raises
-    ------
-    MissingDataError
-        If it is not there.
-    FileFormatError
-        If it is no text.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(LARGEST_TEXT).decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise _fault(path, error) from error
-
-
-def read_mask_file(path: str) -> NDArray[Any]:
-    """Return the numbers of a mask in a file: `.npy`, `.tif`, `.txt`, or what fabio reads (`.edf`, `.msk`).
-
-    Parameters
-    ----------
-    path
-        Of the file on this machine.
-
-    Raises
-    ------
-    MissingDataError
-        If it is not there.
-    FileFormatError
-        If it holds no image.
-    """
-    try:
-        mask = _read(Path(path))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, EOFError) as error:
-        raise _fault(path, error) from error
-    if mask.ndim < 2 or mask.dtype.kind not in "biuf":
-        raise FileFormatError(f"expected a mask of rows and columns in {path}, found the shape {mask.shape}")
-    return mask
-
-
-def _read(path: Path) -> NDArray[Any]:
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise FileNotFoundError(2, "no such file", str(path))
-    if suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if suffix in {".tif", ".tiff"}:
-        import tifffile
-
-        return np.asarray(tifffile.imread(path))
-    if suffix in {".txt", ".dat"}:
-        return np.loadtxt(path, ndmin=2)
-    import fabio
-
-    with fabio.open(str(path)) as image:
-        return np.asarray(image.data)
-
-
-def _fault(path: str, error: Exception) -> MissingDataError | FileFormatError:
-    if isinstance(error, FileNotFoundError):
-        return MissingDataError(
-            f"expected the file {path}, which the run names, found none: mount its folder here"
-        )
-    return FileFormatError(
-        f"expected {path} to be readable, found {type(error).__name__}: {str(error)[:120]}"
-    )
-
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 Composition: TypeAlias = str | Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where the detector stood during one stream, and what it saw."""
+    """One position of the detector: the images of one stream with their calibration."""
 
     name: str
     """Name of the stream."""
@@ -113,31 +43,31 @@ class Position:
     """Data key of the images."""
     image: ImageMean
     calibration: Mapping[str, Any] | None = None
-    """As the run says it, in whatever spelling; None where it says none."""
+    """As the run spells it; None if it holds none."""
     poni: str | None = None
-    """Text of the `.poni` file that the run names; None where it names none."""
+    """Text of the `.poni` file that the run names; None if it names none."""
     mask: NDArray[np.bool_] | None = None
     """True where a pixel is bad, (rows, columns)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScatteringRun:
-    """What a run holds of a total-scattering measurement."""
+    """The total-scattering measurement that a run holds."""
 
     positions: tuple[Position, ...]
-    """One for each position of the detector, in the order of their names."""
+    """In the order of their names."""
     dark: ImageMean | None = None
     """Average dark frame of the run's own dark stream."""
     dark_uid: str = ""
-    """Uid of the run of the dark frames; empty where none is named."""
+    """Uid of the run of the dark frames; empty if none is named."""
     counting: bool = False
     """Whether the detector counts photons, and needs no dark."""
     composition: Composition = ""
-    """Formula or mapping; empty where the run does not say."""
+    """Formula or mapping; empty if the run states none."""
     wavelength: float | None = None
-    """[angstrom]; None where the run does not say."""
+    """[angstrom]; None if the run states none."""
     background_name: str = ""
-    """Sample name of the background run; empty where none is named."""
+    """Sample name of the background run; empty if none is named."""
     background_uid: str = ""
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
@@ -146,21 +76,39 @@ class ScatteringRun:
     quality: Quality = field(default_factory=Quality)
 
 
-def dark_of(run: CollectedRun, profile: Profile) -> ImageMean:
-    """Return the average frame of a run of dark frames.
+def is_scattering(run: CollectedRun, profile: Profile) -> bool:
+    """Return whether a run is total scattering, dark or light: it states so and describes images.
 
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Which key means what.
-
-    Raises
-    ------
-    MissingDataError
-        If it holds no image that could be read.
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> stream = Stream(name="primary", data_keys={"pe1_image": {}})
+    >>> run = CollectedRun(uid="a", start={"sc_dk_field_uid": "d"}, streams={"primary": stream})
+    >>> is_scattering(run, load_profile("xpd"))
+    True
     """
+    return claims_scattering(run.start, profile) and bool(image_keys(run, profile))
+
+
+def image_keys(run: CollectedRun, profile: Profile) -> dict[str, str]:
+    """Return the data key of the images by stream, for the streams of the first pattern that fits any."""
+    keys = profile.scattering
+    for pattern in keys.streams:
+        names = sorted(name for name in run.streams if re.fullmatch(pattern, name, re.IGNORECASE))
+        found = {name: key for name in names for key in _images_in(run.streams[name], keys.image)[:1]}
+        if found:
+            return found
+    return {}
+
+
+def _images_in(stream: Stream, patterns: tuple[str, ...]) -> list[str]:
+    """Return the keys that fit, those with images before those that are only described."""
+    keys = matching(patterns, list(stream.data_keys))
+    return sorted(keys, key=lambda key: (key not in stream.images, key))
+
+
+def dark_of(run: CollectedRun, profile: Profile) -> ImageMean:
+    """Return the average frame of a run of dark frames; a MissingDataError is raised if it has no image."""
     for name, key in image_keys(run, profile).items():
         image = run.streams[name].images.get(key)
         if image is not None:
@@ -169,21 +117,21 @@ def dark_of(run: CollectedRun, profile: Profile) -> ImageMean:
 
 
 def scattering_from_run(run: CollectedRun, profile: Profile) -> ScatteringRun:
-    """Return what a run holds of a total-scattering measurement.
+    """Return the total-scattering measurement that a run holds.
 
     Parameters
     ----------
     run
         The collected run.
     profile
-        Which key means what.
+        Names in the run.
 
     Raises
     ------
     MissingDataError
-        If it holds no image that could be read; the message says which file is missing.
+        If it holds no image that could be read; the message names the missing file.
     DocumentError
-        If a file with mask or calibration that it names cannot be read.
+        If a mask or calibration file that it names cannot be read.
     """
     keys = profile.scattering
     found = {name: key for name, key in image_keys(run, profile).items() if key in run.streams[name].images}
@@ -207,19 +155,12 @@ def scattering_from_run(run: CollectedRun, profile: Profile) -> ScatteringRun:
         raw_uids=(run.uid,),
         source=look_up_text(run.start, profile.start.source),
         completeness=completeness,
-        quality=quality.note(*said_before(run, profile), *run.remarks()),
+        quality=quality.note(*earlier_remarks(run, profile), *run.remarks()),
     )
 
 
 def scattering_sample(start: Mapping[str, object], profile: Profile) -> Sample:
-    """Return what a start document says of the sample, its composition as a formula.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    """Return what a start document states about the sample, with the composition as a formula.
 
     Examples
     --------
@@ -227,33 +168,20 @@ def scattering_sample(start: Mapping[str, object], profile: Profile) -> Sample:
     >>> scattering_sample({"sample_composition": {"Ti": 1, "O": 2}}, load_profile("xpd")).composition
     'Ti O2'
     """
-    said = _composition(start, profile)
-    if isinstance(said, Mapping):
-        said = " ".join(f"{symbol}{amount:g}" if amount != 1 else symbol for symbol, amount in said.items())
+    composition = _composition(start, profile)
+    if isinstance(composition, Mapping):
+        parts = (f"{symbol}{amount:g}" if amount != 1 else symbol for symbol, amount in composition.items())
+        composition = " ".join(parts)
     return Sample(
         name=look_up_text(start, profile.start.sample_name),
         uid=look_up_text(start, profile.start.sample_uid),
-        composition=said,
+        composition=composition,
     )
-
-
-def planned_points(run: CollectedRun, profile: Profile) -> int | None:
-    """Return how many points a run planned; None where it does not say.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Which key means what.
-    """
-    planned = look_up(run.start, profile.start.planned_points)
-    return planned if isinstance(planned, int) and not isinstance(planned, bool) and planned > 0 else None
 
 
 def _positions(
     run: CollectedRun, profile: Profile, found: Mapping[str, str]
-) -> tuple[tuple[Position, ...], list[str]]:
+) -> tuple[tuple[Position, ...], tuple[Reason, ...]]:
     keys = profile.scattering
     calibration = _calibration_stream(run, profile) or look_up(run.start, keys.calibration)
     poni, mask = look_up(run.start, keys.poni), look_up(run.start, keys.mask)
@@ -263,9 +191,9 @@ def _positions(
             name=name,
             key=key,
             image=run.streams[name].images[key],
-            calibration=_mapping_of(_said_of(calibration, name, found)),
-            poni=_text_of(_said_of(poni, name, found)),
-            mask=shared if shared is not None else _mask_of(_said_of(mask, name, found), keys.mask_good),
+            calibration=_mapping_of(_entry_of(calibration, name, found)),
+            poni=_text_of(_entry_of(poni, name, found)),
+            mask=shared if shared is not None else _mask_of(_entry_of(mask, name, found), keys.mask_good),
         )
         for name, key in found.items()
     ]
@@ -277,15 +205,15 @@ def _positions(
             f"{left_out} left out: one calibration is not that of {len(positions)} positions ({names}); "
             "give calibration_md or poni_file as a mapping from stream to calibration"
         )
-        return tuple(calibrated), [remark]
-    return tuple(positions), []
+        return tuple(calibrated), (Reason(remark, ReasonCode.CALIBRATION_MISSING),)
+    return tuple(positions), ()
 
 
-def _said_of(said: Any, name: str, positions: Mapping[str, str]) -> Any:
-    """Return what is said of one position: under its name, or the only thing that is said of the first."""
-    if isinstance(said, Mapping) and any(other in said for other in positions):
-        return said.get(name)
-    return said if name == next(iter(positions)) else None
+def _entry_of(entry: Any, name: str, positions: Mapping[str, str]) -> Any:
+    """Return the entry of one position by its name; a single entry is that of the first."""
+    if isinstance(entry, Mapping) and any(other in entry for other in positions):
+        return entry.get(name)
+    return entry if name == next(iter(positions)) else None
 
 
 def _mapping_of(said: Any) -> Mapping[str, Any] | None:
@@ -300,13 +228,13 @@ def _text_of(path: Any) -> str | None:
     if not isinstance(path, str) or not path.strip():
         return None
     # Some runs hold the file's text instead of its name.
-    return path if "\n" in path else read_text_file(path.strip())
+    return path if "\n" in path else _text_in(path.strip())
 
 
 def _mask_of(path: Any, good: int) -> NDArray[np.bool_] | None:
     if not isinstance(path, str) or not path.strip():
         return None
-    return _bad(read_mask_file(path.strip()), None, good)
+    return _bad(_mask_in(path.strip()), None, good)
 
 
 def _bad(mask: NDArray[Any], odd: NDArray[np.bool_] | None, good: int) -> NDArray[np.bool_]:
@@ -320,21 +248,21 @@ def _bad(mask: NDArray[Any], odd: NDArray[np.bool_] | None, good: int) -> NDArra
 def _mask_stream(run: CollectedRun, profile: Profile) -> NDArray[np.bool_] | None:
     keys = profile.scattering
     image = _stream_image(run, keys.mask_stream, (keys.mask_key, *keys.image))
-    # A mask is not counted: its largest number is no saturation.
+    # The largest number in a mask is not a saturated pixel.
     return None if image is None else _bad(image.mean, image.bad, keys.mask_good)
 
 
 def _stream_image(run: CollectedRun, stream: str, keys: tuple[str, ...]) -> ImageMean | None:
-    """Return the first image under one of the keys in the streams of a name."""
+    """Return the first image under one of the keys in the streams that match a pattern."""
     for name in sorted(run.streams):
         if re.fullmatch(stream, name, re.IGNORECASE):
-            for key in matching(keys, list(run.streams[name].images), ""):
+            for key in matching(keys, list(run.streams[name].images)):
                 return run.streams[name].images[key]
     return None
 
 
 def _calibration_stream(run: CollectedRun, profile: Profile) -> dict[str, Any] | None:
-    """Return the numbers of the calibration stream without the detector's name before them."""
+    """Return the numbers of the calibration stream, without the name of the detector in their keys."""
     for name in sorted(run.streams):
         if re.fullmatch(profile.scattering.calibration_stream, name, re.IGNORECASE):
             columns = run.streams[name].columns
@@ -348,11 +276,11 @@ def _bare(key: str) -> str:
 
 def _composition(start: Mapping[str, object], profile: Profile) -> Composition:
     for path in profile.scattering.composition:
-        said = look_up(start, (path,))
-        if isinstance(said, str) and said.strip():
-            return said.strip()
-        if isinstance(said, Mapping) and said and all(map(_is_amount, said.values())):
-            return {str(symbol): float(amount) for symbol, amount in said.items()}
+        value = look_up(start, (path,))
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        if isinstance(value, Mapping) and value and all(map(_is_amount, value.values())):
+            return {str(symbol): float(amount) for symbol, amount in value.items()}
     return ""
 
 
@@ -362,28 +290,26 @@ def _is_amount(value: object) -> bool:
 
 def _wavelength(run: CollectedRun, profile: Profile) -> float | None:
     for path in profile.scattering.wavelength:
-        said = look_up(run.start, (path,))
-        try:
-            value = float(said) if isinstance(said, int | float | str) and not isinstance(said, bool) else 0.0
-        except (ValueError, OverflowError):
-            continue
-        if math.isfinite(value) and value > 0.0:
+        value = real_number(look_up(run.start, (path,)))
+        if value is not None and value > 0.0:
             return value
     return None
 
 
 def _completeness(run: CollectedRun, profile: Profile, found: Mapping[str, str]) -> tuple[float, Quality]:
-    """Return the measured fraction of the plan, by the position that has fewest."""
+    """Return the measured fraction of the plan, for the position that has the fewest points."""
     have = min(run.streams[name].images[key].n_points for name, key in found.items())
     events = max(run.streams[name].n_events for name in found)
     planned = planned_points(run, profile)
     if events > have:
-        said = f"the images of {events - have} of {events} events could not be read"
-        return have / max(events, planned or 0), Quality().suspect(said)
+        text = f"the images of {events - have} of {events} events could not be read"
+        return have / max(events, planned or 0), Quality().suspect(incomplete(text))
     if planned is None:
-        return 1.0, Quality().note("the run does not say how many points it planned")
+        return 1.0, Quality().note(plan_unknown())
     if have < planned:
-        return have / planned, Quality().suspect(f"{have} of {planned} planned points were measured")
+        return have / planned, Quality().suspect(
+            incomplete(f"{have} of {planned} planned points were measured")
+        )
     return 1.0, Quality()
 
 
@@ -393,4 +319,56 @@ def _no_image(run: CollectedRun) -> MissingDataError:
     return MissingDataError(
         f"expected an image, found none that could be read in {held or 'a run without streams'}"
         + (f": {reasons}" if reasons else "")
+    )
+
+
+LARGEST_TEXT = 1_000_000
+"""No calibration is longer [bytes]."""
+
+
+def _text_in(path: str) -> str:
+    """Return the text of a file that a run names, such as a `.poni` file."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LARGEST_TEXT).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise _file_error(path, error) from error
+
+
+def _mask_in(path: str) -> NDArray[Any]:
+    """Return the numbers of a mask in a file: `.npy`, `.tif`, `.txt`, or a format of fabio."""
+    try:
+        mask = _read(Path(path))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, EOFError) as error:
+        raise _file_error(path, error) from error
+    if mask.ndim < 2 or mask.dtype.kind not in "biuf":
+        raise FileFormatError(f"expected a mask of rows and columns in {path}, found the shape {mask.shape}")
+    return mask
+
+
+def _read(path: Path) -> NDArray[Any]:
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    if suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if suffix in {".tif", ".tiff"}:
+        import tifffile
+
+        return np.asarray(tifffile.imread(path))
+    if suffix in {".txt", ".dat"}:
+        return np.loadtxt(path, ndmin=2)
+    import fabio
+
+    with fabio.open(str(path)) as image:
+        return np.asarray(image.data)
+
+
+def _file_error(path: str, error: Exception) -> MissingDataError | FileFormatError:
+    if isinstance(error, FileNotFoundError):
+        return MissingDataError(
+            f"expected the file {path}, which the run names, found none: mount its folder here"
+        )
+    return FileFormatError(
+        f"expected {path} to be readable, found {type(error).__name__}: {str(error)[:120]}"
     )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bluesky_xpdml.documents import absorption_scan
-from bluesky_xpdml.documents.bragg import bragg_energy
+from bluesky_xpdml.documents import absorption_scan, bragg_energy
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
 from bluesky_xpdml.sources.roles import plain_name, roles_of_caller, roles_of_labels, stated_unit

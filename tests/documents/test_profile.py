@@ -74,7 +74,7 @@ def test_profiles_of_ones_own_are_found_detected_and_extend_others(folder):
         ('extends = "generic"\n[fly]\ncounts_per_degree = "many"', FileFormatError, "a number for counts"),
         ('extends = "generic"\n[fly]\nencoder_bits = true', FileFormatError, "a whole number for encoder"),
         ('extends = "generic"\n[fly]\ntriggers = { a = 1 }', FileFormatError, "a table of texts"),
-        ('extends = "generic"\n[detect]\nrank = "1"', FileFormatError, "rank = '1'"),
+        ('extends = "generic"\n[detect]\nrank = "1"', FileFormatError, "a whole number for rank"),
         ('extends = "generic"\n[detect]\nvalues = { a = "(" }', FileFormatError, "a regular expression"),
         ('extends = "generic"\nstart = 1', FileFormatError, "to be a section"),
         ("= 1", FileFormatError, "a TOML file"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluesky_xpdml.documents.bragg import HC
+from bluesky_xpdml.documents.scan import HC
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, XpdmlError
 from bluesky_xpdml.records import DetectionMode
 from bluesky_xpdml.reduction.xanes import reduce_xanes

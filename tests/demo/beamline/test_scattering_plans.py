@@ -17,7 +17,7 @@ from bluesky_xpdml.demo.beamline import (
     scattering_scan,
 )
 from bluesky_xpdml.documents import CollectedRun, detect_profile, scattering_from_run
-from bluesky_xpdml.documents.scattering_claims import claims_scattering, is_dark
+from bluesky_xpdml.documents.start import claims_scattering, is_dark
 from bluesky_xpdml.errors import BeamlineError
 from bluesky_xpdml.reduction.calibration import calibration_from
 

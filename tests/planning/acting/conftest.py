@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
-from bluesky_xpdml.documents.absorption_start import origin_of
+from bluesky_xpdml.documents.start import origin_of
 from bluesky_xpdml.publish import TiledPublisher, connect, derived_run
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.records import Estimate, Prediction, Quality, Sample

@@ -9,7 +9,7 @@ import os
 from bluesky import RunEngine, plan_stubs, preprocessors
 from ophyd.sim import SynAxis
 
-from bluesky_xpdml.documents.absorption_start import origin_of
+from bluesky_xpdml.documents.start import origin_of
 from bluesky_xpdml.publish.documents import derived_run
 from bluesky_xpdml.publish.tiled import TiledPublisher
 from bluesky_xpdml.records import Estimate, Prediction, Quality

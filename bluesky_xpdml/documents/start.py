@@ -1,11 +1,11 @@
-"""What the start document of an absorption run says: that it is one, of what, and how it was detected."""
+"""What a start document states: technique, absorbing element, sample, detection mode and origin."""
 
 import re
 from collections.abc import Mapping
 
 from bluesky_xpdml.documents.columns import real_number
-from bluesky_xpdml.documents.profile_keys import Profile, look_up, look_up_text
-from bluesky_xpdml.records import TRIAL, DetectionMode, Origin, Sample
+from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text
+from bluesky_xpdml.records import PURPOSE, TRIAL, DetectionMode, Origin, Sample
 
 BEAMLINE = ("beamline_id", "beamline", "beamline.name", "XDI.Beamline.name", "Beamline.name")
 PROPOSAL = (
@@ -18,10 +18,17 @@ PROPOSAL = (
     "XDI.Facility.GUP",
     "data_session",
 )
+_MODES = {
+    "transmission": DetectionMode.TRANSMISSION,
+    "fluorescence": DetectionMode.FLUORESCENCE,
+    "reference": DetectionMode.REFERENCE,
+    "yield": DetectionMode.ELECTRON_YIELD,
+}
+_SEPARATORS = re.compile(r"[\s,;+/]+")
 
 
 def origin_of(start: Mapping[str, object], *, carry: tuple[str, ...] = ()) -> Origin:
-    """Return what a start document says that its prediction carries on.
+    """Return the entries of a start document that its prediction carries on.
 
     Parameters
     ----------
@@ -38,37 +45,31 @@ def origin_of(start: Mapping[str, object], *, carry: tuple[str, ...] = ()) -> Or
     (12.5, '312345', {'furnace.zone': 'B'})
     """
     time, trial = start.get("time"), look_up(start, (TRIAL,))
-    said = {key: look_up_text(start, (key,)) for key in carry}
+    carried = {key: look_up_text(start, (key,)) for key in carry}
     return Origin(
         time=float(time) if isinstance(time, int | float) and not isinstance(time, bool) else None,
         beamline=look_up_text(start, BEAMLINE),
         proposal=look_up_text(start, PROPOSAL),
         scan_id=look_up_text(start, ("scan_id",)),
         trial=dict(trial) if isinstance(trial, Mapping) else {},
-        keys={key: text for key, text in said.items() if text},
+        keys={key: text for key, text in carried.items() if text},
     )
 
 
-_MODES = {
-    "transmission": DetectionMode.TRANSMISSION,
-    "fluorescence": DetectionMode.FLUORESCENCE,
-    "reference": DetectionMode.REFERENCE,
-    "yield": DetectionMode.ELECTRON_YIELD,
-}
-_SEVERAL = re.compile(r"[\s,;+/]+")
+def is_derived(start: Mapping[str, object]) -> bool:
+    """Return whether a run was published by this package: analysing it would feed the answer back.
+
+    Examples
+    --------
+    >>> is_derived({"uid": "a", "purpose": "xpdml.live"})
+    True
+    """
+    purpose = start.get("purpose")
+    return isinstance(purpose, str) and purpose.startswith(PURPOSE)
 
 
 def claims_absorption(start: Mapping[str, object], profile: Profile) -> bool:
-    """Return whether a start document says that the run is an X-ray absorption measurement.
-
-    It does where its technique or plan name says so, or where it names both an element and an edge.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    """Return whether a run states that it is an absorption scan, or names both an element and an edge.
 
     Examples
     --------
@@ -78,59 +79,69 @@ def claims_absorption(start: Mapping[str, object], profile: Profile) -> bool:
     >>> claims_absorption({"plan_name": "count"}, load_profile("generic"))
     False
     """
-    texts = (look_up(start, (path,)) for path in profile.start.technique)
-    claim = re.compile(profile.absorption.claims, re.IGNORECASE)
-    if any(isinstance(text, str) and claim.search(text) for text in texts):
+    if _names_technique(start, profile, profile.absorption.claims):
         return True
     return bool(elements_of(start, profile) and look_up_text(start, profile.start.edge))
 
 
-def elements_of(start: Mapping[str, object], profile: Profile) -> tuple[str, ...]:
-    """Return the absorbers that a start document names, in its order; several where one scan covers several.
+def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:
+    """Return whether a run states that it is total scattering.
 
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    It does if its technique or plan name says so, if it holds a calibration, names its dark run or is one, or
+    if the beamline measures nothing else.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> claims_scattering({"calibration_md": {"dist": 0.2}}, load_profile("generic"))
+    True
+    >>> claims_scattering({"plan_name": "count"}, load_profile("generic"))
+    False
+    """
+    keys = profile.scattering
+    if keys.every_run or _names_technique(start, profile, keys.claims):
+        return True
+    marks = (*keys.calibration, *keys.poni, *keys.dark_uid)
+    return look_up(start, marks) is not None or is_dark(start, profile)
+
+
+def _names_technique(start: Mapping[str, object], profile: Profile, pattern: str) -> bool:
+    texts = (look_up(start, (path,)) for path in profile.start.technique)
+    return any(isinstance(text, str) and re.search(pattern, text, re.IGNORECASE) for text in texts)
+
+
+def is_dark(start: Mapping[str, object], profile: Profile) -> bool:
+    """Return whether a run states that it holds dark frames.
+
+    Examples
+    --------
+    >>> from bluesky_xpdml.documents.profile import load_profile
+    >>> is_dark({"dark_frame": True}, load_profile("xpd"))
+    True
+    """
+    return look_up(start, profile.scattering.is_dark) is True
+
+
+def elements_of(start: Mapping[str, object], profile: Profile) -> tuple[str, ...]:
+    """Return the absorbing elements that a start document names, in its order; one scan may cover several.
 
     Examples
     --------
     >>> from bluesky_xpdml.documents.profile import load_profile
     >>> elements_of({"element": ["Mn", "Fe"]}, load_profile("generic"))
     ('Mn', 'Fe')
-    >>> elements_of({"element": "Fe"}, load_profile("generic"))
-    ('Fe',)
     """
     return _listed(start, profile.start.element)
 
 
 def edge_of(start: Mapping[str, object], profile: Profile, index: int = 0) -> str:
-    """Return the edge that a start document names, of one of its absorbers; empty where it names none.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
-    index
-        Which absorber; where fewer edges than absorbers are named, the last edge is that of the rest.
-    """
+    """Return the edge that a start document names for one of its elements; the last holds for the rest."""
     edges = _listed(start, profile.start.edge)
     return edges[min(index, len(edges) - 1)] if edges else ""
 
 
 def planned_edge_energy(start: Mapping[str, object], profile: Profile) -> float | None:
-    """Return the energy of the edge that a start document plans with [eV]; None where it says none.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    """Return the edge energy that a start document plans with [eV]; None if it states none.
 
     Examples
     --------
@@ -146,14 +157,7 @@ def planned_edge_energy(start: Mapping[str, object], profile: Profile) -> float 
 
 
 def declared_mode(start: Mapping[str, object], profile: Profile) -> DetectionMode | None:
-    """Return the detection mode that a start document names; None where it names none, or several.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    """Return the detection mode that a start document states; None if it states none, or several.
 
     Examples
     --------
@@ -170,14 +174,7 @@ def declared_mode(start: Mapping[str, object], profile: Profile) -> DetectionMod
 
 
 def sample_of(start: Mapping[str, object], profile: Profile) -> Sample:
-    """Return what a start document says of the sample.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Which key means what.
+    """Return what a start document states about the sample.
 
     Examples
     --------
@@ -197,4 +194,4 @@ def _listed(start: Mapping[str, object], paths: tuple[str, ...]) -> tuple[str, .
     value = look_up(start, paths)
     if isinstance(value, list | tuple) and len(value) > 1:
         return tuple(dict.fromkeys(text.strip() for text in value if isinstance(text, str) and text.strip()))
-    return tuple(part for part in _SEVERAL.split(look_up_text(start, paths)) if part)
+    return tuple(part for part in _SEPARATORS.split(look_up_text(start, paths)) if part)
