@@ -1,8 +1,12 @@
 """Fixtures that every part of the suite shares."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+PROGRAM = Path(sys.executable).with_name("xpdml")
 Documents = list[tuple[str, dict[str, Any]]]
 
 
@@ -429,3 +434,35 @@ def measured() -> Callable[..., MeasuredSpectrum]:
         )
 
     return measure
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the JSON objects on stdout, one a line; anything else there is an error."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str | Path, timeout: float = 120.0) -> Outcome: ...
+
+
+@pytest.fixture
+def xpdml(tmp_path: Path) -> Run:
+    """Return a function that runs `xpdml` in an empty folder."""
+
+    def run(*arguments: str | Path, timeout: float = 120.0) -> Outcome:
+        command = [str(PROGRAM), *map(str, arguments)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=timeout, check=False
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -1,6 +1,6 @@
-"""`xpdml advise` and `xpdml build-advice`: what a second kind of measurement is worth."""
+"""`xpdml advise`: what a second kind of measurement is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,17 +9,13 @@ import typer
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import (
     JSON,
-    Advance,
     answer_console,
     print_json,
     print_table,
-    progress_bars,
     progress_console,
 )
 from bluesky_xpdml.cli.predict import Reader
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.factory.cli.bench_accuracy import CACHE
 from bluesky_xpdml.planning.advice import Advice
 from bluesky_xpdml.planning.advice import advise as advise_on
 from bluesky_xpdml.planning.advice_table import SHIPPED
@@ -79,57 +75,6 @@ def advise(
     told = [_told(start, table or SHIPPED, json=json) for start in starts]
     if not all(told):
         raise typer.Exit(1)
-
-
-def build_advice(
-    simulation: Annotated[
-        Path, typer.Argument(help="Folder of simulated spectra, structures and labels.")
-    ] = options.DATA / "simulation",
-    *,
-    element: Annotated[
-        list[str] | None, typer.Option(help="Element to count; repeat it for more, all by default.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="The table.")] = Path("advice.json"),
-    cache: Annotated[
-        Path, typer.Option(help="Folder that keeps simulated curves and cross-validated answers.")
-    ] = CACHE,
-    seed: Annotated[int, typer.Option(help="The same seed, data and versions give the same table.")] = 0,
-    json: bool = JSON,
-) -> None:
-    """Count, on simulated materials, what a second modality adds: the table that `advise` reads."""
-    from bluesky_xpdml.factory.training.advice_count import build_table
-    from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
-    from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-
-    with progress_bars() as advance:
-        found = build_table(
-            simulation,
-            element or list(FOIL_ENERGIES),
-            AdviceRecipe(seed=seed),
-            cache=cache,
-            progress=advance,
-        )
-    found.write(output)
-    size = output.stat().st_size
-    if json:
-        print_json({"table": str(output), "elements": list(found.elements), "bytes": size})
-        return
-    answer_console.print(f"{output}: {', '.join(found.elements)}, {size / 1e3:.0f} kB", markup=False)
-
-
-def run_advice(simulation: Path, elements: Sequence[str], *, cache: Path, advance: Advance) -> Report:
-    """Compare predicted with realised gains, of every element where none is named."""
-    from bluesky_xpdml.factory.bench.advice import measure_advice
-    from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
-    from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-
-    return measure_advice(
-        simulation,
-        elements or list(FOIL_ENERGIES),
-        recipe=AdviceRecipe(),
-        cache=cache,
-        progress=advance,
-    )
 
 
 def _told(start: Mapping[str, Any], table: Path, *, json: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
 
 import typer
@@ -28,9 +29,10 @@ from bluesky_xpdml.cli import (
 )
 from bluesky_xpdml.cli.console import progress_console
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.factory.cli import bench, dataset, train
 
 DEBUG = "--debug"
+COMMANDS = "bluesky_xpdml.commands"
+"""Group of entry points that add commands: the name of the command, and a function that takes the app."""
 
 app = typer.Typer(
     name="xpdml",
@@ -59,16 +61,10 @@ app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish 
 app.add_typer(models.app, name="models")
 app.add_typer(profile.app, name="profile")
 app.add_typer(simulate.app, name="simulate")
-app.add_typer(dataset.app, name="dataset")
-app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train.train)
 app.command(name="advise", epilog="Example: xpdml advise spectrum.xdi --energy-offset -0.25")(advise.advise)
-app.command(name="build-advice", epilog="Example: xpdml build-advice --output advice.json")(
-    advise.build_advice
-)
 app.command(name="calibrate", epilog="Example: xpdml calibrate my_standards --output beamline.json")(
     calibrate.calibrate
 )
-app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench.bench)
 app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --tiled http://localhost:8000")(
     watch.watch
 )
@@ -76,6 +72,31 @@ app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:80
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
 app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
+
+
+def add_plugins(app: typer.Typer) -> None:
+    """Add the commands of the entry-point group; those that cannot be loaded say so when they are called."""
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        try:
+            register = entry.load()
+        except ImportError as error:
+            _add_unavailable(app, entry, error)
+        else:
+            register(app)
+
+
+def _add_unavailable(app: typer.Typer, entry: EntryPoint, error: ImportError) -> None:
+    @app.command(
+        name=entry.name,
+        help=f"Not available: {error}.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def unavailable() -> None:
+        msg = f"{entry.name} could not be loaded ({error}): pip install 'bluesky-xpdml[train]'"
+        raise XpdmlError(msg)
+
+
+add_plugins(app)
 
 
 def show_version(*, wanted: bool) -> None:

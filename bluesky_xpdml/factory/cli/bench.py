@@ -1,5 +1,9 @@
-"""`xpdml bench`: the figures of this package, each a command that prints a table."""
+"""`xpdml bench`: the figures of this package, each benchmark a function that returns one table."""
 
+import json as json_format
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,18 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.advise import run_advice
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
-from bluesky_xpdml.factory.bench.report import cell, is_table
-from bluesky_xpdml.factory.cli.bench_accuracy import CACHE, run_simulated
+from bluesky_xpdml.factory.cli import require_train_extra
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 if TYPE_CHECKING:
     from bluesky_xpdml.cli.console import Advance
     from bluesky_xpdml.factory.bench.report import Report
 
+SEEDS, RIVAL_SEEDS = 5, 3
+CACHE = Path("build") / "bench"
+"""Default folder of finished cells and simulated curves."""
+
 
 class Bench(StrEnum):
-    """What can be measured."""
+    """Benchmarks by name."""
 
     ACCURACY = "accuracy"
     ADVICE = "advice"
@@ -29,6 +36,21 @@ class Bench(StrEnum):
     QUERIES = "queries"
     RIVALS = "rivals"
     SPEED = "speed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Options of the command."""
+
+    simulation: Path
+    standards: Path
+    judged: Path
+    elements: list[str]
+    quick: bool
+    cache: Path
+    plot: Path | None
+    output: Path | None
+    advance: "Advance"
 
 
 def bench(
@@ -63,67 +85,144 @@ def bench(
     json: bool = JSON,
 ) -> None:
     """Measure and print one table: accuracy, experiment, publish, queries, and so on, as NAME says."""
+    require_train_extra()
     with progress_bars() as advance:
-        match name:
-            case Bench.ACCURACY | Bench.RIVALS:
-                report = run_simulated(
-                    simulation,
-                    element or [],
-                    rivals=name is Bench.RIVALS,
-                    quick=quick,
-                    cache=cache,
-                    plot=plot,
-                    output=output,
-                    advance=advance,
-                )
-            case Bench.ADVICE:
-                report = run_advice(simulation, element or [], cache=cache, advance=advance)
-            case Bench.EXPERIMENT:
-                report = _experiment(standards, simulation, plot, advance)
-            case Bench.LIVE:
-                from bluesky_xpdml.factory.bench.live import measure_live
-
-                report = measure_live(standards, scans=2 if quick else 20, progress=advance)
-            case Bench.PUBLISH | Bench.QUERIES:
-                report = _through_tiled(name, advance, quick=quick)
-            case Bench.QUALITY:
-                from bluesky_xpdml.factory.bench.quality import measure_quality
-
-                report = measure_quality(judged)
-            case Bench.SPEED:
-                from bluesky_xpdml.factory.bench.speed import measure_speed
-
-                report = measure_speed(repeats=20 if quick else 200, progress=advance)
+        report = BENCHES[name](
+            Request(
+                simulation=simulation,
+                standards=standards,
+                judged=judged,
+                elements=element or list(FOIL_ENERGIES),
+                quick=quick,
+                cache=cache,
+                plot=plot,
+                output=output,
+                advance=advance,
+            )
+        )
     _show(report, output, json=json)
 
 
-def _through_tiled(name: Bench, advance: "Advance", *, quick: bool) -> "Report":
-    from bluesky_xpdml.factory.bench.publish import measure_publish
-    from bluesky_xpdml.factory.bench.queries import measure_queries
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="bench", epilog="Example: xpdml bench speed --json")(bench)
 
-    if name is Bench.PUBLISH:
-        return measure_publish(rounds=1 if quick else 4, seed=1, progress=advance)
-    return measure_queries(
-        runs=1000 if quick else 10_000, repeats=3 if quick else 40, seed=1, progress=advance
+
+def _accuracy(request: Request) -> "Report":
+    """Measure accuracy on simulation; draw it, and write every figure as JSON beside the tables."""
+    from bluesky_xpdml.factory.bench.accuracy import measure_accuracy
+    from bluesky_xpdml.factory.training.cells import CellRecipe
+
+    found = measure_accuracy(
+        request.simulation,
+        request.elements,
+        seeds=range(1 if request.quick else SEEDS),
+        splits=("formula",) if request.quick else ("formula", "record"),
+        recipe=CellRecipe(threads=os.cpu_count() or 1),
+        cache=request.cache,
+        progress=request.advance,
+    )
+    if request.output is not None:
+        beside = request.output.with_suffix(".json")
+        text = json_format.dumps(found.as_json(), indent=1, allow_nan=False)
+        beside.write_text(text + "\n", encoding="utf-8")
+        progress_console.print(f"written: {beside}", markup=False)
+    if request.plot is not None:
+        from bluesky_xpdml.factory.cli.figures_accuracy import draw_accuracy
+
+        draw_accuracy(found.figures, request.plot)
+        progress_console.print(f"picture: {request.plot}", markup=False)
+    return found.report
+
+
+def _advice(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.advice import measure_advice
+    from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
+
+    return measure_advice(
+        request.simulation,
+        request.elements,
+        recipe=AdviceRecipe(),
+        cache=request.cache,
+        progress=request.advance,
     )
 
 
-def _experiment(standards: Path, simulation: Path, plot: Path | None, advance: "Advance") -> "Report":
+def _experiment(request: Request) -> "Report":
     from bluesky_xpdml.factory.bench.experiment import measure_experiment
 
-    report = measure_experiment(standards, simulation, seed=0, progress=advance)
-    if plot is not None:
+    report = measure_experiment(request.standards, request.simulation, seed=0, progress=request.advance)
+    if request.plot is not None:
         from bluesky_xpdml.figures.curves import draw_answers
 
-        draw_answers(report.conditions["answers"], plot)
-        progress_console.print(f"picture: {plot}")
+        draw_answers(report.conditions["answers"], request.plot)
+        progress_console.print(f"picture: {request.plot}", markup=False)
     return report
 
 
+def _live(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.live import measure_live
+
+    return measure_live(request.standards, scans=2 if request.quick else 20, progress=request.advance)
+
+
+def _publish(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.publish import measure_publish
+
+    return measure_publish(rounds=1 if request.quick else 4, seed=1, progress=request.advance)
+
+
+def _quality(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.quality import measure_quality
+
+    return measure_quality(request.judged)
+
+
+def _queries(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.queries import measure_queries
+
+    runs, repeats = (1000, 3) if request.quick else (10_000, 40)
+    return measure_queries(runs=runs, repeats=repeats, seed=1, progress=request.advance)
+
+
+def _rivals(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.rivals import measure_rivals
+
+    return measure_rivals(
+        request.simulation,
+        request.elements,
+        seeds=range(1 if request.quick else RIVAL_SEEDS),
+        cache=request.cache,
+        threads=os.cpu_count() or 1,
+        progress=request.advance,
+    )
+
+
+def _speed(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.speed import measure_speed
+
+    return measure_speed(repeats=20 if request.quick else 200, progress=request.advance)
+
+
+BENCHES: Mapping[Bench, Callable[[Request], "Report"]] = {
+    Bench.ACCURACY: _accuracy,
+    Bench.ADVICE: _advice,
+    Bench.EXPERIMENT: _experiment,
+    Bench.LIVE: _live,
+    Bench.PUBLISH: _publish,
+    Bench.QUALITY: _quality,
+    Bench.QUERIES: _queries,
+    Bench.RIVALS: _rivals,
+    Bench.SPEED: _speed,
+}
+
+
 def _show(report: "Report", output: Path | None, *, json: bool) -> None:
+    from bluesky_xpdml.factory.bench.report import cell, is_table
+
     if output is not None:
         output.write_text(report.as_markdown(), encoding="utf-8")
-        progress_console.print(f"written: {output}")
+        progress_console.print(f"written: {output}", markup=False)
     if json:
         print_json(report.as_json())
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
+from bluesky_xpdml.factory.cli import require_train_extra
 
 if TYPE_CHECKING:
     from bluesky_xpdml.factory.dataset.dataset_build import Built
@@ -18,6 +19,7 @@ app = typer.Typer(help="Build labelled data sets for training.", no_args_is_help
 @app.callback()
 def dataset() -> None:
     """Build labelled data sets for training."""
+    require_train_extra()
 
 
 @app.command(
@@ -174,3 +176,8 @@ def _show(manifest: Mapping[str, Any]) -> None:
         ]
         if found:
             print_table(title, ("what", "reason", "number"), found)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands."""
+    parent.add_typer(app, name="dataset")

@@ -10,6 +10,7 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_bars, progress_console
+from bluesky_xpdml.factory.cli import require_train_extra
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.vocabulary import Modality
 
@@ -47,6 +48,7 @@ def train(
     The compounds of the simulated beamlines are left out, so that the demonstration is honest. Joint bundles
     (xanes+pdf, xanes+dpdf) stand on the newest single ones of the output folder, which come first.
     """
+    require_train_extra()
     elements = _known("element", element, list(FOIL_ENERGIES))
     modalities = _known("modality", modality, MODALITIES)
     folders: list[Path] = []
@@ -180,3 +182,8 @@ def _show(folders: Sequence[Path], *, json: bool) -> None:
         return
     rows = [[str(folder), f"{size / 1e6:.2f}"] for folder, size in zip(folders, sizes, strict=True)]
     print_table("", ("bundle", "MB"), rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="train", epilog="Example: xpdml train --element Fe --output my_models")(train)
