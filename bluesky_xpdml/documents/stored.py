@@ -1,51 +1,138 @@
-"""A run stored in Tiled, told again as the documents it was made of; the server gives images one by one."""
+"""Runs stored in Tiled, read back as the documents that they were made of; images are fetched one by one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
+from bluesky_xpdml.documents.profile import Profile, look_up_text
+from bluesky_xpdml.documents.start import claims_absorption, claims_scattering, is_dark, is_derived
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 
+MOST_CANDIDATES = 200
+"""Runs of one sample that are looked at, from the newest."""
 
-def fetch_from(runs: Any) -> Callable[[str], Iterator[tuple[str, dict[str, Any]]]]:
-    """Return a function that gives the documents of a stored run by its uid.
 
-    What it gives raises a DocumentError where the run is not there or the server is away.
+class StoredRuns:
+    """Raw runs in a Tiled container, by uid or by the name of their sample; closes the connection at the end.
+
+    Calling it is the same as `documents`, so that it can be given wherever a function of a uid is expected.
 
     Parameters
     ----------
-    runs
+    container
         Tiled container whose keys are uids of runs.
     """
 
-    def fetch(uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        import httpx
-        from tiled.client.utils import ClientError
+    def __init__(self, container: Any) -> None:
+        self._container = container
 
-        try:
-            yield from run_documents(find_run(runs, uid), uid)
-        except (httpx.HTTPError, ClientError, RuntimeError) as error:
-            raise DocumentError(f"the server did not give run {uid}: {str(error)[:200]}") from error
+    def documents(self, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the documents of a run.
 
-    return fetch
+        Parameters
+        ----------
+        uid
+            Start uid.
+
+        Raises
+        ------
+        MissingDataError
+            If there is no such run.
+        DocumentError
+            If it is not a Bluesky run, or the server does not answer.
+        """
+        with _as_document_errors(f"run {uid}"):
+            yield from run_documents(find_run(self._container, uid), uid)
+
+    __call__ = documents
+
+    def uid_of_sample(self, name: str, profile: Profile, *, exclude: Collection[str] = ()) -> str:
+        """Return the uid of the newest total-scattering run of a sample: no dark frames, nothing derived.
+
+        Parameters
+        ----------
+        name
+            Name of the sample.
+        profile
+            Where start documents hold that name.
+        exclude
+            Uids of runs that are not meant.
+
+        Raises
+        ------
+        MissingDataError
+            If there is no such run.
+        DocumentError
+            If the server does not answer.
+        """
+        with _as_document_errors(f"the runs of sample {name!r}"):
+            starts = [
+                start
+                for path in profile.start.sample_name
+                for start in self._starts(path, name)
+                if _is_light(start, profile) and start.get("uid") not in exclude
+            ]
+        named = [start for start in starts if look_up_text(start, profile.start.sample_name) == name]
+        if not named:
+            raise MissingDataError(f"expected a run of sample {name!r} on the server, found none")
+        return str(max(named, key=_time).get("uid"))
+
+    def _starts(self, path: str, name: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the start documents that hold a name under a dotted path, the newest first."""
+        from tiled.queries import Key
+
+        found = self._container.search(Key(f"start.{path}") == name).sort(("start.time", -1))
+        for run in islice(found.values(), MOST_CANDIDATES):
+            start = _plain(run.metadata).get("start")
+            if isinstance(start, Mapping):
+                yield start
+
+    def close(self) -> None:
+        """Close the connection to the server."""
+        self._container.context.http_client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def fetch_from(runs: Any) -> StoredRuns:
+    """Return the runs of a Tiled container."""
+    return StoredRuns(runs)
+
+
+@contextmanager
+def _as_document_errors(what: str) -> Iterator[None]:
+    """Raise errors of the client and the connection as a DocumentError."""
+    import httpx
+    from tiled.client.utils import ClientError
+
+    try:
+        yield
+    except (httpx.HTTPError, ClientError, RuntimeError) as error:
+        raise DocumentError(f"the server did not give {what}: {str(error)[:200]}") from error
+
+
+def _is_light(start: Mapping[str, Any], profile: Profile) -> bool:
+    is_absorption = claims_absorption(start, profile) and not claims_scattering(start, profile)
+    return not (is_derived(start) or is_dark(start, profile) or is_absorption)
+
+
+def _time(start: Mapping[str, Any]) -> float:
+    time = start.get("time")
+    return float(time) if isinstance(time, int | float) else 0.0
 
 
 def find_run(runs: Any, uid: str) -> Any:
-    """Return a stored run.
-
-    Parameters
-    ----------
-    runs
-        Tiled container whose keys are uids of runs.
-    uid
-        Start uid.
-
-    Raises
-    ------
-    MissingDataError
-        If it is not there.
-    """
+    """Return a run of a Tiled container by its uid; a MissingDataError is raised if it is not there."""
     try:
         return runs[uid]
     except (KeyError, ValueError) as error:
@@ -53,9 +140,9 @@ def find_run(runs: Any, uid: str) -> Any:
 
 
 def run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tell a stored run as documents.
+    """Return the documents of a stored run.
 
-    Few servers are configured to export documents, but every one gives its tables and arrays.
+    Few servers are configured to export documents, but all of them give tables and arrays.
 
     Parameters
     ----------
@@ -67,7 +154,7 @@ def run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises
     ------
     DocumentError
-        If it is no Bluesky run, or the server cannot give its documents.
+        If it is not a Bluesky run, or the server cannot give its documents.
     """
     if not hasattr(run, "documents"):
         raise DocumentError(f"{uid} is no Bluesky run but {type(run).__name__}; check the path")
@@ -79,16 +166,16 @@ def run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class StoredRow:
-    """What one event holds of a stored array, fetched when somebody looks at it.
+    """The part of a stored array that belongs to one event, fetched on first use.
 
-    Spectra of a detector are the most of a run, and nobody who reads absorption asks for them.
+    The spectra of a detector are most of a run, and absorption does not need them.
 
     Parameters
     ----------
     array
-        In Tiled; its first axis is the events.
+        In Tiled; its first axis counts the events.
     row
-        Which event.
+        Number of the event.
 
     Examples
     --------
@@ -106,7 +193,7 @@ class StoredRow:
 
 
 def _parts(stream: Any) -> dict[str, Any] | None:
-    """Return tables and arrays of a stream; None where it holds anything else, or nothing."""
+    """Return tables and arrays of a stream; None if it holds anything else, or nothing."""
     if not hasattr(stream, "base"):
         return None
     parts = dict(stream.base.items())
@@ -117,7 +204,7 @@ def _parts(stream: Any) -> dict[str, Any] | None:
 def _rebuilt(
     run: Any, streams: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Make the documents anew from the metadata, the tables and the arrays of a run."""
+    """Yield documents made from the metadata, the tables and the arrays of a run."""
     metadata = _plain(run.metadata)
     yield "start", metadata["start"]
     for name, stream in streams.items():
@@ -134,7 +221,7 @@ def _rebuilt(
 
 
 def _pages(table: Any, arrays: Mapping[str, Any], descriptor: str) -> Iterator[dict[str, Any]]:
-    """Yield the whole stream as one page, or with images one page an event: never two images at once."""
+    """Yield a stream as one page, or with images as one page per event: never two images at once."""
     rows = len(table) if table is not None else min(len(array) for array in arrays.values())
     page = _page(table, rows, descriptor)
     images = {key: array for key, array in arrays.items() if len(array.shape) > 2}
@@ -154,7 +241,7 @@ def _pages(table: Any, arrays: Mapping[str, Any], descriptor: str) -> Iterator[d
 
 
 def _image(array: Any, row: int, rows: int) -> Any:
-    """Return what one event holds of an array whose first axis is the events, or the frames of them all."""
+    """Return the part of one event of an array whose first axis counts the events, or all their frames."""
     per_event = max(len(array) // max(rows, 1), 1)
     return array[row] if per_event == 1 else array[row * per_event : (row + 1) * per_event]
 
@@ -179,7 +266,7 @@ def _page(table: Any, rows: int, descriptor: str) -> dict[str, Any]:
 
 
 def _exported(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Let the server tell the documents, which it can where it is configured to."""
+    """Yield the documents that the server exports, if it is configured to."""
     from tiled.client.utils import ClientError
 
     try:
@@ -196,7 +283,7 @@ def _exported(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _plain(document: Any) -> Any:
-    """Return a document as dictionaries and lists; the client gives views of them."""
+    """Return a document as dictionaries and lists instead of the views that the client gives."""
     if isinstance(document, Mapping):
         return {key: _plain(value) for key, value in document.items()}
     if isinstance(document, Sequence) and not isinstance(document, str | bytes):
