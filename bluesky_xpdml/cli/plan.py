@@ -22,7 +22,7 @@ from bluesky_xpdml.settings import resolve_settings
 
 if TYPE_CHECKING:
     from bluesky_xpdml.planning.queue.campaign import Campaign
-    from bluesky_xpdml.planning.queue.planner import QueuePlanner, Turn
+    from bluesky_xpdml.planning.queue.planner import QueuePlanner, StepReport
 
 LOOK = 0.05
 """Pause between two looks at whether a person answered [s]."""
@@ -96,7 +96,7 @@ class Voice:
         self._json = json
         self._note = ""
 
-    def turn(self, turn: "Turn") -> None:
+    def turn(self, turn: "StepReport") -> None:
         """Say what a turn found and did; nothing where that is nothing."""
         if turn.note != self._note:
             self._note = turn.note
@@ -231,11 +231,11 @@ def plan(
 
 def _follow(
     planner: "QueuePlanner", voice: Voice, asking: Asking | None, stop: Event, *, pause: float
-) -> "Turn":
+) -> "StepReport":
     """Take turns until it is finished or told to stop, and at once where a person has answered."""
-    turns: list[Turn] = []
+    turns: list[StepReport] = []
 
-    def tell(turn: "Turn") -> None:
+    def tell(turn: "StepReport") -> None:
         turns[:] = [turn]
         voice.turn(turn)
         end = time.monotonic() + pause
@@ -244,7 +244,7 @@ def _follow(
                 return
             time.sleep(LOOK)
 
-    return planner.run(stop, pause=LOOK if asking is not None else pause, tell=tell)
+    return planner.run(stop, pause=LOOK if asking is not None else pause, report=tell)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from bluesky_xpdml.demo.loop_baselines import Answers
 from bluesky_xpdml.demo.loop_front import ACROSS, DESCRIPTOR, FAILING, SPACE, TOLERANCE, distance, line
 from bluesky_xpdml.pairing.pairing import PairingSettings
 from bluesky_xpdml.planning.acquisition import Acquire, Measure
-from bluesky_xpdml.planning.answers import in_plan
+from bluesky_xpdml.planning.answers import wait_in_plan
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation, restore
 from bluesky_xpdml.publish.predictions import PredictionCatalog
@@ -177,7 +177,7 @@ class Measuring:
             self.n_measured += 1
             self._progress(self.n_measured)
             spectrum = yield from self._xanes(md)
-            yield from in_plan(spectra.waiting(spectrum, [suggestion]))
+            yield from wait_in_plan(spectra.wait(spectrum, [suggestion]))
             (outcome,) = spectra(spectrum, [suggestion])
             # NaN, of a failed answer or of no level yet, is not near.
             if not abs(outcome[DESCRIPTOR] - level()) <= UNDECIDED:

@@ -1,4 +1,4 @@
-"""What experiment planners ask: what a further measurement is worth."""
+"""Experiment planning from predictions: optimizers, plans, and the worth of a further measurement."""
 
 from bluesky_xpdml.planning.advice import Advice, Gain, advise
 from bluesky_xpdml.planning.advice_table import AdviceTable, load_table

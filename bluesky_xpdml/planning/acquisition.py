@@ -1,15 +1,15 @@
-"""Measuring what an optimizer suggests: an acquisition plan for bluesky-adaptive."""
+"""An acquisition plan for bluesky-adaptive: measures what an optimizer suggests."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.answers import in_plan
+from bluesky_xpdml.planning.answers import wait_in_plan
 from bluesky_xpdml.planning.evaluation import SEPARATOR, DescriptorEvaluation, split_uids
 from bluesky_xpdml.planning.trials import trial_metadata
 
 RUN_KEY = "xpdml_acquire"
-"""Under which runs are open, beside that of the optimization; plans with several at once name their own."""
+"""Run key of the measurements, beside the optimization; plans with several open runs set their own."""
 
 Plan: TypeAlias = Generator[Any, Any, Any]
 Measure: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], Plan]
@@ -17,11 +17,11 @@ Measure: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], Plan]
 
 
 class Acquire:
-    """An `AcquisitionPlan` of bluesky-adaptive whose runs say which trial they are.
+    """An `AcquisitionPlan` of bluesky-adaptive whose runs name their trial.
 
     For each suggestion it moves the actuators that the suggestion names, and measures. It returns the uids of
-    all runs as one text, which `DescriptorEvaluation` reads and an event stream can store. An exception of a
-    plan is let through: bluesky-adaptive registers the suggestions as failed and stops.
+    all runs as one text, which `DescriptorEvaluation` reads and an event stream can store. Exceptions of the
+    plan are not caught: bluesky-adaptive registers the suggestions as failed and stops.
 
     Parameters
     ----------
@@ -31,8 +31,13 @@ class Acquire:
     campaign
         Name of the campaign.
     wait_with
-        Wait for the predictions in the plan, where the RunEngine can be paused meanwhile; else the evaluation
-        waits, and the RunEngine with it. None where the evaluation is not a `DescriptorEvaluation`.
+        The evaluation, to wait for the predictions in the plan, where the RunEngine can be paused. If None,
+        the evaluation blocks the RunEngine while it waits.
+
+    Raises
+    ------
+    PlanningError
+        If the campaign has no name.
 
     Examples
     --------
@@ -62,16 +67,16 @@ class Acquire:
         sensors: Sequence[Any] | None = None,  # noqa: ARG002, of the protocol
         md: Mapping[str, Any] | None = None,
     ) -> Generator[Any, Any, str]:
-        """Measure suggestions and return the uids of the runs, with commas between.
+        """Measure suggestions and return the uids of the runs, separated by commas.
 
         Parameters
         ----------
         suggestions
             With `_id`, and a value for each parameter.
         actuators
-            Those whose names suggestions hold are moved.
+            Those named in a suggestion are moved.
         sensors
-            Do not matter: the plan of the measurement knows its own.
+            Ignored: the plan of the measurement has its own detectors.
         md
             More for the start documents.
         """
@@ -79,15 +84,15 @@ class Acquire:
 
         uids: list[str] = []
         for suggestion in suggestions:
-            one = self._one(suggestion, actuators, md or {})
-            # Inside the run of an optimization, whose key every message would get that names none.
+            one = self._acquire_one(suggestion, actuators, md or {})
+            # The optimization is a run too: messages without a key would go into it.
             uids += yield from preprocessors.set_run_key_wrapper(one, RUN_KEY)
         uid = SEPARATOR.join(uids)
         if self._wait_with is not None:
-            yield from in_plan(self._wait_with.waiting(uid, suggestions))
+            yield from wait_in_plan(self._wait_with.wait(uid, suggestions))
         return uid
 
-    def _one(
+    def _acquire_one(
         self, suggestion: Mapping[str, Any], actuators: Sequence[Any], md: Mapping[str, Any]
     ) -> Generator[Any, Any, tuple[str, ...]]:
         from bluesky import plan_stubs
@@ -100,25 +105,20 @@ class Acquire:
         ]
         if moves:
             yield from plan_stubs.mv(*moves)
-        said = yield from self._measure(suggestion, {**md, **trial_metadata(self._campaign, suggestion)})
-        return measured_uids(said)
+        result = yield from self._measure(suggestion, {**md, **trial_metadata(self._campaign, suggestion)})
+        return returned_uids(result)
 
 
-def measured_uids(said: object) -> tuple[str, ...]:
-    """Return the uids that the plan of a measurement returned.
-
-    Parameters
-    ----------
-    said
-        One uid, or a sequence.
+def returned_uids(result: object) -> tuple[str, ...]:
+    """Return the uids that the plan of a measurement returned, one or a sequence.
 
     Raises
     ------
     PlanningError
-        If it returned none: nothing could be waited for.
+        If it returned none: there would be nothing to wait for.
     """
-    uids = split_uids(said) if isinstance(said, str | list | tuple) else ()
+    uids = split_uids(result) if isinstance(result, str | list | tuple) else ()
     if not uids or "None" in uids:
-        msg = f"expected a plan that returns the uid of its run, found {said!r}: end it with `return uid`"
+        msg = f"expected a plan that returns the uid of its run, found {result!r}: end it with `return uid`"
         raise PlanningError(msg)
     return uids

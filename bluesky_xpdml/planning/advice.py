@@ -1,8 +1,8 @@
 """Modality advice: how much a second measurement of a sample would narrow each descriptor.
 
-The answer is an expectation for samples of the element that were answered alike, counted beforehand on
-simulated materials (`planning.advice_count`). It says which measurement is worth its time on average; it
-knows nothing of what is peculiar to this sample.
+The advice is an expectation over samples of the element with the same predicted class, counted beforehand on
+simulated materials (`factory.training.advice_count`). It says which measurement is worth its time on average,
+and does not know the peculiarities of this sample.
 """
 
 from collections.abc import Mapping
@@ -24,41 +24,42 @@ from bluesky_xpdml.planning.advice_table import (
     load_table,
 )
 from bluesky_xpdml.records import Prediction
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
-BORROWED = 20.0
-"""Materials that a class borrows from its element, and an element from all."""
+PRIOR_WEIGHT = 20.0
+"""Weight of the parent's counts [materials]: an element's for its classes, all elements' for an element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """What one more modality is expected to do for one descriptor."""
+    """The expected effect of one more modality on one descriptor."""
 
-    modality: str
+    modality: Technique
     """To be measured: `xanes`, `pdf` or `dpdf`."""
-    descriptor: str
+    descriptor: Descriptor
     predicted: str
-    """Class by which the sample was looked up; `all` where the prediction gives none."""
+    """Class under which the sample was looked up; `all` if the prediction gives none."""
     now: float
     """Expected size of the 90 % set [classes], or width of the 90 % interval of a bond length [angstrom]."""
     after: float
-    """The same once the modality is measured too."""
+    """The same after measuring the modality too."""
     error_now: float
     """Expected absolute error of the value [unit of the descriptor]."""
     error_after: float
-    """The same once the modality is measured too."""
+    """The same after measuring the modality too."""
     n: int
-    """Materials of the element that were predicted alike; where they are few, most is borrowed."""
+    """Materials of the element with this predicted class; if they are few, all materials weigh more."""
     standard_error: float
     """Of the gain."""
 
     @property
     def gain(self) -> float:
-        """Return 1 - after / now, negative where the answer is expected to widen; -1 to 1."""
+        """Return 1 - after / now, negative if the answer is expected to widen; -1 to 1."""
         return gain_of(self.now, self.after)
 
     @property
     def error_change(self) -> float:
-        """Return the expected change of the absolute error, negative where it falls."""
+        """Return the expected change of the absolute error, negative if it falls."""
         return self.error_after - self.error_now
 
     def as_json(self) -> dict[str, Any]:
@@ -70,18 +71,18 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What is left to measure of a sample, and what it would be worth."""
+    """The modalities that are left to measure of a sample, and what they are worth."""
 
     element: str
     technique: str
     """What was measured."""
-    descriptors: tuple[str, ...]
+    descriptors: tuple[Descriptor, ...]
     """Those of the prediction that advice is given about."""
     gains: tuple[Gain, ...]
-    """One a modality and descriptor; empty where both kinds of data are there already."""
+    """One per modality and descriptor; empty if both kinds of data were measured."""
 
     def best(self, descriptor: str) -> Gain | None:
-        """Return the modality that narrows a descriptor most; None where nothing is left to measure.
+        """Return the modality that narrows a descriptor most; None if nothing is left to measure.
 
         Its gain may be zero or negative: then no measurement is expected to help.
 
@@ -96,10 +97,10 @@ class Advice:
             If the prediction does not hold the descriptor.
         """
         if descriptor not in self.descriptors:
-            msg = f"no advice about {descriptor!r}: the prediction holds {', '.join(self.descriptors)}"
+            msg = f"no advice about {str(descriptor)!r}: the prediction holds {', '.join(self.descriptors)}"
             raise PlanningError(msg)
-        wanted = [gain for gain in self.gains if gain.descriptor == descriptor]
-        return max(wanted, key=lambda gain: gain.gain) if wanted else None
+        gains = [gain for gain in self.gains if gain.descriptor == descriptor]
+        return max(gains, key=lambda gain: gain.gain) if gains else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the advice as plain JSON values."""
@@ -112,82 +113,85 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What advice depends on."""
+class _Measured:
+    """The parts of a prediction that advice depends on."""
 
     element: str
     technique: str
     edge: str
-    values: Mapping[str, float]
-    """Descriptors by name."""
+    values: Mapping[Descriptor, float]
 
 
 def advise(prediction: Prediction | Mapping[str, Any], table: AdviceTable | Path = SHIPPED) -> Advice:
-    """Say how much each other modality is expected to narrow each descriptor.
+    """Estimate how much each other modality would narrow each descriptor.
 
     Parameters
     ----------
     prediction
-        A prediction, or the start document of its derived run, as Tiled gives it back.
+        A prediction, or the start document of its derived run, as Tiled returns it.
     table
-        What gains are read from; by default the table that comes with the package.
+        Counted gains; by default the table of the package.
 
     Raises
     ------
     PlanningError
-        If the prediction failed, is of an element, edge or technique without table, or is no such document.
+        If the prediction failed, if its element, edge or technique is not in the table, or if the document is
+        not that of a derived run.
 
     Examples
     --------
     >>> answer = {"value": 2.9, "low": 2.4, "high": 3.4, "unit": "e"}
     >>> start = {"element": "Fe", "technique": "pdf", "descriptors": {"oxidation_state": answer}}
     >>> best = advise(start).best("oxidation_state")
-    >>> best.modality, best.predicted, best.gain > 0.1
+    >>> str(best.modality), best.predicted, best.gain > 0.1
     ('xanes', '3', True)
     """
-    asked = _asked(prediction)
-    known = load_table(table) if isinstance(table, Path) else table
-    if asked.element not in known.elements:
+    measured = _measured(prediction)
+    counted = load_table(table) if isinstance(table, Path) else table
+    if measured.element not in counted.elements:
         msg = (
-            f"no advice for {asked.element or 'a prediction without element'}: the table holds "
-            f"{', '.join(known.elements) or 'no element'}"
+            f"no advice for {measured.element or 'a prediction without element'}: the table holds "
+            f"{', '.join(counted.elements) or 'no element'}"
         )
         raise PlanningError(msg)
-    descriptors = tuple(name for name in BINNED_BY if name in asked.values)
-    others = () if "+" in asked.technique else _others(asked, known)
+    descriptors = tuple(name for name in BINNED_BY if name in measured.values)
     return Advice(
-        element=asked.element,
-        technique=asked.technique,
+        element=measured.element,
+        technique=measured.technique,
         descriptors=descriptors,
-        gains=tuple(_gain(asked, other, descriptor, known) for other in others for descriptor in descriptors),
+        gains=tuple(
+            _gain(measured, modality, descriptor, counted)
+            for modality in _other_modalities(measured, counted)
+            for descriptor in descriptors
+        ),
     )
 
 
-def _asked(prediction: Prediction | Mapping[str, Any]) -> Asked:
+def _measured(prediction: Prediction | Mapping[str, Any]) -> _Measured:
     if isinstance(prediction, Prediction):
-        values = {name: found.value for name, found in prediction.descriptors.items()}
-        reasons = prediction.quality.reasons
-        technique, element, edge = prediction.technique, prediction.element, prediction.edge
+        values = {str(name): estimate.value for name, estimate in prediction.descriptors.items()}
+        reasons: tuple[str, ...] = prediction.quality.reasons
+        technique, element, edge = str(prediction.technique), prediction.element, prediction.edge
     else:
-        values, reasons = _published(prediction)
+        values, reasons = _values_of_document(prediction)
         technique, element = str(prediction["technique"]), str(prediction["element"])
         edge = str(prediction.get("edge", ""))
-    usable = {name: float(value) for name, value in values.items() if name in BINNED_BY and isfinite(value)}
+    usable = {name: float(values[name]) for name in BINNED_BY if isfinite(values.get(name, float("nan")))}
     if not usable:
-        said = "; ".join(reasons) or "no reason is given"
-        msg = f"expected a prediction of {', '.join(BINNED_BY)}, found none of them ({said}): measure again"
+        why = "; ".join(reasons) or "no reason is given"
+        msg = f"expected a prediction of {', '.join(BINNED_BY)}, found none of them ({why}): measure again"
         raise PlanningError(msg)
-    return Asked(element=element, technique=technique, edge=edge, values=usable)
+    return _Measured(element=element, technique=technique, edge=edge, values=usable)
 
 
-def _published(start: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, ...]]:
+def _values_of_document(start: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return descriptors and reasons of a derived run's start document."""
     missing = [name for name in ("technique", "element", "descriptors") if name not in start]
     if missing:
         msg = f"expected the start document of a derived run, found one without {', '.join(missing)}"
         raise PlanningError(msg)
     try:
-        values = {name: float(found["value"]) for name, found in start["descriptors"].items()}
+        values = {name: float(entry["value"]) for name, entry in start["descriptors"].items()}
         reasons = tuple(str(reason) for reason in start.get("quality", {}).get("reasons", ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"expected descriptors with a value each, found {start['descriptors']!r}"
@@ -195,27 +199,29 @@ def _published(start: Mapping[str, Any]) -> tuple[dict[str, float], tuple[str, .
     return values, reasons
 
 
-def _others(asked: Asked, table: AdviceTable) -> tuple[str, ...]:
-    """Return what can be measured besides; anomalous differences and other edges are not in the table."""
-    counted_edge = ("", "K") if asked.technique == "xanes" else ("",)
-    others = table.others(asked.element, asked.technique)
-    if not others or asked.edge not in counted_edge:
-        known = dict.fromkeys(key[1] for key in table.cells if key[0] == asked.element)
+def _other_modalities(measured: _Measured, table: AdviceTable) -> tuple[Technique, ...]:
+    """Return the modalities left to measure; anomalous differences and other edges are not in the table."""
+    if measured.technique in {Technique.XANES_PDF, Technique.XANES_DPDF}:
+        return ()
+    counted_edge = ("", "K") if measured.technique == Technique.XANES else ("",)
+    others = table.others(measured.element, measured.technique)
+    if not others or measured.edge not in counted_edge:
+        counted = dict.fromkeys(key[1] for key in table.cells if key[0] == measured.element)
         msg = (
-            f"no advice after {asked.technique} {asked.edge}".rstrip()
-            + f" of {asked.element}: the table was counted on {', '.join(known)} (xanes at the K edge, dpdf "
-            "of a range that needs no absorption edge)"
+            f"no advice after {measured.technique} {measured.edge}".rstrip()
+            + f" of {measured.element}: the table was counted on {', '.join(counted)} (xanes at the K edge, "
+            "dpdf of a range that needs no absorption edge)"
         )
         raise PlanningError(msg)
     return others
 
 
-def _gain(asked: Asked, other: str, descriptor: str, table: AdviceTable) -> Gain:
-    key = (asked.element, asked.technique, other, descriptor)
-    name = predicted_class(asked.values, descriptor, table.cells[key])
+def _gain(measured: _Measured, modality: Technique, descriptor: Descriptor, table: AdviceTable) -> Gain:
+    key = (measured.element, measured.technique, modality, descriptor)
+    name = predicted_class(measured.values, descriptor, table.cells[key])
     cell = expected(table, key, name)
     return Gain(
-        modality=other,
+        modality=modality,
         descriptor=descriptor,
         predicted=name,
         now=cell.now,
@@ -227,22 +233,16 @@ def _gain(asked: Asked, other: str, descriptor: str, table: AdviceTable) -> Gain
     )
 
 
-def predicted_class(values: Mapping[str, float], descriptor: str, cells: Mapping[str, Cell]) -> str:
-    """Return the class of the table that a prediction is nearest to, `all` where it does not say.
-
-    Parameters
-    ----------
-    values
-        Descriptors by name.
-    descriptor
-        That advice is wanted about.
-    cells
-        By class.
+def predicted_class(
+    values: Mapping[Descriptor, float], descriptor: Descriptor, cells: Mapping[str, Cell]
+) -> str:
+    """Return the class of the table that is nearest to a prediction, `all` if it has none.
 
     Examples
     --------
     >>> cell = Cell(n=9, formulas=9, now=2.0, after=1.0, error_now=0.3, error_after=0.2, standard_error=0.1)
-    >>> predicted_class({"oxidation_state": 2.67}, "oxidation_state", {"2": cell, "3": cell, "all": cell})
+    >>> state = Descriptor.OXIDATION_STATE
+    >>> predicted_class({state: 2.67}, state, {"2": cell, "3": cell, "all": cell})
     '3'
     """
     names = [name for name in cells if name != ALL_CLASSES]
@@ -253,38 +253,43 @@ def predicted_class(values: Mapping[str, float], descriptor: str, cells: Mapping
 
 
 def expected(table: AdviceTable, key: Key, name: str) -> Cell:
-    """Return what is expected of a class: its counts, shrunk to its element's, and these to all elements'.
+    """Return the expectation for a class: its counts, shrunk to its element's, and these to all elements'.
 
     Parameters
     ----------
     table
         Counts.
     key
-        Element, measured, to be measured, descriptor.
+        Element, measured technique, technique to be measured, descriptor.
     name
         Class, or `all`.
     """
-    everything = table.cells.get((ALL_ELEMENTS, *key[1:]), {}).get(ALL_CLASSES)
+    all_elements = table.cells.get((ALL_ELEMENTS, *key[1:]), {}).get(ALL_CLASSES)
     cells = table.cells[key]
     element = cells[ALL_CLASSES]
-    if everything is not None:
+    if all_elements is not None:
         siblings = [
-            found[ALL_CLASSES]
-            for other, found in table.cells.items()
+            by_class[ALL_CLASSES]
+            for other, by_class in table.cells.items()
             if other[1:] == key[1:] and other[0] != ALL_ELEMENTS
         ]
-        element = _shrunk(element, everything, siblings)
+        element = _shrunk(element, all_elements, siblings)
     if name == ALL_CLASSES or name not in cells:
         return element
     return _shrunk(cells[name], element, [cell for each, cell in cells.items() if each != ALL_CLASSES])
 
 
 def _shrunk(cell: Cell, parent: Cell, siblings: list[Cell]) -> Cell:
-    """Return a weighted mean of counts; what is borrowed is as uncertain as siblings differ."""
-    own = cell.n / (cell.n + BORROWED)
-    total = sum(each.n for each in siblings)
-    differ = sum(each.n * (each.gain - parent.gain) ** 2 for each in siblings) / max(total, 1)
+    """Return the mean of cell and parent with weights w = n / (n + 20) and 1 - w.
+
+    Its variance is (w s)^2 + (1 - w)^2 (s_parent^2 + d^2), with d^2 the variance of the siblings' gains
+    around the parent's.
+    """
+    weight = cell.n / (cell.n + PRIOR_WEIGHT)
+    total = sum(sibling.n for sibling in siblings)
+    spread = sum(sibling.n * (sibling.gain - parent.gain) ** 2 for sibling in siblings) / max(total, 1)
     names = ("now", "after", "error_now", "error_after")
-    mixed = {name: own * getattr(cell, name) + (1.0 - own) * getattr(parent, name) for name in names}
-    variance = (own * cell.standard_error) ** 2 + (1.0 - own) ** 2 * (parent.standard_error**2 + differ)
+    mixed = {name: weight * getattr(cell, name) + (1.0 - weight) * getattr(parent, name) for name in names}
+    variance = (weight * cell.standard_error) ** 2
+    variance += (1.0 - weight) ** 2 * (parent.standard_error**2 + spread)
     return Cell(n=cell.n, formulas=cell.formulas, standard_error=sqrt(variance), **mixed)

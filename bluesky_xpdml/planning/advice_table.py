@@ -1,7 +1,7 @@
-"""The table that modality advice is read from: sums over materials, by element and predicted class.
+"""The table of modality advice: means over simulated materials, by element and predicted class.
 
-It is a small JSON file with the recipe and the hashes of the data it was counted on. `planning.advice_count`
-makes it, `planning.advice` reads it.
+It is a small JSON file with the recipe and the hashes of the data that were counted. The factory writes it
+(`factory.training.advice_count`), `planning.advice` reads it.
 """
 
 import json
@@ -12,38 +12,39 @@ from pathlib import Path
 from typing import Any
 
 from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 FORMAT = 1
 SHIPPED = Path(__file__).with_name("advice.json")
-"""The table that comes with the package."""
+"""The table of the package."""
 ALL_ELEMENTS = "all"
-"""Name of the cells that are counted over all elements."""
+"""Element of the cells that are counted over all elements."""
 ALL_CLASSES = "all"
 """Name of the cell that is counted over all predicted classes."""
-BINNED_BY: Mapping[str, str] = {
-    "oxidation_state": "oxidation_state",
-    "coordination_number": "coordination_number",
-    "bond_length": "coordination_number",
+BINNED_BY: Mapping[Descriptor, Descriptor] = {
+    Descriptor.OXIDATION_STATE: Descriptor.OXIDATION_STATE,
+    Descriptor.COORDINATION_NUMBER: Descriptor.COORDINATION_NUMBER,
+    Descriptor.BOND_LENGTH: Descriptor.COORDINATION_NUMBER,
 }
-"""By descriptor: whose predicted class its materials are sorted by."""
+"""By descriptor: the descriptor whose predicted class its materials are sorted by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What was counted on the materials of one element and predicted class."""
+    """Means over the materials of one element and predicted class."""
 
     n: int
     """Materials."""
     formulas: int
     now: float
-    """Mean size of the 90 % set [classes], or width of the 90 % interval [angstrom], by what is measured."""
+    """By the measured technique: mean size of the 90 % set [classes] or width of the interval [angstrom]."""
     after: float
-    """The same by both modalities."""
+    """The same with both modalities."""
     error_now: float
     """Mean absolute error of the value [unit of the descriptor]."""
     error_after: float
     standard_error: float
-    """Of the gain, materials of one formula counted as one draw."""
+    """Of the gain; materials of one formula count as one draw."""
 
     @property
     def gain(self) -> float:
@@ -52,28 +53,28 @@ class Cell:
 
 
 Key = tuple[str, str, str, str]
-"""Element, what is measured, what is to be measured, descriptor."""
+"""Element or `all`, measured technique, technique to be measured, descriptor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdviceTable:
-    """Cells by element, measured modality, modality to be measured and descriptor, then by class."""
+    """Cells by element, measured technique, technique to be measured and descriptor, then by class."""
 
     cells: Mapping[Key, Mapping[str, Cell]]
     """The classes are named as in `probabilities`: `"2"`, `"3"`; `"all"` is counted over all of them."""
     recipe: Mapping[str, Any]
     """How the materials were cross-validated."""
     data: Mapping[str, str]
-    """SHA-256 of the files that they came from, by name."""
+    """SHA-256 of the counted files, by name."""
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Return the elements that the table answers for."""
+        """Return the elements of the table."""
         return tuple(dict.fromkeys(key[0] for key in self.cells if key[0] != ALL_ELEMENTS))
 
-    def others(self, element: str, measured: str) -> tuple[str, ...]:
-        """Return what can be measured besides, for an element of the table."""
-        return tuple(dict.fromkeys(key[2] for key in self.cells if key[:2] == (element, measured)))
+    def others(self, element: str, measured: str) -> tuple[Technique, ...]:
+        """Return the techniques that can be measured in addition, for an element of the table."""
+        return tuple(dict.fromkeys(Technique(key[2]) for key in self.cells if key[:2] == (element, measured)))
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
@@ -83,7 +84,7 @@ class AdviceTable:
                 "measured": measured,
                 "other": other,
                 "descriptor": descriptor,
-                "classes": {name: _numbers(cell) for name, cell in by_class.items()},
+                "classes": {name: _rounded(cell) for name, cell in by_class.items()},
             }
             for (element, measured, other, descriptor), by_class in self.cells.items()
         ]
@@ -96,7 +97,7 @@ class AdviceTable:
         }
 
     def write(self, path: Path) -> None:
-        """Write the table, one line a group of cells."""
+        """Write the table, one line per group of cells."""
         document = self.as_json()
         cells = ",\n".join(json.dumps(cell) for cell in document.pop("cells"))
         head = json.dumps(document, indent=1)
@@ -105,17 +106,12 @@ class AdviceTable:
 
 @lru_cache(maxsize=4)
 def load_table(path: Path = SHIPPED) -> AdviceTable:
-    """Read a table that was written before.
-
-    Parameters
-    ----------
-    path
-        The file; by default the one that comes with the package.
+    """Read a table; by default the one of the package.
 
     Raises
     ------
     PlanningError
-        If it is no such table, or of a format that this version does not know.
+        If the file is not a table, or has a format that this version does not read.
 
     Examples
     --------
@@ -146,14 +142,9 @@ def load_table(path: Path = SHIPPED) -> AdviceTable:
 
 
 def gain_of(now: float, after: float) -> float:
-    """Return the share by which something is narrowed: 1 - after / now, and now / after - 1 where it widens.
+    """Return the share by which a width is narrowed: 1 - after / now, and now / after - 1 if it widens.
 
-    The second form keeps what widens above -1, as the first keeps what narrows below 1.
-
-    Parameters
-    ----------
-    now, after
-        Not negative [any unit].
+    The second form keeps widening above -1, as the first keeps narrowing below 1.
 
     Examples
     --------
@@ -164,12 +155,6 @@ def gain_of(now: float, after: float) -> float:
     return (now - after) / widest if widest > 0.0 else 0.0
 
 
-def _numbers(cell: Cell) -> list[float]:
-    return [
-        cell.n,
-        cell.formulas,
-        *(
-            float(f"{value:.4g}")
-            for value in (cell.now, cell.after, cell.error_now, cell.error_after, cell.standard_error)
-        ),
-    ]
+def _rounded(cell: Cell) -> list[float]:
+    means = (cell.now, cell.after, cell.error_now, cell.error_after, cell.standard_error)
+    return [cell.n, cell.formulas, *(float(f"{mean:.4g}") for mean in means)]

@@ -1,8 +1,8 @@
-"""Waiting for predictions: which answer counts for a trial, and when none will come any more.
+"""Waiting for predictions: which prediction answers a trial, and when none will come any more.
 
-Waiting is written once, as a generator that yields pauses [s]: `blocking` sleeps through them, `in_plan`
-hands them to the RunEngine, which stays interruptible. The catalog is asked in a thread, so that neither is
-held up by a server that does not answer.
+Waiting is a generator that yields pauses [s]: `wait_blocking` sleeps through them, `wait_in_plan` passes them
+to the RunEngine, which stays interruptible. The catalog is queried in a thread, so that a server that does
+not respond holds up neither.
 """
 
 import logging
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from bluesky_xpdml.errors import PublishError
@@ -17,328 +18,302 @@ from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.publish.query import Query
 from bluesky_xpdml.publish.tiled import HEALTH_TIMEOUT
+from bluesky_xpdml.vocabulary import Technique
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Steps = Generator[float, None, Result]
+Pauses = Generator[float, None, Result]
 """Yields pauses [s], returns what was waited for."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
-"""Between two questions to the server [s]; it grows while nothing comes."""
+"""Between two queries [s]; it grows while nothing comes."""
 GROWTH = 1.3
-GLANCE = 0.02
-"""Between two looks at whether the server has answered [s]."""
-MOST_ANSWERS = 1000
-"""Answers to one raw run that are looked at."""
+POLL_INTERVAL = 0.02
+"""Between two checks whether a query has returned [s]."""
+MAX_ANSWERS = 1000
+"""Predictions of one raw run that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which answer a planner waits for, and how long.
+class AnswerCriteria:
+    """Which prediction answers a trial, and how long to wait for it."""
 
-    Examples
-    --------
-    >>> wanted = Wanted(technique="xanes+pdf", element="Fe", timeout=300.0)
-    """
-
-    technique: str
-    """`xanes`, `pdf`, `dpdf`, or of both: `xanes+pdf`, `xanes+dpdf`."""
+    technique: Technique
     timeout: float
-    """No longer than this is waited for an answer [s]."""
+    """Longest wait [s]."""
     element: str = ""
-    """Where a run may hold several; empty for any."""
+    """If a run may contain several; empty for any."""
     campaign: str = ""
     """Trials of other campaigns do not count; empty for any."""
-    alone: str = ""
-    """Of a joint technique, the part that counts where a trial was measured by it alone, or the other part
-    failed; empty for none."""
+    alone: Technique | None = None
+    """Of a joint technique, the part whose answer counts if nothing else was measured, or the other part
+    failed; None if both parts are needed."""
     merged_within: float = 0.0
-    """Where the callback merges repeats: wait so long after a run's own answer for that of its series [s]."""
+    """If the callback merges repeats: how long to wait for the merged answer after a run's own answer [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What has become of one trial."""
+    """The answer to one trial, or why there is none."""
 
     prediction: PublishedPrediction | None
-    """The answer that counts; None where none came in time or none will come."""
+    """The prediction that answers, or that failed; None if none came."""
     reason: str = ""
-    """Why there is no usable answer; empty where there is one."""
+    """Why there is no usable answer; empty if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What the server has of some raw runs."""
+class QueryResult:
+    """Predictions about some raw runs."""
 
     predictions: Sequence[PublishedPrediction] = ()
     error: str = ""
-    """Why the server could not be asked; empty where it could."""
+    """Why the query failed; empty if it succeeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is waited for."""
+class AnswerRequest:
+    """Trials that wait for their answers."""
 
-    wanted: Wanted
+    criteria: AnswerCriteria
     raw_uids: Sequence[str]
-    """Start uids of the raw runs, of all trials together."""
+    """Start uids of the raw runs of all trials."""
     trials: Sequence[str]
-    """Ids. Where there is one only, answers that name no trial are its own; with `""`, all are."""
-    since: dict[str, float] = field(default_factory=dict)
-    """When an answer to each trial was first seen [monotonic s]; written while it is waited."""
+    """Ids. A single trial also owns predictions that name no trial; the id `""` owns all."""
+    first_seen: dict[str, float] = field(default_factory=dict)
+    """When an answer to each trial was first seen [monotonic s]; filled while waiting."""
 
 
-def blocking(steps: Steps[Result]) -> Result:
-    """Wait in this thread.
+def is_joint(technique: str) -> bool:
+    """Return whether a technique combines two measurements."""
+    return len(Technique(technique).parts) > 1
 
-    Parameters
-    ----------
-    steps
-        Pauses [s].
-    """
+
+def wait_blocking(pauses: Pauses[Result]) -> Result:
+    """Wait in this thread and return the result."""
     while True:
         try:
-            time.sleep(next(steps))
+            time.sleep(next(pauses))
         except StopIteration as end:
             result: Result = end.value
             return result
 
 
-def in_plan(steps: Steps[Result]) -> Generator[Any, Any, Result]:
+def wait_in_plan(pauses: Pauses[Result]) -> Generator[Any, Any, Result]:
     """Wait in a plan: the RunEngine sleeps, and can be paused, stopped and suspended meanwhile.
 
     Parameters
     ----------
-    steps
-        Pauses [s].
+    pauses
+        For example those of `DescriptorEvaluation.wait`.
     """
     from bluesky import plan_stubs
 
-    # What was measured is not measured again where the RunEngine is paused while it waits.
+    # A RunEngine that is paused while it waits does not repeat the measurement.
     yield from plan_stubs.checkpoint()
     while True:
         try:
-            pause = next(steps)
+            pause = next(pauses)
         except StopIteration as end:
             result: Result = end.value
             return result
         yield from plan_stubs.sleep(pause)
 
 
-def require_health(catalog: PredictionCatalog) -> None:
-    """Ask quickly whether the server is there, before a client tries for more than a minute.
-
-    Parameters
-    ----------
-    catalog
-        Where predictions are.
+def require_server(catalog: PredictionCatalog) -> None:
+    """Check quickly that the server responds: its client would retry for more than a minute.
 
     Raises
     ------
     PublishError
-        If it is not.
+        If it does not respond, or is out of order.
     """
     import httpx
 
     client: Any = catalog.container.context.http_client
     try:
-        client.send(client.build_request("GET", catalog.container.uri, timeout=HEALTH_TIMEOUT))
+        response = client.send(client.build_request("GET", catalog.container.uri, timeout=HEALTH_TIMEOUT))
+        if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            response.raise_for_status()
     except httpx.HTTPError as error:
         raise PublishError(f"expected a server at {catalog.container.uri}: {error}") from error
 
 
-def look(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> Seen:
-    """Return the latest answers about raw runs; where the server is away, say so within seconds.
-
-    Parameters
-    ----------
-    catalog
-        Where predictions are.
-    raw_uids
-        Start uids of the raw runs.
-    """
+def query_answers(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> QueryResult:
+    """Return the latest predictions about raw runs; if the server is unreachable, an error within seconds."""
     import httpx
 
     try:
-        require_health(catalog)
+        require_server(catalog)
         found = {
-            each.uid: each
+            prediction.uid: prediction
             for raw_uid in raw_uids
-            for each in catalog.find(Query(raw_uid=raw_uid), limit=MOST_ANSWERS)
+            for prediction in catalog.find(Query(raw_uid=raw_uid), limit=MAX_ANSWERS)
         }
     except (httpx.HTTPError, OSError, PublishError) as error:
-        logger.warning("the predictions could not be asked for: %s", error)
-        return Seen(error=f"the server of the predictions could not be asked: {error}")
-    return Seen(predictions=tuple(found.values()))
+        logger.warning("the query for predictions failed: %s", error)
+        return QueryResult(error=f"the server of the predictions could not be queried: {error}")
+    return QueryResult(predictions=tuple(found.values()))
 
 
-def awaited(looking: Callable[[], Seen], question: Question) -> Steps[dict[str, Answer]]:
-    """Wait until each trial has its answer or will have none, and no longer than is allowed.
+def wait_for_answers(query: Callable[[], QueryResult], request: AnswerRequest) -> Pauses[dict[str, Answer]]:
+    """Wait until each trial has its answer or none will come, at most for the timeout.
 
     Parameters
     ----------
-    looking
-        Asks what there is of the raw runs; called in a thread.
-    question
-        What is waited for, and how long.
+    query
+        Returns the current predictions about the raw runs; called in a thread.
+    request
+        What to wait for.
 
     Returns
     -------
     dict
-        Answers by id.
+        Answers by the id of the trial.
     """
-    end = time.monotonic() + question.wanted.timeout
-    pause, seen = SHORTEST_PAUSE, Seen(error="the server of the predictions did not answer")
-    with_thread = ThreadPoolExecutor(1, thread_name_prefix="xpdml-look")
+    end = time.monotonic() + request.criteria.timeout
+    pause, result = SHORTEST_PAUSE, QueryResult(error="the server of the predictions did not respond")
+    thread = ThreadPoolExecutor(1, thread_name_prefix="xpdml-query")
     try:
         while True:
-            seen = yield from _asked(with_thread.submit(looking), end, seen)
-            answers = {trial: _answer(seen, question, trial) for trial in question.trials}
+            result = yield from _result_of(thread.submit(query), end, result)
+            answers = {trial: _settled_answer(result, request, trial) for trial in request.trials}
             settled = {trial: answer for trial, answer in answers.items() if answer is not None}
             if len(settled) == len(answers):
                 return settled
             if time.monotonic() >= end:
-                return {trial: settled.get(trial) or _late(seen, question, trial) for trial in answers}
-            yield min(pause, max(end - time.monotonic(), GLANCE))
+                return {
+                    trial: settled.get(trial) or _late_answer(result, request, trial) for trial in answers
+                }
+            yield min(pause, max(end - time.monotonic(), POLL_INTERVAL))
             pause = min(GROWTH * pause, LONGEST_PAUSE)
     finally:
-        with_thread.shutdown(wait=False, cancel_futures=True)
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _asked(asked: Future[Seen], end: float, before: Seen) -> Steps[Seen]:
-    """Return what the server says, or what it said before where it takes too long."""
-    while not asked.done():
+def _result_of(query: Future[QueryResult], end: float, previous: QueryResult) -> Pauses[QueryResult]:
+    """Return the result of a query, or the previous one if the query takes too long."""
+    while not query.done():
         if time.monotonic() >= end:
-            return before
-        yield GLANCE
-    seen = asked.result()
-    return Seen(predictions=before.predictions, error=seen.error) if seen.error else seen
+            return previous
+        yield POLL_INTERVAL
+    result = query.result()
+    return QueryResult(predictions=previous.predictions, error=result.error) if result.error else result
 
 
-def of_trial(found: Sequence[PublishedPrediction], wanted: Wanted, trial: str) -> list[PublishedPrediction]:
-    """Return the predictions that belong to a trial: those that name it, and joint ones with a run of it.
-
-    Parameters
-    ----------
-    found
-        Latest answers to each question.
-    wanted
-        Names the campaign and the element.
-    trial
-        Its id.
-    """
-    named = [each for each in found if _names(each, wanted.campaign, trial)]
+def predictions_of_trial(
+    predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria, trial: str
+) -> list[PublishedPrediction]:
+    """Return the predictions that name a trial, and joint ones that contain a run of it."""
+    named = [each for each in predictions if _names_trial(each, criteria.campaign, trial)]
     own = {each.raw_uids[0] for each in named if len(each.raw_uids) == 1}
-    joint = [each for each in found if "+" in each.technique and own & set(each.raw_uids)]
-    both = {each.uid: each for each in (*named, *joint)}.values()
-    # A failed run may not have said what element it is of.
-    return [each for each in both if wanted.element in {"", each.element} or each.failed]
+    joint = [each for each in predictions if is_joint(each.technique) and own & set(each.raw_uids)]
+    unique = {each.uid: each for each in (*named, *joint)}.values()
+    return [each for each in unique if _is_of_element(each, criteria)]
 
 
-def that_counts(mine: Sequence[PublishedPrediction], wanted: Wanted) -> PublishedPrediction | None:
-    """Return the answer of a trial that counts: one that did not fail, of most raw runs, the newest.
+def _names_trial(prediction: PublishedPrediction, campaign: str, trial: str) -> bool:
+    metadata: Mapping[str, object] = prediction.origin.trial
+    return str(metadata.get("id", "")) == trial and campaign in {"", metadata.get("campaign")}
 
-    Parameters
-    ----------
-    mine
-        Predictions that belong to the trial.
-    wanted
-        Names the technique. Where repeats are not merged, answers with runs of other trials do not count.
+
+def _is_of_element(prediction: PublishedPrediction, criteria: AnswerCriteria) -> bool:
+    """Return whether a prediction may be of the element: a failed run may not state its element."""
+    return criteria.element in {"", prediction.element} or prediction.failed
+
+
+def select_answer(
+    predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria
+) -> PublishedPrediction | None:
+    """Return the prediction of a trial that counts: one that did not fail, of most raw runs, the newest.
+
+    Unless repeats are merged, answers that contain runs of other trials do not count.
     """
-    of_technique = [each for each in mine if each.technique == wanted.technique]
-    if wanted.alone and all(each.failed for each in of_technique):
-        of_technique = _alone(mine, wanted) or of_technique
-    if "+" not in wanted.technique and not wanted.merged_within:
-        own = {each.raw_uids[0] for each in mine if len(each.raw_uids) == 1}
-        of_technique = [each for each in of_technique if own.issuperset(each.raw_uids)]
-    return max(of_technique, key=lambda each: (not each.failed, len(each.raw_uids), each.time), default=None)
+    candidates = [each for each in predictions if each.technique == criteria.technique]
+    if criteria.alone is not None and all(each.failed for each in candidates):
+        candidates = _answers_of_one_part(predictions, criteria) or candidates
+    if not is_joint(criteria.technique) and not criteria.merged_within:
+        own = {each.raw_uids[0] for each in predictions if len(each.raw_uids) == 1}
+        candidates = [each for each in candidates if own.issuperset(each.raw_uids)]
+    return max(candidates, key=lambda each: (not each.failed, len(each.raw_uids), each.time), default=None)
 
 
-def _alone(mine: Sequence[PublishedPrediction], wanted: Wanted) -> list[PublishedPrediction]:
-    """Return the answers of the part that may count alone; none where the other part has answers as well."""
-    parts = [each for each in mine if each.technique in wanted.technique.split("+")]
-    others = [each for each in parts if each.technique != wanted.alone]
-    return (
-        [each for each in parts if each.technique == wanted.alone]
-        if all(each.failed for each in others)
-        else []
-    )
+def _answers_of_one_part(
+    predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria
+) -> list[PublishedPrediction]:
+    """Return the answers of the part that may count alone; none if the other part has answers as well."""
+    parts = [each for each in predictions if each.technique in criteria.technique.parts]
+    if not all(each.failed for each in parts if each.technique != criteria.alone):
+        return []
+    return [each for each in parts if each.technique == criteria.alone]
 
 
-def _names(prediction: PublishedPrediction, campaign: str, trial: str) -> bool:
-    said: Mapping[str, object] = prediction.origin.trial
-    return str(said.get("id", "")) == trial and campaign in {"", said.get("campaign")}
-
-
-def _answer(seen: Seen, question: Question, trial: str) -> Answer | None:
-    """Return the answer of a trial if it is settled."""
-    wanted, mine = question.wanted, _mine(seen.predictions, question, trial)
-    answered = set(question.raw_uids) <= {uid for each in seen.predictions for uid in each.raw_uids}
-    counts = that_counts(mine, wanted)
-    joint = counts is not None and "+" in counts.technique
-    if counts is not None and (joint or answered or len(question.raw_uids) == len(question.trials)):
-        since = question.since.setdefault(trial, time.monotonic())
-        merged = joint or counts.failed or len(counts.raw_uids) > 1
-        if merged or time.monotonic() - since >= wanted.merged_within:
-            return told(counts)
-    if counts is None and answered:
-        return hopeless(mine, wanted)
+def _settled_answer(result: QueryResult, request: AnswerRequest, trial: str) -> Answer | None:
+    """Return the answer to a trial; None while a better one may come."""
+    criteria, predictions = request.criteria, _owned_predictions(result.predictions, request, trial)
+    answered_uids = {uid for each in result.predictions for uid in each.raw_uids}
+    all_answered = answered_uids.issuperset(request.raw_uids)
+    selected = select_answer(predictions, criteria)
+    if selected is None:
+        return final_failure(predictions, criteria) if all_answered else None
+    joint = is_joint(selected.technique)
+    if not (joint or all_answered or len(request.raw_uids) == len(request.trials)):
+        return None
+    first_seen = request.first_seen.setdefault(trial, time.monotonic())
+    final = joint or selected.failed or len(selected.raw_uids) > 1
+    if final or time.monotonic() - first_seen >= criteria.merged_within:
+        return answer_from(selected)
     return None
 
 
-def _mine(found: Sequence[PublishedPrediction], question: Question, trial: str) -> list[PublishedPrediction]:
-    wanted = question.wanted
-    mine = of_trial(found, wanted, trial)
-    if len(question.trials) == 1:
-        # With one trial, what was measured belongs to it, unless it says otherwise.
-        unnamed = [
-            each
-            for each in found
-            if (not trial or not each.origin.trial) and (wanted.element in {"", each.element} or each.failed)
-        ]
-        mine = list({each.uid: each for each in (*mine, *unnamed)}.values())
-    return mine
+def _owned_predictions(
+    predictions: Sequence[PublishedPrediction], request: AnswerRequest, trial: str
+) -> list[PublishedPrediction]:
+    """Return the predictions of a trial; a single trial also owns those that name no trial."""
+    owned = predictions_of_trial(predictions, request.criteria, trial)
+    if len(request.trials) > 1:
+        return owned
+    unnamed = [
+        each
+        for each in predictions
+        if (not trial or not each.origin.trial) and _is_of_element(each, request.criteria)
+    ]
+    return list({each.uid: each for each in (*owned, *unnamed)}.values())
 
 
-def hopeless(mine: Sequence[PublishedPrediction], wanted: Wanted) -> Answer | None:
-    """Return that no answer will come, where one that matters failed; None where that cannot be told.
+def final_failure(predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria) -> Answer | None:
+    """Return the failure because of which no answer will come; None if one may still come.
 
     Parameters
     ----------
-    mine
-        Predictions that belong to the trial, none of them of the wanted technique.
-    wanted
-        Names the technique.
+    predictions
+        Of the trial, none of them of the requested technique.
+    criteria
+        The requested technique.
     """
-    for part in wanted.technique.split("+"):
-        answers = [each for each in mine if each.technique == part]
+    for part in criteria.technique.parts:
+        answers = [each for each in predictions if each.technique == part]
         if answers and all(each.failed for each in answers):
-            return told(answers[0])
-    if mine and all(each.failed for each in mine):
-        return told(mine[0])
+            return answer_from(answers[0])
+    if predictions and all(each.failed for each in predictions):
+        return answer_from(predictions[0])
     return None
 
 
-def _late(seen: Seen, question: Question, trial: str) -> Answer:
-    """Return what there is at the end of the time."""
-    wanted = question.wanted
-    counts = that_counts(_mine(seen.predictions, question, trial), wanted)
-    if counts is not None:
-        return told(counts)
-    why = seen.error or "the runs were not analysed, or not by a callback that publishes here"
-    return Answer(prediction=None, reason=f"no {wanted.technique} in {wanted.timeout:g} s: {why}")
+def _late_answer(result: QueryResult, request: AnswerRequest, trial: str) -> Answer:
+    """Return the best answer at the timeout."""
+    criteria = request.criteria
+    selected = select_answer(_owned_predictions(result.predictions, request, trial), criteria)
+    if selected is not None:
+        return answer_from(selected)
+    why = result.error or "the runs were not analysed, or not by a callback that publishes here"
+    return Answer(prediction=None, reason=f"no {criteria.technique} in {criteria.timeout:g} s: {why}")
 
 
-def told(prediction: PublishedPrediction) -> Answer:
-    """Return what a prediction says of its trial.
-
-    Parameters
-    ----------
-    prediction
-        Of the wanted technique, or the failed one because of which there is none.
-    """
+def answer_from(prediction: PublishedPrediction) -> Answer:
+    """Return the answer that a prediction gives: a usable one, or the reason of the failure."""
     if not prediction.failed:
         return Answer(prediction=prediction)
-    said = "; ".join(prediction.quality.reasons) or "no reason is given"
-    return Answer(prediction=prediction, reason=f"{prediction.technique} failed: {said}")
+    reasons = "; ".join(prediction.quality.reasons) or "no reason is given"
+    return Answer(prediction=prediction, reason=f"{prediction.technique} failed: {reasons}")

@@ -1,34 +1,36 @@
-"""Repeats of a sample until its answer is narrow enough, then the next sample."""
+"""Repeat each sample until its answer is narrow enough, then go on to the next sample."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf, isclose, isfinite, nan, sqrt
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.trials import ID, QUALITY
+from bluesky_xpdml.planning.trials import ID, QUALITY, USABLE, choice, new_id, outcome_keys
 from bluesky_xpdml.records import FloatArray, Verdict
+from bluesky_xpdml.vocabulary import Descriptor
 
 Point = Mapping[str, Any]
 
 
-class Narrow(StrEnum):
+class WidthKind(StrEnum):
     """Which width has to become narrow."""
 
     INTERVAL = "interval"
-    """Of the 90 % interval of the last answer. It narrows with repeats where the callback merges them and the
+    """The 90 % interval of the last answer. It narrows with repeats if the callback merges them and the
     evaluation waits for the merged answer (`merged_within`)."""
     SCATTER = "scatter"
-    """Of the 90 % interval of the mean of the answers, from their scatter. It knows of no error that all
-    repeats share, such as that of the model."""
+    """The 90 % interval of the mean of the answers, from their scatter. Errors that all repeats share, such
+    as that of the model, are not in it."""
 
 
-def width_of(values: Sequence[float], intervals: Sequence[float], by: Narrow) -> float:
-    """Return how narrow the answers to one sample are; infinite where that cannot be told yet.
+def answer_width(values: Sequence[float], intervals: Sequence[float], kind: WidthKind) -> float:
+    """Return the width of the answer to one sample; infinite if it is not known yet.
+
+    The interval of the mean of n answers with standard deviation s is 2 t(0.95, n - 1) s / sqrt(n) wide.
 
     Parameters
     ----------
@@ -36,17 +38,17 @@ def width_of(values: Sequence[float], intervals: Sequence[float], by: Narrow) ->
         Of the descriptor, in the order of measurement [its unit], (n,).
     intervals
         Widths of their 90 % intervals [its unit], (n,).
-    by
+    kind
         Which width.
 
     Examples
     --------
-    >>> width_of([2.1, 2.3], [0.8, 0.6], Narrow.INTERVAL)
+    >>> answer_width([2.1, 2.3], [0.8, 0.6], WidthKind.INTERVAL)
     0.6
-    >>> round(width_of([2.1, 2.3, 2.2], [0.8, 0.6, 0.7], Narrow.SCATTER), 3)
+    >>> round(answer_width([2.1, 2.3, 2.2], [0.8, 0.6, 0.7], WidthKind.SCATTER), 3)
     0.337
     """
-    if by is Narrow.INTERVAL:
+    if kind is WidthKind.INTERVAL:
         return float(intervals[-1]) if intervals and isfinite(intervals[-1]) else inf
     n = len(values)
     if n < 2:
@@ -58,18 +60,18 @@ def width_of(values: Sequence[float], intervals: Sequence[float], by: Narrow) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What is known of one sample."""
+class SampleProgress:
+    """Answers and failures of one sample."""
 
     point: Point
-    """As it was given."""
+    """The sample, as given to the optimizer."""
     outcomes: Sequence[Mapping[str, Any]]
-    """Of the repeats with an answer, in the order in which they came."""
+    """Of the repeats with an answer, in the order of the answers."""
     n_failed: int
     width: float
-    """Of the answer, as it is judged [unit of the descriptor]; infinite where that cannot be told."""
+    """Of the answer [unit of the descriptor]; infinite if it is not known yet."""
     finished: bool
-    """Whether it is narrow enough, or was measured as often as allowed."""
+    """Whether the answer is narrow enough, or was measured as often as allowed."""
 
 
 class CountOptimizer:
@@ -81,23 +83,24 @@ class CountOptimizer:
     Parameters
     ----------
     samples
-        What to measure, in this order: entries that tell the actuators where to go, such as
-        `{"sample": "LFP-3"}` or `{"x": 3.5, "y": 1.0}`.
+        What to measure, in this order: values for the actuators, such as `{"sample": "LFP-3"}` or
+        `{"x": 3.5, "y": 1.0}`.
     descriptor
-        `oxidation_state`, `coordination_number`, `bond_length` or another.
+        `oxidation_state`, `coordination_number`, `bond_length` or another member of `Descriptor`.
     width
         Narrow enough [unit of the descriptor].
     at_most
-        Repeats of a sample, failed ones counted too.
+        Largest number of repeats of a sample, failed ones included.
     by
-        Which width is judged.
+        Which width has to become narrow.
     accept
-        Verdicts of predictions to learn from; all others are failed trials.
+        Verdicts of predictions to learn from; predictions with another verdict are failed trials.
 
     Raises
     ------
     PlanningError
-        If there is no sample, two are the same, the width is not positive or no repeat is allowed.
+        If there is no sample, two are equal, the descriptor is unknown, the width is not positive or no
+        repeat is allowed.
 
     Examples
     --------
@@ -121,16 +124,16 @@ class CountOptimizer:
         *,
         width: float,
         at_most: int,
-        by: Narrow = Narrow.INTERVAL,
-        accept: tuple[Verdict, ...] = (Verdict.GOOD, Verdict.SUSPECT),
+        by: WidthKind = WidthKind.INTERVAL,
+        accept: tuple[Verdict, ...] = USABLE,
     ) -> None:
         self.samples = tuple(dict(sample) for sample in samples)
-        if not self.samples or any(each in self.samples[:n] for n, each in enumerate(self.samples)):
+        if not self.samples or any(sample in self.samples[:n] for n, sample in enumerate(self.samples)):
             raise PlanningError(f"expected samples that differ, found {list(self.samples)}")
         if not width > 0.0 or at_most < 1:
             msg = f"expected a positive width and one repeat or more, found {width:g} and {at_most}"
             raise PlanningError(msg)
-        self.descriptor = descriptor
+        self.descriptor = choice(Descriptor, descriptor)
         self._width = width
         self._at_most = at_most
         self._by = by
@@ -141,94 +144,80 @@ class CountOptimizer:
 
     @property
     def n_measured(self) -> int:
-        """Trials that were measured, with and without an answer."""
+        """Number of trials that were answered or failed."""
         return len(self._answered) + len(self._failed)
 
     @property
     def n_failed(self) -> int:
-        """Trials that were measured in vain."""
+        """Number of trials that failed."""
         return len(self._failed)
 
     @property
-    def counted(self) -> tuple[Counted, ...]:
-        """What is known of each sample, in their order."""
-        return tuple(self._counted(number) for number in range(len(self.samples)))
+    def progress(self) -> tuple[SampleProgress, ...]:
+        """Answers and failures of each sample, in their order."""
+        return tuple(self._progress(number) for number in range(len(self.samples)))
 
     def suggest(self, num_points: int | None = None) -> Sequence[dict[str, Any]]:
         """Return repeats to measure next: `_id`, and the entries of the sample.
 
-        Fewer than asked for, where no more are allowed before those underway are answered; none at the end.
-
-        Parameters
-        ----------
-        num_points
-            How many; one if None.
+        There are fewer than `num_points` (one if None) if no more are allowed before pending ones are
+        answered, and none at the end.
 
         Raises
         ------
         PlanningError
-            If all that are allowed are underway.
+            If all allowed repeats are pending.
         """
         suggested: list[dict[str, Any]] = []
-        for number, known in enumerate(self.counted):
-            taken = len(known.outcomes) + known.n_failed + list(self._pending.values()).count(number)
-            while not known.finished and taken < self._at_most and len(suggested) < (num_points or 1):
+        for number, sample in enumerate(self.progress):
+            started = len(sample.outcomes) + sample.n_failed + list(self._pending.values()).count(number)
+            while not sample.finished and started < self._at_most and len(suggested) < (num_points or 1):
                 suggested.append(self._register(number))
-                taken += 1
+                started += 1
         if not suggested and not self.should_stop()[0]:
-            # An empty suggestion would be evaluated at once, and asked for again without end.
-            lost = ", ".join(self._pending)
-            msg = f"expected answers to {lost} first: ingest them, or register them as failures"
+            # An empty suggestion would be evaluated at once and requested again, endlessly.
+            pending = ", ".join(self._pending)
+            msg = f"expected answers to {pending} first: ingest them, or register them as failures"
             raise PlanningError(msg)
         return suggested
 
     def register_suggestions(self, suggestions: Sequence[Point]) -> Sequence[dict[str, Any]]:
-        """Take repeats that someone else asks for as trials and return them with an `_id` each.
-
-        Parameters
-        ----------
-        suggestions
-            Entries of a sample; an `_id` is replaced.
+        """Register repeats chosen elsewhere as pending trials, and return them with a new `_id` each.
 
         Raises
         ------
         PlanningError
-            If it is none of the samples.
+            If a suggestion is none of the samples.
         """
-        return [self._register(self._number(suggestion)) for suggestion in suggestions]
+        return [self._register(self._sample_number(suggestion)) for suggestion in suggestions]
 
     def register_failures(self, suggestions: Sequence[Point]) -> None:
-        """Take note that repeats gave no answer.
+        """Register repeats as failed.
 
         Parameters
         ----------
         suggestions
-            With their `_id`, and with the entries of the sample where they were not suggested here.
+            With their `_id`; with the entries of the sample too if they were suggested elsewhere.
 
         Raises
         ------
         PlanningError
-            If it is not known which sample they were of.
+            If a trial is unknown and is none of the samples.
         """
         for suggestion in suggestions:
-            identifier, number = self._trial(suggestion)
+            identifier, number = self._settle(suggestion)
             self._failed[identifier] = number
 
     def ingest(self, points: Sequence[Point]) -> None:
-        """Learn from outcomes; one of a known trial replaces the earlier.
-
-        Parameters
-        ----------
-        points
-            Outcomes as `DescriptorEvaluation` gives them.
+        """Learn from outcomes as `DescriptorEvaluation` returns them. A second outcome replaces the first.
 
         Raises
         ------
         PlanningError
-            If it is not known which sample an outcome is of.
+            If an outcome is of an unknown trial and of none of the samples.
         """
         for outcome in points:
-            identifier, number = self._trial(outcome)
+            identifier, number = self._settle(outcome)
             value = float(outcome.get(self.descriptor, nan))
             if outcome.get(QUALITY, Verdict.GOOD) not in self._accept or not isfinite(value):
                 self._failed[identifier] = number
@@ -237,53 +226,51 @@ class CountOptimizer:
             self._answered[identifier] = (number, dict(outcome))
 
     def should_stop(self) -> tuple[bool, str | None]:
-        """Return whether all samples are finished, and how many are narrow."""
-        counted = self.counted
-        if not all(each.finished for each in counted):
+        """Return whether all samples are finished, and how many are narrow enough."""
+        progress = self.progress
+        if not all(sample.finished for sample in progress):
             return False, None
-        narrow = sum(each.width <= self._width for each in counted)
-        return True, f"{narrow} of {len(counted)} samples are narrower than {self._width:g}"
+        narrow = sum(sample.width <= self._width for sample in progress)
+        return True, f"{narrow} of {len(progress)} samples are narrower than {self._width:g}"
 
     def get_best_points(self) -> Sequence[tuple[Any, Point, Point]]:
         """Return the last answer to each sample that has one: `_id`, entries of the sample, outcome."""
         last = {number: (identifier, outcome) for identifier, (number, outcome) in self._answered.items()}
         return [(last[number][0], self.samples[number], last[number][1]) for number in sorted(last)]
 
-    def _counted(self, number: int) -> Counted:
+    def _progress(self, number: int) -> SampleProgress:
         outcomes = [outcome for of, outcome in self._answered.values() if of == number]
         n_failed = list(self._failed.values()).count(number)
-        values = [float(outcome[self.descriptor]) for outcome in outcomes]
-        ends = [
-            (outcome.get(f"{self.descriptor}_low", nan), outcome.get(f"{self.descriptor}_high", nan))
-            for outcome in outcomes
-        ]
-        width = width_of(values, [float(high) - float(low) for low, high in ends], self._by)
+        keys = outcome_keys(self.descriptor)
+        numbers = [[float(outcome.get(key, nan)) for key in keys] for outcome in outcomes]
+        values, intervals = [row[0] for row in numbers], [row[2] - row[1] for row in numbers]
+        width = answer_width(values, intervals, self._by)
         finished = width <= self._width or len(outcomes) + n_failed >= self._at_most
-        return Counted(
+        return SampleProgress(
             point=self.samples[number], outcomes=outcomes, n_failed=n_failed, width=width, finished=finished
         )
 
     def _register(self, number: int) -> dict[str, Any]:
-        identifier = uuid4().hex[:12]
+        identifier = new_id()
         self._pending[identifier] = number
         return {ID: identifier, **self.samples[number]}
 
-    def _trial(self, said: Point) -> tuple[str, int]:
-        """Return whose outcome it is and of which sample, and let it be pending no more."""
-        identifier = str(said.get(ID, uuid4().hex[:12]))
+    def _settle(self, entry: Point) -> tuple[str, int]:
+        """Return id and sample of the trial of a suggestion or an outcome; it is no longer pending."""
+        identifier = str(entry.get(ID, new_id()))
         number = self._pending.pop(identifier, self._failed.get(identifier))
         if number is None and identifier in self._answered:
             number = self._answered.pop(identifier)[0]
-        return identifier, self._number(said) if number is None else number
+        return identifier, self._sample_number(entry) if number is None else number
 
-    def _number(self, said: Point) -> int:
+    def _sample_number(self, entry: Point) -> int:
         for number, sample in enumerate(self.samples):
-            if all(_same(said.get(name), value) for name, value in sample.items()):
+            if all(_equal(entry.get(name), value) for name, value in sample.items()):
                 return number
-        raise PlanningError(f"expected one of the samples {list(self.samples)}, found {dict(said)}")
+        raise PlanningError(f"expected one of the samples {list(self.samples)}, found {dict(entry)}")
 
 
-def _same(one: object, other: object) -> bool:
+def _equal(one: object, other: object) -> bool:
     if isinstance(one, int | float) and isinstance(other, int | float):
         return isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
     return one == other

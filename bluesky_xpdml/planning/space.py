@@ -1,4 +1,4 @@
-"""What a planner may change: parameters with their ranges, and the unit cube that optimizers work in."""
+"""The parameters that a planner may change, with their ranges, and the unit cube that optimizers work in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bluesky_xpdml.records import FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One thing that can be set: a motor, a furnace, a composition.
+    """A parameter of the experiment: a motor position, a temperature, a composition.
 
     Raises
     ------
@@ -21,7 +21,7 @@ class Parameter:
     """
 
     name: str
-    """As suggestions name it; an actuator of that name can be moved by it."""
+    """Key of suggestions; an actuator of the same name is moved to the value."""
     low: float
     """Lower end of the range [unit]."""
     high: float
@@ -41,7 +41,7 @@ class Space:
     Raises
     ------
     PlanningError
-        If there is none, or two have one name.
+        If there is no parameter, or two have the same name.
 
     Examples
     --------
@@ -75,12 +75,12 @@ class Space:
         Parameters
         ----------
         points
-            A value for each parameter, by name [its unit]; further entries do not matter.
+            A value for each parameter, by name [its unit]; further entries are ignored.
 
         Raises
         ------
         PlanningError
-            If a value is missing or no finite number.
+            If a value is missing or not a finite number.
         """
         low = np.array([parameter.low for parameter in self.parameters])
         high = np.array([parameter.high for parameter in self.parameters])
@@ -88,13 +88,7 @@ class Space:
         return np.asarray((np.array(rows, dtype=float).reshape(-1, low.size) - low) / (high - low))
 
     def from_unit(self, rows: FloatArray) -> list[dict[str, float]]:
-        """Return points of the unit cube, (n, d), by name [unit of each parameter].
-
-        Parameters
-        ----------
-        rows
-            Coordinates from 0 to 1, (n, d).
-        """
+        """Return points of the unit cube, (n, d), by name [unit of each parameter]."""
         return [
             {
                 parameter.name: float(parameter.low + value * (parameter.high - parameter.low))

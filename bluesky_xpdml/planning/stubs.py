@@ -1,7 +1,7 @@
-"""Plan stubs that look at predictions: repeat until the answer is narrow, measure the other way if it pays.
+"""Plan stubs that use predictions: repeat until the answer is narrow, add a modality if it is worth it.
 
 They wait with the RunEngine's own sleep, so that it can be paused, stopped and suspended meanwhile, and end
-with a reason where a prediction fails or does not come.
+with a reason if a prediction fails or does not come.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -11,12 +11,21 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.acquisition import measured_uids
+from bluesky_xpdml.planning.acquisition import returned_uids
 from bluesky_xpdml.planning.advice import Gain, advise
-from bluesky_xpdml.planning.answers import Answer, Question, Wanted, awaited, in_plan, look
-from bluesky_xpdml.planning.count import Narrow, width_of
+from bluesky_xpdml.planning.answers import (
+    Answer,
+    AnswerCriteria,
+    AnswerRequest,
+    query_answers,
+    wait_for_answers,
+    wait_in_plan,
+)
+from bluesky_xpdml.planning.count import WidthKind, answer_width
+from bluesky_xpdml.planning.trials import choice
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.published import PublishedPrediction
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 Plan: TypeAlias = Generator[Any, Any, Any]
 SamplePlan: TypeAlias = Callable[[str, Mapping[str, Any]], Plan]
@@ -24,22 +33,22 @@ SamplePlan: TypeAlias = Callable[[str, Mapping[str, Any]], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measuring:
-    """How samples are measured here, and where the predictions come.
+class MeasurementSetup:
+    """The plans that measure samples, and the catalog of their predictions.
 
     Raises
     ------
     PlanningError
-        If there is no plan, or the time is not positive.
+        If there is no plan, or the timeout is not positive.
     """
 
     plans: Mapping[str, SamplePlan]
     """By technique: `xanes`, `pdf`, `dpdf`."""
     catalog: PredictionCatalog
     timeout: float
-    """No longer than this is waited for one prediction [s]."""
+    """Longest wait for one prediction [s]."""
     merged_within: float = 0.0
-    """Where the callback merges repeats: wait so long after a run's own answer for that of its series [s]."""
+    """If the callback merges repeats: how long to wait for the merged answer after a run's own answer [s]."""
 
     def __post_init__(self) -> None:
         if not self.plans or not self.timeout > 0.0:
@@ -48,10 +57,10 @@ class Measuring:
 
 
 class Ended(StrEnum):
-    """Why measuring ended."""
+    """Why `measure_until` ended."""
 
     NARROW = "narrow"
-    """The answer is as narrow as asked."""
+    """The answer is narrow enough."""
     REPEATS = "repeats"
     """No more repeats are allowed."""
     FAILED = "failed"
@@ -59,16 +68,16 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What came of measuring a sample."""
+class RepeatResult:
+    """The result of `measure_until`."""
 
     prediction: PublishedPrediction | None
-    """The last answer; None where there was none."""
+    """The last answer; None if there was none."""
     ended: Ended
     reason: str
-    """In words."""
+    """Why it ended, for people."""
     width: float
-    """As it was judged [unit of the descriptor]; infinite where that could not be told."""
+    """Of the answer [unit of the descriptor]; infinite if it is not known."""
     raw_uids: tuple[str, ...]
     """Start uids of the runs."""
     failures: tuple[str, ...]
@@ -76,18 +85,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """What came of measuring a sample one way and, where it paid, another."""
+class ModalityResult:
+    """The result of `choose_modality`."""
 
     first: PublishedPrediction | None
-    """None where it failed."""
+    """None if it failed."""
     second: PublishedPrediction | None
-    """None where it was not worth it, or failed."""
+    """None if it was not measured, or failed."""
     gain: Gain | None
-    """Of the best other modality that can be measured here; None where nothing can be told."""
+    """Of the best other modality with a plan; None if there is no advice."""
     raw_uids: tuple[str, ...]
     reason: str
-    """Why the second one was measured or was not, or what failed."""
+    """Why the second modality was measured or not, or what failed."""
 
 
 def measure_until(
@@ -95,56 +104,58 @@ def measure_until(
     descriptor: str,
     width: float,
     *,
-    by: Measuring,
+    by: MeasurementSetup,
     at_most: int,
-    technique: str = "xanes",
-    judged: Narrow = Narrow.INTERVAL,
-) -> Generator[Any, Any, Measured]:
+    technique: str = Technique.XANES,
+    judged: WidthKind = WidthKind.INTERVAL,
+) -> Generator[Any, Any, RepeatResult]:
     """Measure a sample again and again until its answer is narrow enough.
 
     Parameters
     ----------
     sample
-        As the plan of the measurement knows it.
+        Name, for the plan of the measurement.
     descriptor
-        `oxidation_state`, `coordination_number`, `bond_length` or another.
+        `oxidation_state`, `coordination_number`, `bond_length` or another member of `Descriptor`.
     width
         Narrow enough [unit of the descriptor].
     by
-        How samples are measured.
+        Plans and predictions.
     at_most
-        Repeats, failed ones counted too.
+        Largest number of repeats, failed ones included.
     technique
         Which of the plans.
     judged
         Which width. The interval of a single answer does not narrow with repeats; the merged answer does
-        (`Measuring.merged_within`), and so does the mean of the answers.
+        (`MeasurementSetup.merged_within`), and so does the mean of the answers.
 
     Raises
     ------
     PlanningError
-        If there is no such plan, the width is not positive, no repeat is allowed, or the plan returns no uid.
+        If there is no such plan or descriptor, the width is not positive, no repeat is allowed, or the plan
+        returns no uid.
     """
     if not width > 0.0 or at_most < 1:
         msg = f"expected a positive width and one repeat or more, found {width:g} and {at_most}"
         raise PlanningError(msg)
+    name = choice(Descriptor, descriptor)
     answers: list[PublishedPrediction] = []
     failures: list[str] = []
     raw_uids: list[str] = []
     now = float("inf")
     while len(answers) + len(failures) < at_most and now > width:
-        uids, answer = yield from _measured(sample, technique, by)
+        uids, answer = yield from _measure(sample, technique, by)
         raw_uids += uids
-        if answer.prediction is None or answer.reason or descriptor not in answer.prediction.descriptors:
-            failures.append(answer.reason or f"the prediction holds no {descriptor}")
+        if answer.prediction is None or answer.reason or name not in answer.prediction.descriptors:
+            failures.append(answer.reason or f"the prediction holds no {name}")
             continue
         answers.append(answer.prediction)
-        found = [each.descriptors[descriptor] for each in answers]
-        now = width_of([each.value for each in found], [each.high - each.low for each in found], judged)
-    return Measured(
+        found = [each.descriptors[name] for each in answers]
+        now = answer_width([each.value for each in found], [each.high - each.low for each in found], judged)
+    return RepeatResult(
         prediction=answers[-1] if answers else None,
         ended=Ended.NARROW if now <= width else Ended.REPEATS if answers else Ended.FAILED,
-        reason=_why(now, width, failures, len(answers) + len(failures)),
+        reason=_why_ended(now, width, failures, len(answers) + len(failures)),
         width=now,
         raw_uids=tuple(raw_uids),
         failures=tuple(failures),
@@ -152,36 +163,38 @@ def measure_until(
 
 
 def choose_modality(
-    sample: str, *, descriptor: str, first: str, least_gain: float, by: Measuring
-) -> Generator[Any, Any, Chosen]:
-    """Measure a sample one way, and another way only where that is expected to narrow a descriptor enough.
+    sample: str, *, descriptor: str, first: str, least_gain: float, by: MeasurementSetup
+) -> Generator[Any, Any, ModalityResult]:
+    """Measure a sample one way, and another way only if that is expected to narrow a descriptor enough.
 
     Parameters
     ----------
     sample
-        As the plans of the measurements know it.
+        Name, for the plans of the measurements.
     descriptor
         `oxidation_state`, `coordination_number` or `bond_length`.
     first
-        What is measured in any case.
+        Technique that is always measured.
     least_gain
         The other modality is measured if it is expected to narrow the answer by more than this share, 0 to 1.
     by
-        How samples are measured; only modalities with a plan are chosen from.
+        Plans and predictions; only modalities with a plan are considered.
 
     Raises
     ------
     PlanningError
         If there is no such plan, or a plan returns no uid.
     """
-    uids, answer = yield from _measured(sample, first, by)
+    uids, answer = yield from _measure(sample, first, by)
     prediction = None if answer.reason else answer.prediction
-    gain, reason = (None, answer.reason) if prediction is None else _advice(prediction, descriptor, first, by)
+    gain, reason = (
+        (None, answer.reason) if prediction is None else _best_gain(prediction, descriptor, first, by)
+    )
     if gain is None or gain.gain <= least_gain:
-        told = reason if gain is None else f"{gain.modality} is expected to narrow it by {gain.gain:.2f} only"
-        return Chosen(first=prediction, second=None, gain=gain, raw_uids=uids, reason=told)
-    more, second = yield from _measured(sample, gain.modality, by)
-    return Chosen(
+        why = reason if gain is None else f"{gain.modality} is expected to narrow it by {gain.gain:.2f} only"
+        return ModalityResult(first=prediction, second=None, gain=gain, raw_uids=uids, reason=why)
+    more, second = yield from _measure(sample, gain.modality, by)
+    return ModalityResult(
         first=prediction,
         second=None if second.reason else second.prediction,
         gain=gain,
@@ -190,36 +203,38 @@ def choose_modality(
     )
 
 
-def _advice(
-    prediction: PublishedPrediction, descriptor: str, first: str, by: Measuring
+def _best_gain(
+    prediction: PublishedPrediction, descriptor: str, first: str, by: MeasurementSetup
 ) -> tuple[Gain | None, str]:
-    """Return the best modality that can be measured here, or why none can be told."""
+    """Return the best modality with a plan, or why there is none."""
     try:
         gains = advise(prediction.start).gains
     except PlanningError as error:
         return None, str(error)
     others = set(by.plans) - {first}
-    wanted = [gain for gain in gains if gain.descriptor == descriptor and gain.modality in others]
-    if not wanted:
-        have = ", ".join(sorted(others)) or "no other plan"
-        return None, f"no advice about {descriptor} by {have}"
-    return max(wanted, key=lambda gain: gain.gain), ""
+    possible = [gain for gain in gains if gain.descriptor == descriptor and gain.modality in others]
+    if not possible:
+        plans = ", ".join(sorted(others)) or "no other plan"
+        return None, f"no advice about {descriptor} by {plans}"
+    return max(possible, key=lambda gain: gain.gain), ""
 
 
-def _measured(
-    sample: str, technique: str, by: Measuring
+def _measure(
+    sample: str, technique: str, by: MeasurementSetup
 ) -> Generator[Any, Any, tuple[tuple[str, ...], Answer]]:
     """Measure once and wait for the answer."""
     if technique not in by.plans:
         raise PlanningError(f"expected a plan for {technique}, found those for {', '.join(by.plans)}")
-    uids = measured_uids((yield from by.plans[technique](sample, {})))
-    wanted = Wanted(technique=technique, timeout=by.timeout, merged_within=by.merged_within)
-    question = Question(wanted=wanted, raw_uids=uids, trials=("",))
-    answers = yield from in_plan(awaited(partial(look, by.catalog, uids), question))
+    uids = returned_uids((yield from by.plans[technique](sample, {})))
+    criteria = AnswerCriteria(
+        technique=choice(Technique, technique), timeout=by.timeout, merged_within=by.merged_within
+    )
+    request = AnswerRequest(criteria=criteria, raw_uids=uids, trials=("",))
+    answers = yield from wait_in_plan(wait_for_answers(partial(query_answers, by.catalog, uids), request))
     return uids, answers[""]
 
 
-def _why(now: float, width: float, failures: list[str], n: int) -> str:
+def _why_ended(now: float, width: float, failures: list[str], n: int) -> str:
     if now <= width:
         return f"the width is {now:.3g} after {n} repeats, {width:g} was asked"
     if len(failures) == n:

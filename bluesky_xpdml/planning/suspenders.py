@@ -1,7 +1,7 @@
-"""A suspender that stops measuring when the answers make no sense: novel, or failed, again and again.
+"""A suspender that stops measuring after several novel or failed predictions in a row.
 
-What resumes it is a person: nothing is measured while the RunEngine is suspended, so no better prediction
-will come by itself. `PredictionAlarm.acknowledge` says that someone looked.
+A person has to resume it: nothing is measured while the RunEngine is suspended, so no better prediction can
+come. `PredictionAlarm.acknowledge` ends the alarm.
 """
 
 import logging
@@ -21,40 +21,35 @@ SCORE, THRESHOLD = "novelty_score", "novelty_threshold"
 
 
 def is_novel(diagnostics: Mapping[str, float]) -> bool:
-    """Return whether a prediction is about something unlike what its models were trained on.
-
-    Parameters
-    ----------
-    diagnostics
-        Of the prediction.
+    """Return whether the diagnostics of a prediction call its sample unlike the training data.
 
     Examples
     --------
     >>> is_novel({"novelty_score": 3.1, "novelty_threshold": 1.8}), is_novel({})
     (True, False)
     """
-    beginnings = [name.removesuffix(SCORE) for name in diagnostics if name.endswith(SCORE)]
+    prefixes = [name.removesuffix(SCORE) for name in diagnostics if name.endswith(SCORE)]
     return any(
-        diagnostics[start + SCORE] > diagnostics.get(start + THRESHOLD, float("inf")) for start in beginnings
+        diagnostics[prefix + SCORE] > diagnostics.get(prefix + THRESHOLD, float("inf")) for prefix in prefixes
     )
 
 
 class PredictionAlarm:
-    """Watches predictions and keeps the reason for an alarm in an ophyd signal.
+    """Counts novel and failed predictions, and keeps the reason for an alarm in an ophyd signal.
 
     A catalog feeds it: `catalog.subscribe(alarm.take, query=Query(beamline="bmm"))`.
 
     Parameters
     ----------
     novel
-        So many novel answers in a row are an alarm; failures between them do not matter.
+        Number of novel predictions in a row that are an alarm; failures between them are ignored.
     failed
-        So many failures in a row are an alarm.
+        Number of failures in a row that are an alarm.
 
     Attributes
     ----------
     signal : ophyd.Signal
-        Why measuring should stop, for people; empty while nothing is wrong.
+        The reason for the alarm, for people; empty without alarm.
 
     Raises
     ------
@@ -66,51 +61,43 @@ class PredictionAlarm:
         if novel < 1 or failed < 1:
             raise PlanningError(f"expected numbers of predictions, one or more, found {novel} and {failed}")
         self.signal = Signal(name="xpdml_alarm", value="")
-        self._limits = {"novel": novel, "failed": failed}
-        self._in_a_row = dict.fromkeys(self._limits, 0)
+        self._max_novel, self._max_failed = novel, failed
+        self._n_novel = self._n_failed = 0
         self._seen: set[str] = set()
         self._lock = Lock()
 
     @property
     def reason(self) -> str:
-        """Why measuring should stop; empty while nothing is wrong."""
+        """The reason for the alarm; empty without alarm."""
         return str(self.signal.get())
 
     def take(self, prediction: PublishedPrediction) -> None:
-        """Look at a prediction; one that was looked at before does not count again.
-
-        Parameters
-        ----------
-        prediction
-            As the catalog gives it.
-        """
+        """Count a prediction as the catalog delivers it; each one once."""
         with self._lock:
             if prediction.uid in self._seen:
                 return
             self._seen.add(prediction.uid)
-            reason = self._counted(prediction)
+            reason = self._count(prediction)
         if reason:
             logger.warning("alarm: %s", reason)
             self.signal.put(reason)
 
     def acknowledge(self) -> None:
-        """Say that someone looked: measuring goes on, and counting begins anew."""
+        """End the alarm and restart the counts: measuring goes on."""
         with self._lock:
-            self._in_a_row = dict.fromkeys(self._limits, 0)
+            self._n_novel = self._n_failed = 0
         self.signal.put("")
 
-    def _counted(self, prediction: PublishedPrediction) -> str:
-        """Count a prediction and return why it is an alarm; an empty text where it is none."""
+    def _count(self, prediction: PublishedPrediction) -> str:
+        """Count a prediction and return the reason for an alarm, or an empty text."""
         if prediction.failed:
-            kind = "failed"
-            self._in_a_row["failed"] += 1
+            self._n_failed += 1
+            kind, count, limit = "failed", self._n_failed, self._max_failed
         else:
-            kind = "novel"
-            self._in_a_row["failed"] = 0
-            novel = is_novel(prediction.diagnostics)
-            self._in_a_row["novel"] = self._in_a_row["novel"] + 1 if novel else 0
-        count = self._in_a_row[kind]
-        if count < self._limits[kind]:
+            self._n_failed = 0
+            self._n_novel = self._n_novel + 1 if is_novel(prediction.diagnostics) else 0
+            kind, count, limit = "novel", self._n_novel, self._max_novel
+        if count < limit:
             return ""
         of = prediction.sample.name or ", ".join(prediction.raw_uids)
         why = "; ".join(prediction.quality.reasons) or "no reason is given"
@@ -118,16 +105,16 @@ class PredictionAlarm:
 
 
 class SuspendOnAlarm(SuspenderBase):  # type: ignore[misc]
-    """Suspends the RunEngine while an alarm is not acknowledged.
+    """Suspends the RunEngine until an alarm is acknowledged.
 
     Parameters
     ----------
     alarm
-        What is watched.
+        The alarm.
     sleep
         How long to wait after the acknowledgement [s].
     pre_plan, post_plan
-        What the RunEngine does before it waits and before it goes on, such as closing and opening a shutter.
+        Plans of the RunEngine before it waits and before it goes on, such as closing and opening a shutter.
 
     Examples
     --------

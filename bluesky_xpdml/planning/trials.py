@@ -1,39 +1,60 @@
-"""Trials of a campaign: what was asked, answered and failed, and how a raw run says that it is one.
+"""Trials of a campaign: the metadata of their raw runs, and the base class of the optimizers.
 
-`TrialOptimizer` is what the optimizers of this room share. It satisfies the protocols `Optimizer`,
-`TrialFaultAware`, `CanRegisterSuggestions` and `SupportsStoppingCriteria` of bluesky-adaptive 1.x.
+`TrialOptimizer` satisfies the protocols `Optimizer`, `TrialFaultAware`, `CanRegisterSuggestions` and
+`SupportsStoppingCriteria` of bluesky-adaptive 1.x.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import isfinite, nan
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.space import Space
-from bluesky_xpdml.records import TRIAL, FloatArray, Verdict
+from bluesky_xpdml.records import TRIAL, Estimate, FloatArray, Verdict
+from bluesky_xpdml.vocabulary import Descriptor
 
 ID = "_id"
-"""Entry of suggestions and outcomes that says which trial they belong to."""
+"""Key of suggestions and outcomes: the id of their trial."""
 QUALITY = "quality"
-"""Entry of an outcome: the verdict of its prediction. A failed one is a failed trial."""
+"""Key of an outcome: the verdict of its prediction. A failed one is a failed trial."""
 NOVELTY = "novelty"
-"""Entry of an outcome: the novelty score of its prediction, NaN where it has none."""
+"""Key of an outcome: the novelty score of its prediction, NaN if it has none."""
+USABLE = (Verdict.GOOD, Verdict.SUSPECT)
+"""Verdicts that optimizers learn from by default."""
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def choice(kind: type[Choice], text: str) -> Choice:
+    """Return the member of an enum for its text, or raise a `PlanningError` that lists the members."""
+    try:
+        return kind(text)
+    except ValueError:
+        name = kind.__name__.lower()
+        raise PlanningError(f"expected a {name}, one of {', '.join(kind)}, found {str(text)!r}") from None
+
+
+def new_id() -> str:
+    """Return an id for a trial. It is random: a counter would repeat ids after a restart."""
+    return uuid4().hex[:12]
 
 
 def trial_metadata(campaign: str, suggestion: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the start document of a trial's raw run has to say, for the `md` of its plan.
+    """Return the metadata that identifies a trial in the start document of its raw run: `md` of its plan.
 
-    The prediction carries it on, so that a planner finds its trials, and a restarted one what it had learned.
+    The prediction carries the metadata on, so that a planner finds the answers to its trials, also after a
+    restart.
 
     Parameters
     ----------
     campaign
-        Name of the campaign; one name is one campaign, also after a restart.
+        Name of the campaign; the same name continues the same campaign.
     suggestion
         What an optimizer suggested: `_id`, and a value for each parameter.
 
@@ -46,9 +67,19 @@ def trial_metadata(campaign: str, suggestion: Mapping[str, Any]) -> dict[str, An
     return {TRIAL: {"campaign": campaign, "id": suggestion[ID], "parameters": parameters}}
 
 
+def outcome_keys(descriptor: Descriptor) -> tuple[str, str, str]:
+    """Return the keys of an outcome for the value and the ends of the 90 % interval of a descriptor."""
+    return str(descriptor), f"{descriptor}_low", f"{descriptor}_high"
+
+
+def outcome_numbers(descriptor: Descriptor, estimate: Estimate) -> dict[str, float]:
+    """Return the entries of an outcome for one descriptor."""
+    return dict(zip(outcome_keys(descriptor), (estimate.value, estimate.low, estimate.high), strict=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What is known at one point."""
+class AnsweredTrial:
+    """A trial with its answer."""
 
     id: str
     point: tuple[float, ...]
@@ -56,11 +87,11 @@ class Answered:
     value: float
     """Of the descriptor [its unit]."""
     low: float
-    """Lower end of its 90 % interval."""
+    """Lower end of the 90 % interval."""
     high: float
-    """Upper end of its 90 % interval."""
+    """Upper end of the 90 % interval."""
     outcome: Mapping[str, Any] = field(compare=False, repr=False)
-    """All that was said."""
+    """The whole outcome."""
 
 
 class TrialOptimizer(ABC):
@@ -69,60 +100,48 @@ class TrialOptimizer(ABC):
     Parameters
     ----------
     space
-        What may be changed.
+        Parameters that may be changed.
     descriptor
-        `oxidation_state`, `coordination_number`, `bond_length` or another.
+        `oxidation_state`, `coordination_number`, `bond_length` or another member of `Descriptor`.
     accept
-        Verdicts of predictions to learn from; all others are failed trials.
+        Verdicts of predictions to learn from; predictions with another verdict are failed trials.
+
+    Raises
+    ------
+    PlanningError
+        If the descriptor is unknown.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        descriptor: str,
-        *,
-        accept: tuple[Verdict, ...] = (Verdict.GOOD, Verdict.SUSPECT),
-    ) -> None:
+    def __init__(self, space: Space, descriptor: str, *, accept: tuple[Verdict, ...] = USABLE) -> None:
         self.space = space
-        self.descriptor = descriptor
+        self.descriptor = choice(Descriptor, descriptor)
         self._accept = accept
         self._pending: dict[str, tuple[float, ...]] = {}
-        self._answered: dict[str, Answered] = {}
+        self._answered: dict[str, AnsweredTrial] = {}
         self._failed: dict[str, tuple[float, ...]] = {}
 
     @property
-    def answered(self) -> tuple[Answered, ...]:
-        """Trials with an answer, in the order in which they came."""
+    def answered(self) -> tuple[AnsweredTrial, ...]:
+        """Trials with an answer, in the order of the answers."""
         return tuple(self._answered.values())
 
     @property
     def n_failed(self) -> int:
-        """Trials that were measured in vain."""
+        """Number of trials that failed."""
         return len(self._failed)
 
     @property
     def n_measured(self) -> int:
-        """Trials that were measured, with and without an answer."""
+        """Number of trials that were answered or failed."""
         return len(self._answered) + len(self._failed)
 
     def suggest(self, num_points: int | None = None) -> Sequence[Mapping[str, Any]]:
-        """Return points to measure next: `_id`, and a value for each parameter.
-
-        Parameters
-        ----------
-        num_points
-            How many; one if None.
-        """
+        """Return `num_points` points to measure next (one if None): `_id`, and a value for each parameter."""
         rows = self._propose(1 if num_points is None else num_points)
         return self.register_suggestions(self.space.from_unit(rows))
 
     def register_suggestions(self, suggestions: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """Take points of someone else as trials and return them with an `_id` each.
-
-        Parameters
-        ----------
-        suggestions
-            A value for each parameter; an `_id` is replaced.
+        """Register points chosen elsewhere as pending trials, and return them with a new `_id` each.
 
         Raises
         ------
@@ -131,93 +150,87 @@ class TrialOptimizer(ABC):
         """
         registered: list[dict[str, Any]] = []
         for point, row in zip(suggestions, self.space.to_unit(suggestions), strict=True):
-            # Not a counter: one that was started anew would give a number twice.
-            identifier = uuid4().hex[:12]
+            identifier = new_id()
             self._pending[identifier] = tuple(row)
             registered.append({ID: identifier, **{name: float(point[name]) for name in self.space.names}})
         return registered
 
     def register_failures(self, suggestions: Sequence[Mapping[str, Any]]) -> None:
-        """Take note that trials gave no answer.
+        """Register trials as failed.
 
         Parameters
         ----------
         suggestions
-            With their `_id`, and with their parameters where they were suggested by someone else.
+            With their `_id`; with their parameters too if they were suggested elsewhere.
 
         Raises
         ------
         PlanningError
-            If it is not known which points they were.
+            If a trial is unknown and its parameters are missing.
         """
         for suggestion in suggestions:
-            identifier, point = self._point(suggestion)
+            identifier, point = self._settle(suggestion)
             self._failed[identifier] = point
 
     def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Learn from outcomes, of suggested points or of others; one of a known trial replaces the earlier.
+        """Learn from outcomes. A second outcome of a trial replaces the first.
 
         Parameters
         ----------
         points
-            Outcomes as `DescriptorEvaluation` gives them, with `_id`; with the parameters too where the
-            point was not suggested by this optimizer.
+            Outcomes as `DescriptorEvaluation` returns them; with the parameters too if the point was
+            suggested elsewhere.
 
         Raises
         ------
         PlanningError
-            If it is not known which point an outcome is of, or it lacks the descriptor.
+            If an outcome lacks the descriptor, or is of an unknown trial without parameters.
         """
         for outcome in points:
             if self.descriptor not in outcome:
                 found = ", ".join(str(name) for name in outcome)
                 raise PlanningError(f"expected an outcome with {self.descriptor}, found {found}")
-            identifier, point = self._point(outcome)
-            value = float(outcome[self.descriptor])
+            identifier, point = self._settle(outcome)
+            value, low, high = (float(outcome.get(key, nan)) for key in outcome_keys(self.descriptor))
             if outcome.get(QUALITY, Verdict.GOOD) not in self._accept or not isfinite(value):
                 self._failed[identifier] = point
                 continue
             self._failed.pop(identifier, None)
-            self._answered[identifier] = Answered(
-                id=identifier,
-                point=point,
-                value=value,
-                low=float(outcome.get(f"{self.descriptor}_low", nan)),
-                high=float(outcome.get(f"{self.descriptor}_high", nan)),
-                outcome=dict(outcome),
+            self._answered[identifier] = AnsweredTrial(
+                id=identifier, point=point, value=value, low=low, high=high, outcome=dict(outcome)
             )
 
     def get_best_points(self) -> Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]]:
-        """Return the trials that say most of what is sought: `_id`, parameters, outcome of each."""
-        rows = self._best()
-        if not rows:
+        """Return the most informative trials: `_id`, parameters and outcome of each."""
+        best = self._best()
+        if not best:
             return []
-        points = self.space.from_unit(np.array([each.point for each in rows]))
-        return [(each.id, point, each.outcome) for each, point in zip(rows, points, strict=True)]
+        points = self.space.from_unit(np.array([trial.point for trial in best]))
+        return [(trial.id, point, trial.outcome) for trial, point in zip(best, points, strict=True)]
 
     @abstractmethod
     def should_stop(self) -> tuple[bool, str | None]:
-        """Return whether enough is known, and why."""
+        """Return whether the search is finished, and why."""
 
     @abstractmethod
     def _propose(self, n: int) -> FloatArray:
         """Return points of the unit cube, (n, d)."""
 
     @abstractmethod
-    def _best(self) -> Sequence[Answered]:
-        """Return the trials that say most of what is sought."""
+    def _best(self) -> Sequence[AnsweredTrial]:
+        """Return the most informative trials."""
 
     @property
     def _pending_points(self) -> FloatArray:
         """Points that are being measured, (n, d)."""
         return np.array(list(self._pending.values())).reshape(-1, len(self.space.names))
 
-    def _point(self, said: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
-        """Return whose outcome it is and where that was, and let it be pending no more."""
-        identifier = str(said.get(ID, uuid4().hex[:12]))
-        known = self._pending.pop(identifier, None) or self._failed.get(identifier)
-        if known is None and identifier in self._answered:
-            known = self._answered[identifier].point
-        if known is None:
-            known = tuple(self.space.to_unit([said])[0])
-        return identifier, known
+    def _settle(self, entry: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
+        """Return id and point of the trial of a suggestion or an outcome; it is no longer pending."""
+        identifier = str(entry.get(ID, new_id()))
+        point = self._pending.pop(identifier, None) or self._failed.get(identifier)
+        if point is None and identifier in self._answered:
+            point = self._answered[identifier].point
+        if point is None:
+            point = tuple(self.space.to_unit([entry])[0])
+        return identifier, point

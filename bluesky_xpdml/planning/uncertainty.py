@@ -1,13 +1,13 @@
 """Measure where the answer is least certain, until it is certain enough everywhere.
 
-What would be said of a point without measuring it is uncertain for two reasons: the descriptor there is
-guessed from other points, and a measurement there would itself have an interval. Two Gaussian processes say
-how much each is: one of the descriptor, whose standard deviation sigma counts with 2 x 1.645 sigma, and one
-of the widths w of the answers' 90 % intervals. The expected width is::
+An answer at an unmeasured point is uncertain for two reasons: the descriptor there is interpolated, and a
+measurement there would itself have an interval. Two Gaussian processes describe them: one of the descriptor,
+with standard deviation sigma (a 90 % interval is 2 x 1.645 sigma wide), and one of the widths w of the
+answers' 90 % intervals. The expected width is::
 
     W(x) = sqrt((3.29 sigma(x))^2 + w(x)^2)
 
-Measuring again where something was measured says nothing new of the models, so places are measured once.
+Measuring a point again does not change what the models answer there, so each place is measured once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.searching import SearchOptimizer, nearest
+from bluesky_xpdml.planning.search import SearchOptimizer, Surrogate, fit_surrogate, nearest_distance
 from bluesky_xpdml.planning.space import Space
-from bluesky_xpdml.planning.surrogate import Surrogate, fit_surrogate
-from bluesky_xpdml.planning.trials import Answered
+from bluesky_xpdml.planning.trials import USABLE, AnsweredTrial
 from bluesky_xpdml.records import FloatArray, Verdict
 
-NINETY = 3.29
+WIDTH_90 = 3.29
 """Width of a 90 % interval [standard deviations]."""
-FIRST = 6
-"""Points that fill the space before anything is fitted."""
+N_INITIAL = 6
+"""Points that fill the space before the first fit."""
 SMALLEST = 1e-6
-"""Scale of answers that do not differ at all [unit of the descriptor]."""
+"""Scale of answers that are all equal [unit of the descriptor]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +37,18 @@ class _Fit:
     values: Surrogate
     scale: float
     widths: Surrogate | None
-    """None where no answer has an interval."""
+    """None if no answer has an interval."""
     mean_width: float
     width_scale: float
 
-    def expected(self, rows: FloatArray, underway: FloatArray) -> FloatArray:
+    def expected_widths(self, rows: FloatArray, underway: FloatArray) -> FloatArray:
         """Return the expected widths [unit of the descriptor], (m,)."""
-        _, deviation = self.values.believing(underway).predict(rows)
-        guessed = NINETY * self.scale * deviation
-        own = np.zeros(len(rows))
+        _, deviation = self.values.with_expected(underway).predict(rows)
+        interpolated = WIDTH_90 * self.scale * deviation
+        measured = np.zeros(len(rows))
         if self.widths is not None:
-            own = self.mean_width + self.width_scale * self.widths.predict(rows)[0]
-        return np.asarray(np.hypot(guessed, np.maximum(own, 0.0)))
+            measured = self.mean_width + self.width_scale * self.widths.predict(rows)[0]
+        return np.asarray(np.hypot(interpolated, np.maximum(measured, 0.0)))
 
 
 class UncertaintyOptimizer(SearchOptimizer):
@@ -58,25 +57,26 @@ class UncertaintyOptimizer(SearchOptimizer):
     Parameters
     ----------
     space
-        What may be changed; the range of each parameter counts as one.
+        Parameters that may be changed; distances count in ranges of the parameters.
     descriptor
-        `oxidation_state`, `coordination_number`, `bond_length` or another.
+        `oxidation_state`, `coordination_number`, `bond_length` or another member of `Descriptor`.
     width
-        The search ends once the 90 % interval is expected to be narrower than this everywhere [unit of the
+        The search ends when the 90 % interval is expected to be narrower than this everywhere [unit of the
         descriptor].
     at_most
-        Measurements after which the search ends in any case.
+        Number of measurements after which the search always ends.
     apart
-        Nearer than this to a point that was measured, nothing is measured again [ranges].
+        Smallest distance between measured points [ranges].
     accept
-        Verdicts of predictions to learn from; all others are failed trials.
+        Verdicts of predictions to learn from; predictions with another verdict are failed trials.
     seed
-        Of the first points.
+        Of the initial points.
 
     Raises
     ------
     PlanningError
-        If the width or the distance is not positive, or there are fewer measurements than first points.
+        If the descriptor is unknown, the width or the distance is not positive, or there are fewer
+        measurements than initial points.
 
     Examples
     --------
@@ -100,19 +100,19 @@ class UncertaintyOptimizer(SearchOptimizer):
         width: float,
         at_most: int = 100,
         apart: float = 0.03,
-        accept: tuple[Verdict, ...] = (Verdict.GOOD, Verdict.SUSPECT),
+        accept: tuple[Verdict, ...] = USABLE,
         seed: int = 0,
     ) -> None:
-        super().__init__(space, descriptor, first=FIRST, at_most=at_most, accept=accept, seed=seed)
+        super().__init__(space, descriptor, initial=N_INITIAL, at_most=at_most, accept=accept, seed=seed)
         if not (width > 0.0 and apart > 0.0):
             msg = f"expected a positive width and distance, found {width:g} and {apart:g}"
             raise PlanningError(msg)
         self._width = width
         self._apart = apart
-        self._fitted: tuple[tuple[Answered, ...], _Fit | None] = ((), None)
+        self._fitted: tuple[tuple[AnsweredTrial, ...], _Fit | None] = ((), None)
 
     def expected_widths(self, points: Sequence[Mapping[str, float]]) -> FloatArray:
-        """Return the width of the 90 % interval that is expected at points [unit of the descriptor], (n,).
+        """Return the expected width of the 90 % interval [unit of the descriptor], (n,).
 
         Parameters
         ----------
@@ -122,25 +122,25 @@ class UncertaintyOptimizer(SearchOptimizer):
         Raises
         ------
         PlanningError
-            If fewer than two answers are known.
+            If there are fewer than two answers.
         """
         fit = self._fit()
         if fit is None:
             raise PlanningError(f"expected two answers or more, found {len(self.answered)}: measure on")
-        return fit.expected(self.space.to_unit(points), self._pending_points[:0])
+        return fit.expected_widths(self.space.to_unit(points), self._pending_points[:0])
 
     def should_stop(self) -> tuple[bool, str | None]:
-        """Return whether everything is certain enough, or cannot become so, and which."""
-        if self.n_measured >= self._at_most:
-            return True, f"{self.n_measured} measurements were made, at most {self._at_most} were allowed"
+        """Return whether everything is certain enough or cannot become so, and which."""
+        if spent := self._budget_spent():
+            return True, spent
         fit = self._fit()
-        if fit is None or len(self.answered) < FIRST:
+        if fit is None or len(self.answered) < N_INITIAL:
             return False, None
-        widths = fit.expected(self._candidates, self._pending_points[:0])
+        widths = fit.expected_widths(self._candidates, self._pending_points[:0])
         wide = widths > self._width
         if not wide.any():
             return True, f"the interval is expected to be narrower than {widths.max():.3g} everywhere"
-        if not np.any(wide & self._open(self._measured)):
+        if not np.any(wide & self._is_open(self._measured)):
             share = float(np.mean(wide))
             return True, f"{share:.3f} of the space is less certain than asked, and was measured already"
         return False, None
@@ -151,44 +151,42 @@ class UncertaintyOptimizer(SearchOptimizer):
             self._fitted = answered, _new_fit(answered)
         return self._fitted[1]
 
-    def _wanted(self, underway: FloatArray) -> FloatArray | None:
+    def _utility(self, underway: FloatArray) -> FloatArray | None:
         fit = self._fit()
         if fit is None:
             return None
-        is_open = self._open(np.vstack([self._measured, underway]))
+        is_open = self._is_open(np.vstack([self._measured, underway]))
         if not is_open.any():
             return None
-        return np.where(is_open, fit.expected(self._candidates, underway), -np.inf)
+        return np.where(is_open, fit.expected_widths(self._candidates, underway), -np.inf)
 
-    def _open(self, known: FloatArray) -> NDArray[np.bool_]:
-        """Return which candidates lie apart from known points, (m,)."""
-        return np.asarray(nearest(self._candidates, known) > self._apart)
+    def _is_open(self, known: FloatArray) -> NDArray[np.bool_]:
+        """Return which candidates are far enough from known points, (m,)."""
+        return np.asarray(nearest_distance(self._candidates, known) > self._apart)
 
-    def _best(self) -> Sequence[Answered]:
-        """Return the answer that is least certain."""
-        return (
-            (max(self.answered, key=lambda each: np.nan_to_num(each.high - each.low)),)
-            if self.answered
-            else ()
-        )
+    def _best(self) -> Sequence[AnsweredTrial]:
+        """Return the least certain answer."""
+        if not self.answered:
+            return ()
+        return (max(self.answered, key=lambda trial: np.nan_to_num(trial.high - trial.low)),)
 
 
-def _new_fit(answered: tuple[Answered, ...]) -> _Fit | None:
+def _new_fit(answered: tuple[AnsweredTrial, ...]) -> _Fit | None:
     if len(answered) < 2:
         return None
-    points = np.array([each.point for each in answered])
-    values = np.array([each.value for each in answered])
-    widths = np.array([each.high - each.low for each in answered])
-    told = np.isfinite(widths)
-    mean_width = float(widths[told].mean()) if told.any() else 0.0
-    # Where answers agree, they may still be wrong by as much as they say.
-    scale = max(float(values.std()), mean_width / NINETY, SMALLEST)
-    width_scale = max(float(widths[told].std()) if told.any() else 0.0, SMALLEST)
+    points = np.array([trial.point for trial in answered])
+    values = np.array([trial.value for trial in answered])
+    widths = np.array([trial.high - trial.low for trial in answered])
+    known = np.isfinite(widths)
+    mean_width = float(widths[known].mean()) if known.any() else 0.0
+    # Even if all answers agree, they may be wrong by as much as their intervals.
+    scale = max(float(values.std()), mean_width / WIDTH_90, SMALLEST)
+    width_scale = max(float(widths[known].std()) if known.any() else 0.0, SMALLEST)
     return _Fit(
         values=fit_surrogate(points, (values - values.mean()) / scale),
         scale=scale,
-        widths=fit_surrogate(points[told], (widths[told] - mean_width) / width_scale)
-        if told.sum() > 1
+        widths=fit_surrogate(points[known], (widths[known] - mean_width) / width_scale)
+        if known.sum() > 1
         else None,
         mean_width=mean_width,
         width_scale=width_scale,

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning import AdviceTable, advise, load_table
-from bluesky_xpdml.planning.advice import BORROWED, expected, predicted_class
+from bluesky_xpdml.planning.advice import PRIOR_WEIGHT, expected, predicted_class
 from bluesky_xpdml.planning.advice_table import SHIPPED, Cell, gain_of
 from bluesky_xpdml.publish import TiledPublisher, derived_run, find_predictions, summary
 from bluesky_xpdml.records import Prediction, Quality
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 WIDTHS = st.floats(0.0, 50.0)
 KEY = ("Fe", "xanes", "pdf", "oxidation_state")
@@ -106,7 +107,12 @@ def test_what_the_table_was_not_counted_on_is_refused(table, technique, edge):
 
 
 def test_a_failed_prediction_is_refused_with_its_reason(table):
-    failed = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality().failed("no edge found"))
+    failed = Prediction(
+        technique="xanes",
+        element="Fe",
+        edge="K",
+        quality=Quality().failed(Reason("no edge found", ReasonCode.EDGE_NOT_COVERED)),
+    )
     for asked in (failed, summary(failed)):
         with pytest.raises(PlanningError, match="no edge found"):
             advise(asked, table)
@@ -143,7 +149,7 @@ def test_few_members_lean_on_the_element_and_many_do_not():
     cells = {KEY: {"all": counted(400, 2.0, 1.0), "2": counted(400, 2.0, 2.0), "5": counted(5, 2.0, 2.0)}}
     table = AdviceTable(cells=cells, recipe={}, data={})
     many, few = expected(table, KEY, "2"), expected(table, KEY, "5")
-    assert BORROWED == 20.0
+    assert PRIOR_WEIGHT == 20.0
     assert few.after == pytest.approx((5 * 2.0 + 20 * 1.0) / 25)
     assert few.gain == pytest.approx(1.0 - 1.2 / 2.0)
     assert many.gain == pytest.approx(1.0 - (400 * 2.0 + 20 * 1.0) / 420 / 2.0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.count import CountOptimizer, Narrow, width_of
+from bluesky_xpdml.planning.count import CountOptimizer, WidthKind, answer_width
 
 SAMPLES = [{"sample": "A"}, {"sample": "B"}, {"x": 1.5, "y": 2.0}]
 
@@ -44,11 +44,11 @@ def test_a_sample_is_left_when_it_is_narrow():
 
 def test_the_scatter_of_repeats_is_a_students_interval():
     # t(0.95, 3) = 2.3534 from tables; s of 1, 2, 3, 4 is sqrt(5 / 3).
-    assert width_of([1, 2, 3, 4], [9, 9, 9, 9], Narrow.SCATTER) == pytest.approx(
+    assert answer_width([1, 2, 3, 4], [9, 9, 9, 9], WidthKind.SCATTER) == pytest.approx(
         2 * 2.3534 * (5 / 3) ** 0.5 / 2, rel=1e-4
     )
-    assert width_of([1.0], [0.1], Narrow.SCATTER) == float("inf")
-    assert width_of([1.0], [float("nan")], Narrow.INTERVAL) == float("inf")
+    assert answer_width([1.0], [0.1], WidthKind.SCATTER) == float("inf")
+    assert answer_width([1.0], [float("nan")], WidthKind.INTERVAL) == float("inf")
 
 
 @given(st.lists(st.sampled_from(["good", "suspect", "failed"]), min_size=12, max_size=12), st.integers(1, 4))
@@ -81,7 +81,7 @@ def test_what_was_measured_before_counts_once():
     optimizer.ingest([before])
     optimizer.ingest([before])
     optimizer.register_failures([{"_id": "lost", "x": 1.5, "y": 2.0}])
-    assert optimizer.counted[2].finished
+    assert optimizer.progress[2].finished
     assert optimizer.n_measured == 2
 
 

@@ -1,23 +1,25 @@
-"""A campaign as a file: what is sought, where, by which plan, and how far the planner may go."""
+"""A campaign as a file: the question, the parameters, the optimizer, the plan, the limits, and the queue."""
 
 import inspect
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.queue.client import QueueAccess
-from bluesky_xpdml.planning.queue.predictions import Question
+from bluesky_xpdml.planning.queue.progress import Question
 from bluesky_xpdml.planning.space import Parameter, Space
 from bluesky_xpdml.planning.trials import TrialOptimizer, trial_metadata
+from bluesky_xpdml.vocabulary import Descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far a planner may go. The budgets are those of the campaign: a restart renews none.
+    """The budget of a campaign; a restart does not renew it.
 
     Raises
     ------
@@ -30,13 +32,13 @@ class Limits:
     """
 
     at_most_queued: int
-    """Items of the campaign that wait in the queue, proposals that wait for a person among them."""
+    """Items of the campaign that wait in the queue, including proposals that wait for a person."""
     measurements: int
-    """Trials that are measured, failed ones among them."""
+    """Trials that are measured, including failed ones."""
     seconds: float
-    """From the beginning of the first measurement on [s]; nothing is started anew thereafter."""
+    """Duration from the beginning of the first measurement [s]; nothing is started after it."""
     patience: float
-    """How long after its plan a prediction is waited for before the trial has failed [s]."""
+    """How long after its plan a prediction may take before the trial has failed [s]."""
 
     def __post_init__(self) -> None:
         for name, least in (("at_most_queued", 1), ("measurements", 1), ("seconds", 0.0), ("patience", 0.0)):
@@ -49,7 +51,7 @@ class Limits:
 class QueuedPlan:
     """The plan that measures one trial.
 
-    It needs no `md`: the RE manager puts the `meta` of an item into the start document of its runs.
+    It needs no `md`: the RE manager writes the `meta` of an item into the start document of its runs.
 
     Examples
     --------
@@ -62,21 +64,16 @@ class QueuedPlan:
     """
 
     name: str
-    """As the RE manager knows it."""
+    """In the RE manager."""
     args: tuple[Any, ...] = ()
     """The same for all trials."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """The same for all trials."""
     keywords: Mapping[str, str] = field(default_factory=dict)
-    """Arguments that take the parameters, by parameter; those that are not here go by their own names."""
+    """Arguments for the parameters, by parameter; by default an argument has the parameter's name."""
 
     def check(self, space: Space) -> None:
-        """Make sure that each parameter has an argument of its own.
-
-        Parameters
-        ----------
-        space
-            Of the campaign.
+        """Check that each parameter of the campaign has an argument of its own.
 
         Raises
         ------
@@ -88,8 +85,8 @@ class QueuedPlan:
             raise PlanningError(
                 f"expected keywords for {', '.join(space.names)}, found one for {unknown[0]}: correct it"
             )
-        taken = [*self.kwargs, *(self.keywords.get(name, name) for name in space.names)]
-        twice = sorted({name for name in taken if taken.count(name) > 1})
+        arguments = [*self.kwargs, *(self.keywords.get(name, name) for name in space.names)]
+        twice = sorted({name for name in arguments if arguments.count(name) > 1})
         if twice:
             raise PlanningError(
                 f"expected each argument of {self.name} once, found {twice[0]} twice: "
@@ -97,15 +94,7 @@ class QueuedPlan:
             )
 
     def item(self, campaign: str, suggestion: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the item that measures a suggestion.
-
-        Parameters
-        ----------
-        campaign
-            Name of the campaign.
-        suggestion
-            `_id`, and a value for each parameter.
-        """
+        """Return the queue item that measures a suggestion: `_id`, and a value for each parameter."""
         metadata = trial_metadata(campaign, suggestion)
         (trial,) = metadata.values()
         values = {self.keywords.get(name, name): value for name, value in trial["parameters"].items()}
@@ -121,16 +110,16 @@ OPTIMIZERS: Mapping[str, tuple[str, str]] = {
     "boundary": ("bluesky_xpdml.planning.boundary", "BoundaryOptimizer"),
     "uncertainty": ("bluesky_xpdml.planning.uncertainty", "UncertaintyOptimizer"),
 }
-"""Module and class of each kind of optimizer, which takes the space, the descriptor and its options."""
+"""Module and class of each kind of optimizer; they take the space, the descriptor and options."""
 KEY_VARIABLE = "QSERVER_HTTP_SERVER_API_KEY"
-"""Environment variable that holds the key of the HTTP server, if the file names no other."""
+"""Environment variable with the key of the HTTP server, if the file names no other."""
 
 Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
-    """What a planner at a queue works on."""
+    """The content of a campaign file."""
 
     space: Space
     question: Question
@@ -142,10 +131,10 @@ class Campaign:
     options: Mapping[str, Any]
     """Of the optimizer."""
     api_key_variable: str = KEY_VARIABLE
-    """Environment variable that holds the key of the HTTP server; it is never in the file."""
+    """Environment variable with the key of the HTTP server; the key itself is never in the file."""
 
     def new_optimizer(self) -> TrialOptimizer:
-        """Return an optimizer that knows nothing yet.
+        """Return an optimizer without answers.
 
         Raises
         ------
@@ -155,19 +144,10 @@ class Campaign:
         return new_optimizer(self.optimizer, self.space, self.question.descriptor, self.options)
 
 
-def new_optimizer(kind: str, space: Space, descriptor: str, options: Mapping[str, Any]) -> TrialOptimizer:
-    """Return an optimizer by the name of its kind.
-
-    Parameters
-    ----------
-    kind
-        One of `OPTIMIZERS`.
-    space
-        What may be changed.
-    descriptor
-        That it learns from.
-    options
-        Its keyword arguments.
+def new_optimizer(
+    kind: str, space: Space, descriptor: Descriptor, options: Mapping[str, Any]
+) -> TrialOptimizer:
+    """Return an optimizer of a kind, one of `OPTIMIZERS`, with its keyword arguments.
 
     Raises
     ------
@@ -177,20 +157,20 @@ def new_optimizer(kind: str, space: Space, descriptor: str, options: Mapping[str
     Examples
     --------
     >>> space = Space(parameters=(Parameter(name="temperature", low=300.0, high=800.0, unit="K"),))
-    >>> new_optimizer("boundary", space, "oxidation_state", {"tolerance": 0.01}).should_stop()
+    >>> new_optimizer("boundary", space, Descriptor.OXIDATION_STATE, {"tolerance": 0.01}).should_stop()
     (False, None)
     """
     if kind not in OPTIMIZERS:
         raise PlanningError(f"expected an optimizer, {' or '.join(OPTIMIZERS)}, found {kind!r}")
     module, name = OPTIMIZERS[kind]
-    make = getattr(import_module(module), name)
-    signature = inspect.signature(make).parameters.values()
+    optimizer_class = getattr(import_module(module), name)
+    signature = inspect.signature(optimizer_class).parameters.values()
     known = [each.name for each in signature if each.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
         if option not in known:
             raise PlanningError(f"expected options of {kind}, {', '.join(known)}, found {option!r}")
     try:
-        optimizer: TrialOptimizer = make(space, descriptor, **options)
+        optimizer: TrialOptimizer = optimizer_class(space, descriptor, **options)
     except (TypeError, ValueError) as error:
         found = ", ".join(f"{key} = {value!r}" for key, value in options.items())
         raise PlanningError(f"expected options that {kind} can take, found {found}: {error}") from error
@@ -198,17 +178,17 @@ def new_optimizer(kind: str, space: Space, descriptor: str, options: Mapping[str
 
 
 def read_campaign(path: Path) -> Campaign:
-    """Read the file of a campaign.
+    """Read a campaign file.
 
     Parameters
     ----------
     path
-        A TOML file; `docs/how-to/plan-through-the-queue.md` shows one.
+        A TOML file, as in `docs/how-to/plan-through-the-queue.md`.
 
     Raises
     ------
     PlanningError
-        If it cannot be read, or an entry is missing, unknown, or not what it has to be.
+        If it cannot be read, or an entry is missing, unknown, or of the wrong type.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -222,32 +202,23 @@ def read_campaign(path: Path) -> Campaign:
         raise PlanningError(f"{path}: {error}") from error
 
 
+TABLES = ("question", "parameters", "optimizer", "plan", "limits", "queue")
+
+
 def _campaign(content: Mapping[str, Any]) -> Campaign:
-    tables = ("question", "parameters", "optimizer", "plan", "limits", "queue")
-    _known("the file", content, tables)
-    for name in tables:
+    _require_known("the file", content, TABLES)
+    for name in TABLES:
         if name not in content:
             raise PlanningError(f"expected a table [{name}], found none; there are {', '.join(content)}")
-    rows = content["parameters"]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PlanningError("expected tables [[parameters]], one a parameter, in double brackets")
-    parameters = tuple(
-        _record(Parameter, "parameters", {key: row[key] for key in row if key != "keyword"}) for row in rows
-    )
-    keywords = {row["name"]: row["keyword"] for row in rows if "keyword" in row}
-    if not all(isinstance(keyword, str) for keyword in keywords.values()):
-        raise PlanningError("expected a text for keyword of [[parameters]]")
+    space, keywords = _space(content["parameters"])
     plan = _table(content, "plan")
-    # Arguments for parameters stand beside their ranges.
-    _known("[plan]", plan, ("name", "args", "kwargs"))
+    # Arguments for parameters are given beside their ranges.
+    _require_known("[plan]", plan, ("name", "args", "kwargs"))
     options = dict(_table(content, "optimizer"))
     queue = dict(_table(content, "queue"))
-    variable = queue.pop("api_key_variable", KEY_VARIABLE)
-    if not isinstance(variable, str) or not variable.isidentifier():
-        # It might be the key in the wrong place: it is not repeated.
-        raise PlanningError("expected the name of an environment variable for queue.api_key_variable")
+    variable = _variable_name(queue.pop("api_key_variable", KEY_VARIABLE))
     campaign = Campaign(
-        space=Space(parameters=parameters),
+        space=space,
         question=_record(Question, "question", _table(content, "question")),
         plan=_record(QueuedPlan, "plan", {**plan, "keywords": keywords}),
         limits=_record(Limits, "limits", _table(content, "limits")),
@@ -260,51 +231,87 @@ def _campaign(content: Mapping[str, Any]) -> Campaign:
     return campaign
 
 
+def _space(rows: Any) -> tuple[Space, dict[str, str]]:
+    """Return the parameters, and the arguments of the plan for them."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PlanningError("expected tables [[parameters]], one per parameter, in double brackets")
+    parameters = tuple(
+        _record(Parameter, "parameters", {key: row[key] for key in row if key != "keyword"}) for row in rows
+    )
+    keywords = {row["name"]: row["keyword"] for row in rows if "keyword" in row}
+    if not all(isinstance(keyword, str) for keyword in keywords.values()):
+        raise PlanningError("expected a text for keyword of [[parameters]]")
+    return Space(parameters=parameters), keywords
+
+
+def _variable_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        # It might be the key in the wrong place: do not repeat it.
+        raise PlanningError("expected the name of an environment variable for queue.api_key_variable")
+    return name
+
+
 def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = content[name]
-    if not isinstance(found, dict):
-        raise PlanningError(f"expected a table [{name}], found {found!r}")
-    return found
+    table = content[name]
+    if not isinstance(table, dict):
+        raise PlanningError(f"expected a table [{name}], found {table!r}")
+    return table
 
 
-def _record(kind: type[Record], where: str, values: Mapping[str, Any]) -> Record:
-    """Return a record of values by name, each of which is what its field says."""
+def _record(kind: type[Record], table: str, values: Mapping[str, Any]) -> Record:
+    """Return a record from the values of a table, each checked against the type of its field."""
     hints = get_type_hints(kind)
-    described = fields(kind)  # type: ignore[arg-type]
-    _known(f"[{where}]", values, tuple(each.name for each in described))
+    known = fields(kind)  # type: ignore[arg-type]
+    _require_known(f"[{table}]", values, tuple(each.name for each in known))
     given = {}
-    for each in described:
-        needed = each.default is MISSING and each.default_factory is MISSING
+    for each in known:
+        required = each.default is MISSING and each.default_factory is MISSING
         if each.name in values:
-            given[each.name] = _value(f"{where}.{each.name}", values[each.name], hints[each.name])
-        elif needed:
-            raise PlanningError(f"expected {where}.{each.name}, found none: add it to [{where}]")
+            given[each.name] = _value(f"{table}.{each.name}", values[each.name], hints[each.name])
+        elif required:
+            raise PlanningError(f"expected {table}.{each.name}, found none: add it to [{table}]")
     return kind(**given)
 
 
+TYPE_NAMES = {str: "a text", float: "a number", int: "a whole number", bool: "true or false"}
+
+
 def _value(name: str, value: Any, hint: Any) -> Any:
-    """Return a value of a file as a field takes it."""
+    """Return a value of the file as the type of its field."""
     kind = get_origin(hint) or hint
-    if kind is tuple and isinstance(value, list):
-        return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    texts = {str: "a text", float: "a number", int: "a whole number", bool: "true or false"}
-    if kind in texts:
-        if type(value) is not kind:
-            raise PlanningError(f"expected {texts[kind]} for {name}, found {value!r}")
-        return value
-    if kind in {tuple, Mapping} and not isinstance(value, dict):
-        raise PlanningError(
-            f"expected {'a list' if kind is tuple else 'a table'} for {name}, found {value!r}"
-        )
-    choices = get_args(hint)
-    if kind not in {tuple, Mapping} and value not in choices:
+    if kind in TYPE_NAMES:
+        return _typed(name, value, kind)
+    if kind is tuple:
+        return tuple(_instance(name, value, list, "a list"))
+    if kind is Mapping:
+        return _instance(name, value, dict, "a table")
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(_one_of(name, _typed(name, value, str), tuple(kind)))
+    return _one_of(name, value, get_args(hint))
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    # Not isinstance: true is no number.
+    if type(value) is not kind:
+        raise PlanningError(f"expected {TYPE_NAMES[kind]} for {name}, found {value!r}")
+    return value
+
+
+def _instance(name: str, value: Any, kind: type, expected: str) -> Any:
+    if not isinstance(value, kind):
+        raise PlanningError(f"expected {expected} for {name}, found {value!r}")
+    return value
+
+
+def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
         raise PlanningError(f"expected {' or '.join(map(str, choices))} for {name}, found {value!r}")
     return value
 
 
-def _known(where: str, values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+def _require_known(where: str, values: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for name in values:
         if name not in names:
             raise PlanningError(f"expected {', '.join(names)} in {where}, found {name!r}")

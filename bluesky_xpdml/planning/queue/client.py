@@ -1,7 +1,7 @@
-"""The queue of a Bluesky RE manager: what waits, runs and ended in it, and what is added or taken away.
+"""Client for the queue of a Bluesky RE manager: its state, and adding and removing items.
 
-Items are known again by what their `meta` says: the RE manager keeps it in the queue and in the history, and
-puts it into the start document of every run of the plan.
+Items are identified by their `meta`: the RE manager keeps it in the queue and in the history, and writes it
+into the start document of every run of the plan.
 """
 
 import re
@@ -14,64 +14,62 @@ from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.records import TRIAL
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts that are this computer."""
-
-
+"""Names of this computer."""
 _PUBLIC_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
-class AwayError(PlanningError):
-    """A server does not answer now; what was asked of it may be asked again later."""
+class UnreachableError(PlanningError):
+    """A server does not respond now; the request may be repeated later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueItem:
-    """A plan of the queue, of the history, or the one that runs."""
+    """A plan in the queue or the history, or the running one."""
 
     uid: str
     """Of the item."""
     campaign: str
-    """That asked for it; empty where it is someone else's."""
+    """Of its trial; empty if a person added the item."""
     trial: str
-    """Its id; empty where it is someone else's."""
+    """Id of its trial; empty if a person added the item."""
     parameters: Mapping[str, Any]
-    """What the trial asked for."""
+    """Of its trial."""
     status: str = ""
-    """How it ended: `completed`, `failed`, `stopped`, `aborted`, `halted`; empty where it did not."""
+    """How it ended: `completed`, `failed`, `stopped`, `aborted`, `halted`; empty if it did not."""
     reason: str = ""
-    """Why it failed; empty where it did not."""
+    """Why it failed; empty if it did not."""
     began: float | None = None
-    """When it was started [s since 1970]; None where it was not."""
+    """When it was started [s since 1970]; None if it was not."""
     ended: float | None = None
-    """When it ended [s since 1970]; None where it did not."""
+    """When it ended [s since 1970]; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """What is in the queue at one moment; an item that moves on may be seen twice, but never not at all."""
+    """The queue at one moment. An item that moves on may appear twice, but is never missing."""
 
     waiting: tuple[QueueItem, ...]
-    """From the front on."""
+    """From the front."""
     running: QueueItem | None
     finished: tuple[QueueItem, ...]
     """The history, oldest first."""
     environment_open: bool
     """Whether there is a RunEngine to run plans."""
     works: bool
-    """Whether the queue is being worked off, or will be once something is in it."""
+    """Whether the queue is executed, or will be as soon as it has items."""
     locked: bool = False
-    """Whether a person locked it: nothing can be added or taken away."""
+    """Whether a person locked it: nothing can be added or removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueAccess:
-    """Where the RE manager is and who is asking.
+    """Address of the RE manager, and the user who adds items.
 
     Raises
     ------
     PlanningError
-        If the address is neither `tcp://` nor `http(s)://`, or a connection to another computer would go
-        over the wire in the open.
+        If the address is neither `tcp://` nor `http(s)://`, or a connection to another computer would not be
+        encrypted.
 
     Examples
     --------
@@ -80,19 +78,19 @@ class QueueAccess:
     """
 
     address: str
-    """Of the RE manager, which begins with tcp, or of its HTTP server, which begins with http or https."""
+    """Of the RE manager (tcp), or of its HTTP server (http or https)."""
     public_key: str = ""
-    """Of the RE manager, 40 characters, where its 0MQ connection is encrypted."""
+    """Of the RE manager, 40 characters, if its 0MQ connection is encrypted."""
     position: Literal["back", "front"] = "back"
     """Where items are added."""
     user: str = "xpdml"
     """As the queue shows it; over HTTP it is the owner of the key."""
     user_group: str = "primary"
-    """Whose permissions count."""
+    """Group whose permissions apply."""
     allow_remote: bool = False
     """Allow another computer without encryption."""
     timeout: float = 3.0
-    """How long the RE manager may take to answer [s]."""
+    """Longest response time of the RE manager [s]."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
@@ -120,19 +118,19 @@ class QueueAccess:
 
     @property
     def over_http(self) -> bool:
-        """Whether the HTTP server is asked."""
+        """Whether the connection goes through the HTTP server."""
         return not self.address.startswith("tcp")
 
 
 class RunQueue:
-    """Asks an RE manager through bluesky-queueserver-api.
+    """The queue of an RE manager, through bluesky-queueserver-api.
 
     Parameters
     ----------
     access
-        Where it is and who is asking.
+        Address and user.
     api_key
-        Of the HTTP server; None where it needs none.
+        Of the HTTP server; None if it needs none.
 
     Raises
     ------
@@ -144,20 +142,20 @@ class RunQueue:
         self.access = access
         self._api = _connect(access, api_key)
 
-    def look(self) -> QueueState:
-        """Return what is in the queue.
+    def state(self) -> QueueState:
+        """Return the queue, the running item and the history.
 
         Raises
         ------
-        AwayError
-            If the RE manager does not answer.
+        UnreachableError
+            If the RE manager does not respond.
         PlanningError
             If it refuses.
         """
-        # In this order: plans go from the queue to the history, and one that is missed would be lost.
-        queue = self._ask("queue_get", reload=True)
-        history = self._ask("history_get", reload=True)
-        status = self._ask("status", reload=True)
+        # In this order: items move from the queue to the history, and none must be missed on its way.
+        queue = self._call("queue_get", reload=True)
+        history = self._call("history_get", reload=True)
+        status = self._call("status", reload=True)
         running = queue["running_item"]
         works = status["manager_state"] not in {"idle", "paused"} or status["queue_autostart_enabled"]
         return QueueState(
@@ -169,25 +167,20 @@ class RunQueue:
             locked=bool(status["lock"]["queue"]),
         )
 
-    def check(self, plan: str) -> None:
-        """Make sure that plans of a name can be run.
-
-        Parameters
-        ----------
-        plan
-            Its name.
+    def check_plan(self, plan: str) -> None:
+        """Check that the RE manager can run a plan.
 
         Raises
         ------
         PlanningError
             If there is no RE manager, its environment is not open, or it does not allow the plan.
         """
-        if not self._ask("status", reload=True)["worker_environment_exists"]:
+        if not self._call("status", reload=True)["worker_environment_exists"]:
             raise PlanningError(
                 f"expected an open environment at {self.access.address}, found none: "
                 "open it, with `qserver environment open`"
             )
-        allowed = self._ask("plans_allowed", reload=True, **self._group())["plans_allowed"]
+        allowed = self._call("plans_allowed", reload=True, **self._group())["plans_allowed"]
         if plan not in allowed:
             raise PlanningError(
                 f"expected a plan that the RE manager allows to {self.access.user_group}, found {plan!r}: "
@@ -195,17 +188,12 @@ class RunQueue:
             )
 
     def add(self, item: Mapping[str, Any]) -> None:
-        """Add a plan.
-
-        Parameters
-        ----------
-        item
-            `name`, `args`, `kwargs` and `meta`.
+        """Add a plan: `name`, `args`, `kwargs` and `meta`.
 
         Raises
         ------
-        AwayError
-            If the RE manager does not answer; the item may have been added all the same.
+        UnreachableError
+            If the RE manager does not respond; the item may have been added nevertheless.
         PlanningError
             If it refuses the plan.
         """
@@ -214,27 +202,22 @@ class RunQueue:
         plan = BPlan(item["name"], *item["args"], **item["kwargs"])
         plan.meta = dict(item["meta"])
         user = {} if self.access.over_http else {"user": self.access.user}
-        self._ask("item_add", plan, pos=self.access.position, **user, **self._group())
+        self._call("item_add", plan, pos=self.access.position, **user, **self._group())
 
     def remove(self, uid: str) -> bool:
-        """Take an item away that waits, and return whether that was still possible.
-
-        Parameters
-        ----------
-        uid
-            Of the item.
+        """Remove a waiting item by its uid, and return whether it was still waiting.
 
         Raises
         ------
-        AwayError
-            If the RE manager does not answer.
+        UnreachableError
+            If the RE manager does not respond.
         """
         try:
-            self._ask("item_remove", uid=uid)
-        except AwayError:
+            self._call("item_remove", uid=uid)
+        except UnreachableError:
             raise
         except PlanningError:
-            # It was started, or a person was quicker.
+            # It was started, or a person removed it.
             return False
         return True
 
@@ -246,7 +229,7 @@ class RunQueue:
     def _group(self) -> dict[str, str]:
         return {} if self.access.over_http else {"user_group": self.access.user_group}
 
-    def _ask(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         import httpx
 
         api = self._api
@@ -258,7 +241,7 @@ class RunQueue:
                 "see its console for more, and correct the plan or the permissions"
             ) from error
         except (TimeoutError, httpx.HTTPError, OSError) as error:
-            raise AwayError(
+            raise UnreachableError(
                 f"expected an RE manager at {self.access.address}, found no answer within "
                 f"{self.access.timeout:g} s; check the address, and that it runs"
             ) from error
@@ -284,20 +267,20 @@ def _connect(access: QueueAccess, api_key: str | None) -> Any:
 
 
 def _end_contexts(api: Any) -> None:
-    """End the 0MQ contexts that bluesky-queueserver-api 0.0.13 leaves open, where there are any."""
-    found = [getattr(getattr(api, "_client", None), "_ctx", None)]
+    """End the 0MQ contexts that bluesky-queueserver-api 0.0.13 leaves open, if there are any."""
+    contexts = [getattr(getattr(api, "_client", None), "_ctx", None)]
     for monitor in (api.console_monitor, api.system_info_monitor):
         socket = getattr(getattr(monitor, "_rco", None), "_socket", None)
-        found.append(getattr(socket, "context", None))
-    for context in found:
+        contexts.append(getattr(socket, "context", None))
+    for context in contexts:
         if context is not None:
             context.destroy(linger=0)
 
 
 def _item(item: Mapping[str, Any]) -> QueueItem:
     meta = item.get("meta")
-    said = meta.get(TRIAL) if isinstance(meta, Mapping) else None
-    trial = said if isinstance(said, Mapping) else {}
+    metadata = meta.get(TRIAL) if isinstance(meta, Mapping) else None
+    trial = metadata if isinstance(metadata, Mapping) else {}
     result, properties = item.get("result", {}), item.get("properties", {})
     return QueueItem(
         uid=item["item_uid"],

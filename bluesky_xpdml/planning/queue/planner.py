@@ -1,8 +1,7 @@
 """A planner that measures through the queue of an RE manager and learns from predictions in Tiled alone.
 
-It keeps no state of its own. What was asked, runs and ended stands in the queue and its history, what was
-answered in Tiled: a planner that was killed goes on where it was, measures nothing twice and has no more to
-spend than before.
+It keeps no state of its own: requests are in the queue and its history, answers in Tiled. A planner that was
+killed continues where it was, measures nothing twice, and has the same budget left.
 """
 
 import time
@@ -15,61 +14,60 @@ import numpy as np
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.queue.campaign import Limits, QueuedPlan
-from bluesky_xpdml.planning.queue.client import AwayError, QueueState, RunQueue
-from bluesky_xpdml.planning.queue.ledger import Ledger, Stage, ledger_of
-from bluesky_xpdml.planning.queue.predictions import Question
+from bluesky_xpdml.planning.queue.client import QueueState, RunQueue, UnreachableError
+from bluesky_xpdml.planning.queue.progress import CampaignProgress, Question, Stage, campaign_progress
 from bluesky_xpdml.planning.trials import ID, TrialOptimizer
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 
 Suggestion = Mapping[str, Any]
 
-APART = 0.05
-"""How far from a rejected point the next proposals keep [range of a parameter]."""
-TRIES = 8
-"""Suggestions that may lie beside rejected points before the campaign is called finished."""
+MIN_DISTANCE = 0.05
+"""Smallest distance of new proposals to a rejected point [range of a parameter]."""
+MAX_TRIES = 8
+"""Suggestions near rejected points, after which the campaign is finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one turn of a planner found and did."""
+class StepReport:
+    """What one step of a planner found and did."""
 
     added: tuple[Suggestion, ...] = ()
-    """Put into the queue."""
+    """Suggestions that were added to the queue."""
     answered: tuple[Mapping[str, Any], ...] = ()
-    """Outcomes that the optimizer learned from, or refused for their verdict."""
+    """Outcomes that the optimizer ingested."""
     failed: tuple[tuple[str, str], ...] = ()
-    """Trials that were measured in vain, and why."""
+    """Trials that failed, and why."""
     removed: tuple[str, ...] = ()
-    """Trials that a person took out of the queue."""
+    """Trials that a person removed from the queue."""
     waiting: int = 0
     """Items of the campaign that wait in the queue."""
     measured: int = 0
     """Trials that were measured or are being measured."""
     note: str = ""
-    """Why nothing goes on: a server that is away, a queue that stands still; empty where all goes on."""
+    """Why nothing proceeds: an unreachable server, a stopped queue; empty if all proceeds."""
     enough: str = ""
-    """Why nothing more is asked for; empty while something is."""
+    """Why no more trials are requested; empty while some are."""
     finished: bool = False
-    """Whether nothing more is asked for, and all that was asked is answered or has failed."""
+    """Whether no more trials are requested and all are answered or failed."""
 
 
 class QueuePlanner:
-    """Adds what an optimizer suggests to a queue, within limits.
+    """Adds the suggestions of an optimizer to a queue, within limits.
 
     Parameters
     ----------
     optimizer
-        A new one; it is told of all trials of the campaign that there are.
+        A new one; it ingests all trials of the campaign.
     catalog
         Where the predictions are.
     queue
         Where plans are added.
     plan
-        That measures a trial.
+        Measures a trial.
     question
         Which predictions answer.
     limits
-        How far it may go.
+        Budget of the campaign.
     ask
         Whether a person approves each item before it is added: see `proposals`.
 
@@ -101,74 +99,66 @@ class QueuePlanner:
         self._proposals: dict[str, Suggestion] = {}
         self._approved: dict[str, Suggestion] = {}
         self._queued: dict[str, Suggestion] = {}
-        """Trials that waited in the queue when it was last looked at, or were added since."""
-        self._names: dict[str, str] = {}
-        """Under which the optimizer knows trials, also those that an earlier process asked for."""
-        self._told: dict[str, str] = {}
-        """Derived run that the optimizer was told of, by trial; empty for a failure."""
+        """Trials that waited in the queue at the last step, or were added since."""
+        self._optimizer_ids: dict[str, str] = {}
+        """Ids of the trials in the optimizer, also of those that an earlier process requested."""
+        self._ingested: dict[str, str] = {}
+        """Uid of the ingested derived run, by trial; empty for a failure."""
         self._rejected: list[Suggestion] = []
 
     @property
     def proposals(self) -> tuple[Suggestion, ...]:
-        """What waits for a person: `_id`, and a value for each parameter."""
+        """Suggestions that wait for a person: `_id`, and a value for each parameter."""
         return tuple(self._proposals.values())
 
     def approve(self, trial: str) -> None:
-        """Let a proposal be added at the next turn.
-
-        Parameters
-        ----------
-        trial
-            Its `_id`.
+        """Let the proposal with this `_id` be added at the next step.
 
         Raises
         ------
         PlanningError
             If there is no such proposal.
         """
-        self._approved[trial] = self._proposal(trial)
+        self._approved[trial] = self._pop_proposal(trial)
 
     def reject(self, trial: str) -> None:
-        """Drop a proposal; it is no measurement, and nothing beside it is proposed again.
-
-        Parameters
-        ----------
-        trial
-            Its `_id`.
+        """Drop the proposal with this `_id`. It is no measurement, and nothing near it is proposed again.
 
         Raises
         ------
         PlanningError
             If there is no such proposal.
         """
-        self._rejected.append(self._proposal(trial))
+        self._rejected.append(self._pop_proposal(trial))
 
-    def run(self, stop: Event, *, pause: float = 1.0, tell: Callable[[Turn], None] = lambda _: None) -> Turn:
-        """Take turns until it is finished or told to stop, and return the last one.
+    def run(
+        self, stop: Event, *, pause: float = 1.0, report: Callable[[StepReport], None] = lambda _: None
+    ) -> StepReport:
+        """Repeat steps until the campaign is finished or `stop` is set, and return the last report.
 
         Parameters
         ----------
         stop
-            Ends it; what waits in the queue stays there.
+            Ends it; items that wait in the queue stay there.
         pause
-            Between two turns [s].
-        tell
-            Called after each turn.
+            Between two steps [s].
+        report
+            Called after each step.
 
         Raises
         ------
         PlanningError
             If the plan cannot be run, or was refused.
         """
-        self._queue.check(self._plan.name)
+        self._queue.check_plan(self._plan.name)
         while True:
-            turn = self.step()
-            tell(turn)
-            if turn.finished or stop.wait(pause):
-                return turn
+            last = self.step()
+            report(last)
+            if last.finished or stop.wait(pause):
+                return last
 
-    def step(self) -> Turn:
-        """Take one turn: learn what is new, and add what is missing.
+    def step(self) -> StepReport:
+        """Ingest new answers, and add missing items.
 
         Raises
         ------
@@ -176,146 +166,161 @@ class QueuePlanner:
             If the RE manager refuses a plan, or trials of the campaign lack a parameter.
         """
         try:
-            state = self._queue.look()
+            state = self._queue.state()
             predictions = self._question.read(self._catalog)
-        except AwayError as error:
-            return Turn(note=str(error))
-        ledger = ledger_of(
+        except UnreachableError as error:
+            return StepReport(note=str(error))
+        progress = campaign_progress(
             self._question, state, predictions, now=time.time(), patience=self._limits.patience
         )
-        removed = self._compare(ledger)
-        turn = self._learn(ledger)
-        enough, withdraw = self._enough(ledger)
-        turn = replace(turn, removed=removed, note=_still(state))
+        removed = self._synchronise(progress)
+        report = replace(self._ingest(progress), removed=removed, note=_why_stopped(state))
+        enough, withdraw = self._enough(progress)
         try:
-            return self._act(turn, state, ledger, enough, withdraw=withdraw)
-        except AwayError as error:
-            return replace(turn, note=str(error))
+            if enough:
+                return self._finish(report, state, progress, enough, withdraw=withdraw)
+            return self._continue(report, state, progress)
+        except UnreachableError as error:
+            return replace(report, note=str(error))
 
-    def _compare(self, ledger: Ledger) -> tuple[str, ...]:
-        """Take up trials of an earlier process, drop those that a person removed, and return these."""
-        # What is there needs no adding, also where the answer to its adding was lost.
-        self._approved = {key: each for key, each in self._approved.items() if key not in ledger.entries}
-        removed = tuple(key for key in self._queued if key not in ledger.entries)
+    def _synchronise(self, progress: CampaignProgress) -> tuple[str, ...]:
+        """Register trials of an earlier process, and return those that a person removed."""
+        # An item in the queue needs no adding, even if the response to its adding was lost.
+        self._approved = {key: each for key, each in self._approved.items() if key not in progress.trials}
+        removed = tuple(key for key in self._queued if key not in progress.trials)
         self._rejected += [self._queued[key] for key in removed]
         self._queued = {
-            entry.id: {ID: entry.id, **entry.parameters}
-            for entry in ledger.entries.values()
-            if entry.stage is Stage.WAITING
+            trial.id: {ID: trial.id, **trial.parameters}
+            for trial in progress.trials.values()
+            if trial.stage is Stage.WAITING
         }
-        for entry in ledger.entries.values():
-            settled = entry.stage in {Stage.ANSWERED, Stage.FAILED}
-            if not settled and entry.id not in self._names:
-                (pending,) = self._optimizer.register_suggestions([entry.parameters])
-                self._names[entry.id] = pending[ID]
+        for trial in progress.trials.values():
+            if not trial.stage.is_final and trial.id not in self._optimizer_ids:
+                (pending,) = self._optimizer.register_suggestions([trial.parameters])
+                self._optimizer_ids[trial.id] = pending[ID]
         return removed
 
-    def _learn(self, ledger: Ledger) -> Turn:
-        """Tell the optimizer what is new."""
+    def _ingest(self, progress: CampaignProgress) -> StepReport:
+        """Let the optimizer learn new answers and failures."""
         answered, failed = [], []
-        for entry in ledger.entries.values():
-            name = self._names.get(entry.id, entry.id)
-            if entry.prediction is not None and self._told.get(entry.id) != entry.prediction.uid:
-                outcome = self._question.outcome(entry.id, entry.parameters, entry.prediction)
-                self._optimizer.ingest([{**outcome, ID: name}])
-                self._told[entry.id] = entry.prediction.uid
+        for trial in progress.trials.values():
+            identifier = self._optimizer_ids.get(trial.id, trial.id)
+            answer = trial.prediction
+            if answer is not None and self._ingested.get(trial.id) != answer.uid:
+                outcome = self._question.outcome(trial, answer)
+                self._optimizer.ingest([{**outcome, ID: identifier}])
+                self._ingested[trial.id] = answer.uid
                 answered.append(outcome)
-            if entry.stage is Stage.FAILED and entry.id not in self._told:
-                self._optimizer.register_failures([{**entry.parameters, ID: name}])
-                self._told[entry.id] = ""
-                failed.append((entry.id, entry.reason))
-        waiting = len(ledger.waiting)
-        return Turn(
-            answered=tuple(answered), failed=tuple(failed), waiting=waiting, measured=ledger.n_measured
+            if trial.stage is Stage.FAILED and trial.id not in self._ingested:
+                self._optimizer.register_failures([{**trial.parameters, ID: identifier}])
+                self._ingested[trial.id] = ""
+                failed.append((trial.id, trial.reason))
+        return StepReport(
+            answered=tuple(answered),
+            failed=tuple(failed),
+            waiting=len(progress.waiting),
+            measured=progress.n_measured,
         )
 
-    def _enough(self, ledger: Ledger) -> tuple[str, bool]:
-        """Return why nothing more is asked for, and whether what waits is of no more use."""
+    def _enough(self, progress: CampaignProgress) -> tuple[str, bool]:
+        """Return why no more trials are requested, and whether the waiting ones are useless too."""
         limits = self._limits
         stop, why = self._optimizer.should_stop()
         if stop:
             return why or "the optimizer has seen enough", True
-        if ledger.began is not None and time.time() - ledger.began > limits.seconds:
+        if progress.began is not None and time.time() - progress.began > limits.seconds:
             return f"the {limits.seconds:g} s of the campaign are over", True
-        if len(ledger.entries) >= limits.measurements:
+        if len(progress.trials) >= limits.measurements:
             return f"the {limits.measurements} measurements of the campaign are used up", False
         return "", False
 
-    def _act(self, turn: Turn, state: QueueState, ledger: Ledger, enough: str, *, withdraw: bool) -> Turn:
-        """Take away what is of no use, and add what is missing."""
-        useless = ledger.superfluous + (ledger.waiting if withdraw else ())
-        kept = [uid for uid in useless if state.locked or not self._queue.remove(uid)]
+    def _finish(
+        self,
+        report: StepReport,
+        state: QueueState,
+        progress: CampaignProgress,
+        enough: str,
+        *,
+        withdraw: bool,
+    ) -> StepReport:
+        """Remove useless items, and withdraw the waiting ones if they are useless too."""
+        useless = progress.superfluous + (progress.waiting if withdraw else ())
+        left = self._remove(useless, state)
         if withdraw:
-            # That these go is no person's doing.
+            # Otherwise the next step would take them for removed by a person.
             self._queued.clear()
-        if enough:
-            self._proposals.clear()
-            self._approved.clear()
-            return replace(turn, enough=enough, finished=self._at_rest(ledger, kept, withdraw=withdraw))
+        self._proposals.clear()
+        self._approved.clear()
+        final = progress.all_started_final if withdraw else progress.all_final
+        return replace(report, enough=enough, finished=final and not left)
+
+    def _continue(self, report: StepReport, state: QueueState, progress: CampaignProgress) -> StepReport:
+        """Remove superfluous items, and add missing ones."""
+        left = self._remove(progress.superfluous, state)
+        enough = ""
+        added: tuple[Suggestion, ...] = ()
         if state.environment_open and not state.locked:
-            enough = self._propose(ledger)
-            turn = replace(turn, added=self._add(ledger), enough=enough)
-        underway = turn.added or self._approved or self._proposals
-        waiting = turn.waiting + len(turn.added)
-        at_rest = self._at_rest(ledger, kept, withdraw=False)
-        return replace(turn, waiting=waiting, finished=bool(enough) and at_rest and not underway)
+            enough = self._propose(progress)
+            added = self._add(progress)
+        underway = added or self._approved or self._proposals
+        finished = bool(enough) and progress.all_final and not left and not underway
+        return replace(
+            report, added=added, enough=enough, waiting=report.waiting + len(added), finished=finished
+        )
 
-    def _at_rest(self, ledger: Ledger, kept: Sequence[str], *, withdraw: bool) -> bool:
-        """Return whether all that was asked for is answered, failed or withdrawn."""
-        stages = {each.stage for each in ledger.entries.values()}
-        if withdraw:
-            stages.discard(Stage.WAITING)
-        return not kept and not ledger.running and stages <= {Stage.ANSWERED, Stage.FAILED}
+    def _remove(self, uids: Sequence[str], state: QueueState) -> list[str]:
+        """Remove items, and return those that could not be removed."""
+        return [uid for uid in uids if state.locked or not self._queue.remove(uid)]
 
-    def _propose(self, ledger: Ledger) -> str:
-        """Take new suggestions up to the limits; return why there are none, empty where there are."""
+    def _propose(self, progress: CampaignProgress) -> str:
+        """Take new suggestions up to the limits; return why there are no more, empty if there are."""
         underway = len(self._proposals) + len(self._approved)
-        room = self._limits.at_most_queued - len(ledger.waiting) - underway
-        budget = self._limits.measurements - len(ledger.entries) - underway
+        room = self._limits.at_most_queued - len(progress.waiting) - underway
+        budget = self._limits.measurements - len(progress.trials) - underway
         for _ in range(max(0, min(room, budget))):
             suggestion = self._suggest()
             if suggestion is None:
-                return f"the last {TRIES} suggestions lie beside points that were rejected"
-            self._names[suggestion[ID]] = suggestion[ID]
+                return f"the last {MAX_TRIES} suggestions lie beside points that were rejected"
+            self._optimizer_ids[suggestion[ID]] = suggestion[ID]
             (self._proposals if self._ask else self._approved)[suggestion[ID]] = suggestion
         return ""
 
     def _suggest(self) -> Suggestion | None:
-        """Return a suggestion away from what was rejected.
+        """Return a suggestion away from rejected points.
 
-        What was passed over stays pending in the optimizer, which therefore looks elsewhere, and counts as
-        no measurement.
+        Skipped suggestions stay pending in the optimizer, which therefore looks elsewhere; they are no
+        measurements.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             (suggestion,) = self._optimizer.suggest(1)
             if not self._rejected:
                 return suggestion
             rows = self._optimizer.space.to_unit([suggestion, *self._rejected])
-            if np.min(np.linalg.norm(rows[1:] - rows[0], axis=1)) > APART:
+            if np.min(np.linalg.norm(rows[1:] - rows[0], axis=1)) > MIN_DISTANCE:
                 return suggestion
         return None
 
-    def _add(self, ledger: Ledger) -> tuple[Suggestion, ...]:
-        """Put into the queue what was approved and is not there yet."""
+    def _add(self, progress: CampaignProgress) -> tuple[Suggestion, ...]:
+        """Add approved suggestions to the queue."""
         added = []
-        room = self._limits.at_most_queued - len(ledger.waiting)
+        room = self._limits.at_most_queued - len(progress.waiting)
         for key, suggestion in list(self._approved.items())[: max(0, room)]:
-            # It stays approved where no answer comes: the next look at the queue says whether it is there.
+            # Without a response it stays approved: the next state of the queue shows whether it was added.
             self._queue.add(self._plan.item(self._question.campaign, suggestion))
             del self._approved[key]
             self._queued[key] = suggestion
             added.append(suggestion)
         return tuple(added)
 
-    def _proposal(self, trial: str) -> Suggestion:
+    def _pop_proposal(self, trial: str) -> Suggestion:
         if trial not in self._proposals:
             found = ", ".join(self._proposals) or "none"
             raise PlanningError(f"expected the id of a proposal, found {trial!r}; there are {found}")
         return self._proposals.pop(trial)
 
 
-def _still(state: QueueState) -> str:
-    """Return why the queue stands still; empty where it does not."""
+def _why_stopped(state: QueueState) -> str:
+    """Return why the queue does not proceed; empty if it does."""
     if state.locked:
         return "the queue is locked: unlock it"
     if not state.environment_open:

@@ -12,7 +12,7 @@ from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample, xanes_scan
 from bluesky_xpdml.planning.acquisition import Acquire
 from bluesky_xpdml.planning.count import CountOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
-from bluesky_xpdml.planning.stubs import Ended, Measuring, measure_until
+from bluesky_xpdml.planning.stubs import Ended, MeasurementSetup, measure_until
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 
 
@@ -59,7 +59,7 @@ def test_samples_are_counted_on_the_simulated_beamline(watched, place, beamline)
     assert optimizer.n_failed == 0, evaluation.reasons
     assert callback.drain(timeout=60.0)
     assert {
-        each.point[wheel.name]: round(each.outcomes[0]["oxidation_state"]) for each in optimizer.counted
+        each.point[wheel.name]: round(each.outcomes[0]["oxidation_state"]) for each in optimizer.progress
     } == {
         "LaFeO3": 3,
         "NaFeO2": 3,
@@ -74,7 +74,7 @@ def test_a_sample_is_repeated_on_the_simulated_beamline(watched, place, beamline
     def measure(sample, md):
         return (yield from scan_sample(beamline, sample, md=md))
 
-    by = Measuring(plans={"xanes": measure}, catalog=place[1], timeout=120.0)
+    by = MeasurementSetup(plans={"xanes": measure}, catalog=place[1], timeout=120.0)
     found = watched(measure_until("LaFeO3", "oxidation_state", 5.0, by=by, at_most=3)).plan_result
     assert found.ended is Ended.NARROW
     assert found.prediction.sample.name == "LaFeO3"
@@ -89,7 +89,7 @@ def test_the_answer_of_merged_repeats_is_the_one_that_counts(engine, tiled_serve
     publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"repeats-{uuid4().hex[:8]}")
     callback = XpdmlCallback(publisher, store=BundleStore.default(), repeats=SeriesSettings())
     catalog = PredictionCatalog(publisher.container)
-    by = Measuring(plans={"xanes": measure}, catalog=catalog, timeout=120.0, merged_within=10.0)
+    by = MeasurementSetup(plans={"xanes": measure}, catalog=catalog, timeout=120.0, merged_within=10.0)
     token = engine.subscribe(callback)
     plan = measure_until("LaFeO3", "oxidation_state", 0.01, by=by, at_most=3)
     found = engine(plan).plan_result

@@ -7,8 +7,8 @@ from bluesky import plan_stubs, preprocessors
 from ophyd import Signal
 
 from bluesky_xpdml import BundleStore, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.planning.count import Narrow
-from bluesky_xpdml.planning.stubs import Ended, Measuring, measure_until
+from bluesky_xpdml.planning.count import WidthKind
+from bluesky_xpdml.planning.stubs import Ended, MeasurementSetup, measure_until
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.sources.files import read_scan
 
@@ -34,14 +34,14 @@ def test_measured_repeats_end_when_their_mean_is_narrow(engine, tiled_server, sh
     files = sorted((shared_data / "experiment" / "xanes" / "xraylarch").glob("NiO_NiO.0*.xdi"))
     coming = iter(files)
     publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"repeats-{uuid4().hex[:8]}")
-    by = Measuring(
+    by = MeasurementSetup(
         plans={"xanes": lambda sample, md: scan_again(next(coming), {"sample_name": sample, **md})},
         catalog=PredictionCatalog(publisher.container),
         timeout=60.0,
     )
     with XpdmlCallback(publisher, store=BundleStore.default()) as callback:
         token = engine.subscribe(callback)
-        plan = measure_until("NiO", "oxidation_state", 0.2, by=by, at_most=10, judged=Narrow.SCATTER)
+        plan = measure_until("NiO", "oxidation_state", 0.2, by=by, at_most=10, judged=WidthKind.SCATTER)
         found = engine(plan).plan_result
         engine.unsubscribe(token)
     assert found.ended is Ended.NARROW, found.reason

@@ -73,7 +73,7 @@ def problem(optimizer, evaluation, plan):
 def test_failures_are_no_numbers_and_the_stream_keeps_its_entries(
     measuring, science, evaluation, publisher, in_plan
 ):
-    campaign = evaluation.wanted.campaign
+    campaign = evaluation.criteria.campaign
     science.rule = steps(science)
     optimizer = UncertaintyOptimizer(SPACE, "oxidation_state", width=0.1)
     plan = acquire(science, campaign, evaluation if in_plan else None, runs=2 if in_plan else 1)

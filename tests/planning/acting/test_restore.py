@@ -68,7 +68,7 @@ def test_repeats_of_samples_are_known_again(catalog, science):
     science.publish(*(science.answer(start_of(name, n, sample="A"), 2.0, 0.4) for n in ("1", "2")))
     optimizer = CountOptimizer([{"sample": "A"}, {"sample": "B"}], "oxidation_state", width=0.5, at_most=2)
     restore(optimizer, DescriptorEvaluation(catalog, timeout=1.0, campaign=name))
-    assert optimizer.counted[0].finished
+    assert optimizer.progress[0].finished
     assert optimizer.suggest()[0]["sample"] == "B"
 
 

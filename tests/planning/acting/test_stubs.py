@@ -6,8 +6,8 @@ import pytest
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.advice import advise
-from bluesky_xpdml.planning.count import Narrow
-from bluesky_xpdml.planning.stubs import Ended, Measuring, choose_modality, measure_until
+from bluesky_xpdml.planning.count import WidthKind
+from bluesky_xpdml.planning.stubs import Ended, MeasurementSetup, choose_modality, measure_until
 
 LONG = 60.0
 
@@ -24,7 +24,7 @@ def by(catalog, science):
         return measure
 
     plans = {technique: plan(technique) for technique in ("xanes", "pdf")}
-    return Measuring(plans=plans, catalog=catalog, timeout=LONG)
+    return MeasurementSetup(plans=plans, catalog=catalog, timeout=LONG)
 
 
 def narrowing(science, halves, state=2.5):
@@ -63,7 +63,7 @@ def test_no_more_repeats_than_allowed(measuring, science, by):
 def test_the_scatter_of_repeats_ends_it_too(measuring, science, by):
     science.rule = narrowing(science, [0.5] * 5)
     found = measuring(
-        measure_until("LFP", "oxidation_state", 0.1, by=by, at_most=5, judged=Narrow.SCATTER)
+        measure_until("LFP", "oxidation_state", 0.1, by=by, at_most=5, judged=WidthKind.SCATTER)
     ).plan_result
     assert (found.ended, len(found.raw_uids)) == (Ended.NARROW, 2)
 
@@ -78,7 +78,7 @@ def test_failures_end_it_and_nothing_hangs(measuring, science, by):
 
 def test_silence_ends_it_and_nothing_hangs(measuring, science, by, catalog):
     science.rule = lambda _: []
-    quick = Measuring(plans=by.plans, catalog=catalog, timeout=0.3)
+    quick = MeasurementSetup(plans=by.plans, catalog=catalog, timeout=0.3)
     found = measuring(measure_until("LFP", "oxidation_state", 0.1, by=quick, at_most=1)).plan_result
     assert found.ended is Ended.FAILED
     assert "no xanes in 0.3 s" in found.reason
@@ -129,4 +129,4 @@ def test_what_cannot_be_measured_is_refused(measuring, by, catalog):
     with pytest.raises(PlanningError, match="positive width"):
         measuring(measure_until("LFP", "oxidation_state", 0.5, by=by, at_most=0))
     with pytest.raises(PlanningError, match="plans by technique"):
-        Measuring(plans={}, catalog=catalog, timeout=1.0)
+        MeasurementSetup(plans={}, catalog=catalog, timeout=1.0)

@@ -18,11 +18,12 @@ import pytest
 from bluesky_xpdml.planning.queue.campaign import Limits, QueuedPlan
 from bluesky_xpdml.planning.queue.client import QueueAccess, RunQueue
 from bluesky_xpdml.planning.queue.planner import QueuePlanner
-from bluesky_xpdml.planning.queue.predictions import Question
+from bluesky_xpdml.planning.queue.progress import Question
 from bluesky_xpdml.planning.space import Parameter, Space
 from bluesky_xpdml.planning.trials import TrialOptimizer
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.tiled import TiledPublisher
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 PROFILE = Path(__file__).resolve().parents[1] / "queue_profile"
 PATIENCE = 180.0
@@ -183,7 +184,10 @@ class Manager:
                 name="measure", kwargs=more, keywords=dict.fromkeys(learner.space.names, "kelvin")
             ),
             question=Question(
-                campaign=campaign, descriptor="oxidation_state", technique="xanes", element="Fe"
+                campaign=campaign,
+                descriptor=Descriptor.OXIDATION_STATE,
+                technique=Technique.XANES,
+                element="Fe",
             ),
             limits=Limits(**limits),
             ask=ask,

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from bluesky_xpdml.errors import PlanningError
-from bluesky_xpdml.planning.queue.client import AwayError, QueueAccess, RunQueue
+from bluesky_xpdml.planning.queue.client import QueueAccess, RunQueue, UnreachableError
 from bluesky_xpdml.planning.space import Parameter, Space
 
 STRANGER = {"item_type": "plan", "name": "measure", "kwargs": {"kelvin": 400.0}}
@@ -179,7 +179,7 @@ def test_a_queue_that_is_away_is_waited_for(manager, campaign):
     turn = planner.step()
     assert (turn.added, turn.finished) == ((), False)
     assert "expected an RE manager at tcp://127.0.0.1:1, found no answer" in turn.note
-    with pytest.raises(AwayError, match="check the address, and that it runs"):
+    with pytest.raises(UnreachableError, match="check the address, and that it runs"):
         planner.run(Event())
     away.close()
 
@@ -214,7 +214,7 @@ def test_a_plan_that_is_not_allowed_is_a_clear_error(manager):
     with pytest.raises(
         PlanningError, match="expected a plan that the RE manager allows to primary, found 'x'"
     ):
-        manager.queue.check("x")
+        manager.queue.check_plan("x")
 
 
 @pytest.mark.slow

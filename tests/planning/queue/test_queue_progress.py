@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.planning.queue.client import QueueItem, QueueState
-from bluesky_xpdml.planning.queue.ledger import Stage, ledger_of
-from bluesky_xpdml.planning.queue.predictions import Question
+from bluesky_xpdml.planning.queue.progress import Question, Stage, campaign_progress
 from bluesky_xpdml.publish.documents import derived_run
 from bluesky_xpdml.publish.published import published
 from bluesky_xpdml.records import Estimate, Origin, Prediction, Quality
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
-QUESTION = Question(campaign="front", descriptor="oxidation_state", technique="xanes", element="Fe")
+QUESTION = Question(
+    campaign="front", descriptor=Descriptor.OXIDATION_STATE, technique=Technique.XANES, element="Fe"
+)
 NOW = 1000.0
 
 
@@ -50,13 +52,13 @@ def state(waiting=(), running=None, finished=()):
     )
 
 
-def ledger(found, predictions=(), patience=60.0):
-    return ledger_of(QUESTION, found, predictions, now=NOW, patience=patience)
+def progress(found, predictions=(), patience=60.0):
+    return campaign_progress(QUESTION, found, predictions, now=NOW, patience=patience)
 
 
 def stages(found, predictions=(), **more):
-    entries = ledger(found, predictions, **more).entries
-    return {trial: entry.stage for trial, entry in entries.items()}
+    trials = progress(found, predictions, **more).trials
+    return {trial: status.stage for trial, status in trials.items()}
 
 
 def test_each_trial_is_where_queue_history_and_predictions_say():
@@ -77,10 +79,10 @@ def test_each_trial_is_where_queue_history_and_predictions_say():
         "r": Stage.RUNNING,
         "w": Stage.WAITING,
     }
-    whole = ledger(found, [answer("p")])
+    whole = progress(found, [answer("p")])
     assert (whole.n_measured, whole.waiting, whole.superfluous) == (5, ("1",), ())
     assert whole.began == 95.0
-    assert whole.entries["n"].reason == "no prediction came within 60 s of its plan"
+    assert whole.trials["n"].reason == "no prediction came within 60 s of its plan"
 
 
 @pytest.mark.parametrize(
@@ -94,12 +96,12 @@ def test_each_trial_is_where_queue_history_and_predictions_say():
     ],
 )
 def test_what_would_be_measured_again_is_superfluous(found, predictions):
-    assert ledger(found, predictions).superfluous == ("again",)
-    assert ledger(found, predictions).waiting == ()
+    assert progress(found, predictions).superfluous == ("again",)
+    assert progress(found, predictions).waiting == ()
 
 
 def test_a_trial_that_waits_twice_is_measured_once():
-    found = ledger(state([item("t", "1"), item("t", "2"), item("u", "3")]))
+    found = progress(state([item("t", "1"), item("t", "2"), item("u", "3")]))
     assert (found.waiting, found.superfluous) == (("1", "3"), ("2",))
 
 
@@ -110,7 +112,7 @@ def test_an_answer_counts_whatever_became_of_its_plan():
 def test_a_failed_prediction_is_a_failed_trial_also_without_the_history():
     failed = answer("t", quality=Quality().failed("no edge"))
     for found in (state(), state(finished=[ended("t", "1", "completed")])):
-        entry = ledger(found, [failed]).entries["t"]
+        entry = progress(found, [failed]).trials["t"]
         assert (entry.stage, entry.reason) == (Stage.FAILED, "no edge")
         assert entry.parameters == {"temperature": 400.0}
     running = state(running=item("t", "1", began=995.0))
@@ -130,10 +132,10 @@ def test_answers_to_other_questions_are_none():
 
 
 def test_time_begins_with_the_first_measurement_also_where_the_history_was_cleared():
-    assert ledger(state([item("t", "1")])).began is None
-    assert ledger(state(), [answer("u", raw="b", time=800.0), answer("t", time=700.0)]).began == 700.0
+    assert progress(state([item("t", "1")])).began is None
+    assert progress(state(), [answer("u", raw="b", time=800.0), answer("t", time=700.0)]).began == 700.0
     assert (
-        ledger(state(), [replace(answer("t", time=700.0), origin=Origin(trial={"id": "t"}))]).began == 701.0
+        progress(state(), [replace(answer("t", time=700.0), origin=Origin(trial={"id": "t"}))]).began == 701.0
     )
 
 
@@ -150,9 +152,9 @@ def test_each_trial_has_one_stage_and_waits_at_most_once(waiting, running, finis
         [ended(trial, f"f{number}", how) for number, (trial, how) in enumerate(finished)],
     )
     predictions = [answer(trial, raw=trial) for trial in sorted(answered)]
-    whole = ledger(found, predictions)
+    whole = progress(found, predictions)
     touched = answered | {running} | {trial for trial, _ in finished} - {None}
-    assert set(whole.entries) == (set(waiting) | touched) - {None}
+    assert set(whole.trials) == (set(waiting) | touched) - {None}
     assert set(whole.waiting + whole.superfluous) == {each.uid for each in found.waiting}
     assert len(whole.waiting) == len(set(waiting) - touched)
     assert whole.n_measured == len(touched - {None})
