@@ -7,6 +7,10 @@ these enums as plain text; code compares the members.
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+ANALYSIS_REVISION = 2
+"""Version of the analysis, part of the identity of each derived run. Raise it when a change of the reduction
+or of the answers gives other results for the same data. Runs that state none have revision 1."""
+
 
 class Technique(StrEnum):
     """What was measured, as a derived run states it."""

@@ -1,16 +1,22 @@
 """From predictions to Bluesky documents to Tiled."""
 
-from bluesky_xpdml.publish.catalog import find_predictions
 from bluesky_xpdml.publish.cursor import Cursor
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
 from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
-from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.publish.predictions import PredictionCatalog, find_predictions
 from bluesky_xpdml.publish.published import PublishedPrediction, published
-from bluesky_xpdml.publish.publisher import CallbackPublisher, LivePublisher, Publisher
 from bluesky_xpdml.publish.query import Query
 from bluesky_xpdml.publish.subscription import Subscription
 from bluesky_xpdml.publish.tables import dataset, frame
-from bluesky_xpdml.publish.tiled import TiledPublisher, connect, open_container, open_existing
+from bluesky_xpdml.publish.tiled import (
+    CallbackPublisher,
+    LivePublisher,
+    Publisher,
+    TiledPublisher,
+    connect,
+    open_container,
+    open_existing,
+)
 
 __all__ = [
     "LIVE_PURPOSE",

@@ -1,4 +1,4 @@
-"""How far somebody has read the runs of a container, kept over restarts."""
+"""How far a reader has read the runs of a container; a cursor can be kept over restarts."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,16 +10,16 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.requests import PAGE, Requests, Run
 
 ANCHORS = 16
-"""Runs that are read again each time, to see that nothing came between them."""
+"""Runs that are read again each time, to detect runs that appear between them."""
 
 
 class LostCursorError(PublishError):
-    """None of the runs that were read last is there any more: nobody can tell what is new."""
+    """None of the runs that were read last exists any more: new runs cannot be told from old ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """A place in the order in which a server took runs in; the default one stands before the first.
+    """A place in the order in which runs arrived at a server; the default one is before the first.
 
     Examples
     --------
@@ -29,24 +29,19 @@ class Cursor:
     """
 
     position: int = 0
-    """How many runs stood before this place when it was noted: a hint, for runs may be removed."""
+    """How many runs were before this place when it was noted: a hint, as runs may be removed."""
     anchors: tuple[str, ...] = ()
     """Keys of the last complete runs before this place, oldest first."""
     pending: tuple[str, ...] = ()
-    """Keys of runs handed over before their stop was there: they may be removed and written anew."""
+    """Keys of runs that were read without a stop document: they may be removed and written anew."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {"position": self.position, "anchors": list(self.anchors), "pending": list(self.pending)}
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the cursor that `as_json` wrote.
-
-        Parameters
-        ----------
-        said
-            Plain JSON values.
 
         Raises
         ------
@@ -55,12 +50,12 @@ class Cursor:
         """
         try:
             return cls(
-                position=int(said["position"]),
-                anchors=tuple(map(str, said["anchors"])),
-                pending=tuple(map(str, said["pending"])),
+                position=int(values["position"]),
+                anchors=tuple(map(str, values["anchors"])),
+                pending=tuple(map(str, values["pending"])),
             )
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"expected position, anchors and pending of a cursor, found {said!r}"
+            msg = f"expected position, anchors and pending of a cursor, found {values!r}"
             raise PublishError(msg) from error
 
     def as_text(self) -> str:
@@ -83,22 +78,15 @@ class Cursor:
 
 
 def read_on(requests: Requests, cursor: Cursor) -> Iterator[tuple[Run | None, Cursor]]:
-    """Yield each run that came after a cursor, once, with the cursor behind it; at the end None and a cursor.
+    """Yield each run after a cursor, once, with the cursor behind it; at the end None and a cursor.
 
-    The runs before the cursor are read again: one that became visible late, as runs of several writers may,
-    is found among them, and one that was removed does not shift the others.
-
-    Parameters
-    ----------
-    requests
-        Of the container.
-    cursor
-        Where to begin.
+    The runs before the cursor are read again: one that became visible late, as with several writers, is found
+    among them, and one that was removed does not shift the others.
 
     Raises
     ------
     LostCursorError
-        If none of the runs before the cursor is there any more.
+        If none of the runs before the cursor exists any more.
     PublishError
         If the server is away or refuses.
     """
@@ -116,19 +104,13 @@ def read_on(requests: Requests, cursor: Cursor) -> Iterator[tuple[Run | None, Cu
         cursor = Cursor(position=place + 1, anchors=(*ahead, *anchors), pending=tuple(pending))
         if run.key not in seen:
             yield run, cursor
-    # What was complete before the runs were read, and is not among them, stands where it always stood.
+    # A run that was complete before this reading, and is not among the runs read, has not moved.
     left = tuple(key for key in cursor.pending if key in met or key not in finished)
     yield None, replace(cursor, anchors=tuple(anchors) or before.anchors, pending=left)
 
 
 def end_of(requests: Requests) -> Cursor:
-    """Return the cursor behind the last run of a container.
-
-    Parameters
-    ----------
-    requests
-        Of the container.
-    """
+    """Return the cursor behind the last run of a container."""
     cursor = Cursor()
     window = max(0, requests.count() - 2 * ANCHORS)
     runs = [run for page in requests.pages(offset=window) for run in page]
@@ -148,12 +130,12 @@ def _finished(requests: Requests, pending: tuple[str, ...]) -> set[str]:
 
 
 def _from_anchor(requests: Requests, cursor: Cursor) -> Iterator[tuple[int, Run]]:
-    """Yield runs with their places from the first anchor on: everything after it is known, or new."""
+    """Yield runs with their places, from the first anchor on."""
     offset = max(0, cursor.position - ANCHORS - len(cursor.pending))
     while True:
         runs = enumerate(chain.from_iterable(requests.pages(offset=offset)), start=offset)
         window = list(islice(runs, PAGE))
-        # So few runs are all remembered: nothing is lost where the anchors are gone.
+        # All of so few runs are anchors: if these are gone, everything there is new.
         first = 0 if not cursor.anchors or cursor.position <= ANCHORS else None
         first = next((n for n, (_, run) in enumerate(window) if run.key in cursor.anchors), first)
         if first is not None:

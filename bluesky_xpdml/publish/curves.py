@@ -1,19 +1,19 @@
-"""Curves of a derived run read back as the records that they were written from.
+"""Curves of a derived run, read back as the records that they were written from.
 
-The arrays stand in the streams `xanes` and `pdf`, what belongs to them in the entry `curves` of the start
-document, the settings under `analysis`. A spectrum is normalised again from its absorption by the settings
-that are published, which costs nothing where each column is a request. What is published comes back bit for
-bit; variances and S(Q) are not, and are absent.
+The arrays are in the streams `xanes` and `pdf`, their properties in the entry `curves` of the start document,
+the settings under `analysis`. A spectrum is normalised again from its absorption with the published settings:
+reading the normalised columns would cost a request each. Published values are restored bit for bit; variances
+and S(Q) are not published.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bluesky_xpdml.errors import MissingDataError, PublishError
-from bluesky_xpdml.publish.published import PublishedPrediction
+from bluesky_xpdml.errors import MissingDataError, PublishError, XpdmlError
+from bluesky_xpdml.publish.published import PublishedPrediction, as_mapping, quality_entry, read_quality
 from bluesky_xpdml.records import (
     AxisSource,
     DetectionMode,
@@ -21,8 +21,6 @@ from bluesky_xpdml.records import (
     FloatArray,
     PairDistribution,
     Prediction,
-    Quality,
-    Verdict,
     Xanes,
 )
 from bluesky_xpdml.reduction.normalisation import normalise
@@ -31,24 +29,18 @@ if TYPE_CHECKING:
     from tiled.client.container import Container
 
 CURVES = "curves"
-"""Entry of the start document: by stream, what its record says beside the arrays and the settings."""
+"""Entry of the start document: by stream, the properties of its record beside the arrays and the settings."""
 RANGES = ("e0", "pre_edge", "post_edge", "degree", "pre_edge_degree")
-"""Settings of a reduction by which pre-edge and post-edge are found again."""
+"""Settings of a reduction from which pre-edge and post-edge are computed again."""
 
 
 def curves_summary(prediction: Prediction) -> dict[str, Any] | None:
-    """Return what a start document says of the curves of its run; None where there are none.
-
-    Parameters
-    ----------
-    prediction
-        The prediction, also one that failed.
-    """
-    said: dict[str, Any] = {}
+    """Return the entry `curves` of a start document; None if the prediction has no curves."""
+    entries: dict[str, Any] = {}
     if prediction.xanes is not None:
         xanes = prediction.xanes
-        said["xanes"] = {
-            "quality": _told(xanes.quality),
+        entries["xanes"] = {
+            "quality": quality_entry(xanes.quality),
             "mode": xanes.mode,
             "axis": {
                 "source": xanes.axis.source,
@@ -57,12 +49,12 @@ def curves_summary(prediction: Prediction) -> dict[str, Any] | None:
             },
         }
     if prediction.pdf is not None:
-        said["pdf"] = {
-            "quality": _told(prediction.pdf.quality),
+        entries["pdf"] = {
+            "quality": quality_entry(prediction.pdf.quality),
             "composition": prediction.pdf.composition,
             "scale_uncertainty": prediction.pdf.scale_uncertainty,
         }
-    return said or None
+    return entries or None
 
 
 def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes:
@@ -78,11 +70,11 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
     Raises
     ------
     MissingDataError
-        If the run holds no spectrum, or one that an earlier version published.
+        If the run holds no spectrum, or another version published it in another form.
     PublishError
         If the server is away, or the run is still being written.
     """
-    said, reduction = _said(prediction, "xanes"), _reduction(prediction)
+    entry, reduction = _entry(prediction, "xanes"), _reduction(prediction)
     data = _read(container, prediction, "xanes", ("energy", "mu"))
     missing = [name for name in RANGES if name not in reduction]
     if missing:
@@ -90,36 +82,34 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
             f"expected {', '.join(missing)} in the settings of run {prediction.uid}, found none: "
             "analyse its raw run again"
         )
-    e0 = float(reduction["e0"])
-    lines = normalise(
-        data["energy"],
-        data["mu"],
-        e0=e0,
-        pre_edge=_pair(reduction["pre_edge"]),
-        post_edge=_pair(reduction["post_edge"]),
-        degree=int(reduction["degree"]),
-        pre_edge_degree=int(reduction["pre_edge_degree"]),
-    )
-    return Xanes(
-        energy=data["energy"],
-        mu=data["mu"],
-        norm=lines.norm,
-        flat=lines.flat,
-        pre_edge=lines.pre_edge,
-        post_edge=lines.post_edge,
-        e0=e0,
-        edge_step=lines.edge_step,
-        element=prediction.element,
-        edge=prediction.edge,
-        mode=DetectionMode(said["mode"]),
-        axis=_axis(said["axis"]),
-        settings=reduction,
-        sample=prediction.sample,
-        raw_uids=prediction.raw_uids,
-        source=_source(prediction),
-        completeness=prediction.completeness,
-        quality=_quality(said["quality"]),
-    )
+    with _unknown_form(prediction, "xanes"):
+        e0 = float(reduction["e0"])
+        lines = normalise(
+            data["energy"],
+            data["mu"],
+            e0=e0,
+            pre_edge=_pair(reduction["pre_edge"]),
+            post_edge=_pair(reduction["post_edge"]),
+            degree=int(reduction["degree"]),
+            pre_edge_degree=int(reduction["pre_edge_degree"]),
+        )
+        return Xanes(
+            energy=data["energy"],
+            mu=data["mu"],
+            norm=lines.norm,
+            flat=lines.flat,
+            pre_edge=lines.pre_edge,
+            post_edge=lines.post_edge,
+            e0=e0,
+            edge_step=lines.edge_step,
+            element=prediction.element,
+            edge=prediction.edge,
+            mode=DetectionMode(entry["mode"]),
+            axis=_axis(entry["axis"]),
+            settings=reduction,
+            quality=read_quality(entry["quality"]),
+            **_measurement(prediction),
+        )
 
 
 def read_distribution(
@@ -134,44 +124,35 @@ def read_distribution(
     prediction
         Of one pattern, technique `pdf` or `dpdf`.
     over_q
-        Whether I(Q) and F(Q) are wanted too, where there are any: three more requests.
+        Whether I(Q) and F(Q) are read too, if there are any: three more requests.
 
     Raises
     ------
     MissingDataError
-        If the run holds no pair distribution function, or one that an earlier version published.
+        If the run holds no pair distribution function, or another version published it in another form.
     PublishError
         If the server is away, or the run is still being written.
     """
-    said = _said(prediction, "pdf")
+    entry = _entry(prediction, "pdf")
     data = _read(container, prediction, "pdf", ("r", "g_r"), ("q", "i_q", "f_q") if over_q else ())
-    scale = said.get("scale_uncertainty")
-    return PairDistribution(
-        r=data["r"],
-        g=data["g_r"],
-        q=data.get("q"),
-        intensity=data.get("i_q"),
-        f=data.get("f_q"),
-        composition={symbol: float(share) for symbol, share in said["composition"].items()},
-        settings=_reduction(prediction),
-        scale_uncertainty=None if scale is None else float(scale),
-        sample=prediction.sample,
-        raw_uids=prediction.raw_uids,
-        source=_source(prediction),
-        completeness=prediction.completeness,
-        quality=_quality(said["quality"]),
-    )
+    with _unknown_form(prediction, "pdf"):
+        scale = entry.get("scale_uncertainty")
+        return PairDistribution(
+            r=data["r"],
+            g=data["g_r"],
+            q=data.get("q"),
+            intensity=data.get("i_q"),
+            f=data.get("f_q"),
+            composition={symbol: float(share) for symbol, share in entry["composition"].items()},
+            settings=_reduction(prediction),
+            scale_uncertainty=None if scale is None else float(scale),
+            quality=read_quality(entry["quality"]),
+            **_measurement(prediction),
+        )
 
 
 def is_whole(container: "Container", uid: str) -> bool | None:
-    """Return whether a derived run was written to its end; None where there is none.
-
-    Parameters
-    ----------
-    container
-        Where the derived runs are.
-    uid
-        Of the derived run.
+    """Return whether a derived run was written to its end; None if there is no such run.
 
     Raises
     ------
@@ -187,13 +168,7 @@ def is_whole(container: "Container", uid: str) -> bool | None:
 
 @contextmanager
 def server_errors(what: str) -> Iterator[None]:
-    """Turn the errors of a connection into one of ours.
-
-    Parameters
-    ----------
-    what
-        Was asked for, for people.
-    """
+    """Raise the errors of a connection as `PublishError`."""
     import httpx
     from tiled.client.utils import ClientError
 
@@ -210,8 +185,8 @@ def _read(
     needed: tuple[str, ...],
     wanted: tuple[str, ...] = (),
 ) -> dict[str, FloatArray]:
-    """Return columns of a stream of one event, float64, (n,) each: all needed, and the wanted it has."""
-    with server_errors(f"the curves of run {prediction.uid}"):
+    """Return columns of a stream of one event, float64, (n,) each: all needed, and the wanted that exist."""
+    with server_errors(f"the curves of run {prediction.uid}"), _unknown_form(prediction, stream):
         run: Any = container[prediction.uid]
         if "stop" not in run.metadata:
             raise PublishError(
@@ -225,37 +200,62 @@ def _read(
                 f"{', '.join(parts) or 'nothing'}: analyse its raw run again"
             )
         found = {name: parts[name].read() for name in (*needed, *wanted) if name in parts}
-    return {name: np.asarray(values, dtype=np.float64)[0] for name, values in found.items()}
+        return {name: np.asarray(values, dtype=np.float64)[0] for name, values in found.items()}
 
 
 def _parts(run: Any, stream: str) -> dict[str, Any]:
     try:
         return dict(run[stream].base.items())
-    except KeyError:
+    except (KeyError, AttributeError):
         return {}
 
 
-def _said(prediction: PublishedPrediction, stream: str) -> Mapping[str, Any]:
-    said = prediction.start.get(CURVES, {}).get(stream)
-    if said is None:
+def _entry(prediction: PublishedPrediction, stream: str) -> Mapping[str, Any]:
+    entry = as_mapping(as_mapping(prediction.start.get(CURVES)).get(stream))
+    if not entry:
         raise MissingDataError(
             f"expected the entry {CURVES}.{stream} in run {prediction.uid}, found none: it failed before "
-            "there was a curve, or an earlier version published it; analyse its raw run again"
+            "there was a curve, or another version published it; analyse its raw run again"
         )
-    found: Mapping[str, Any] = said
-    return found
+    return entry
+
+
+@contextmanager
+def _unknown_form(prediction: PublishedPrediction, stream: str) -> Iterator[None]:
+    """Raise an entry of another type or value than this version writes as missing data."""
+    try:
+        yield
+    except XpdmlError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise MissingDataError(
+            f"expected the curve {stream} of run {prediction.uid} as this version publishes it, found "
+            f"{type(error).__name__} {error}: analyse its raw run again"
+        ) from error
+
+
+def _measurement(prediction: PublishedPrediction) -> dict[str, Any]:
+    """Return the fields that curves share with their prediction."""
+    return {
+        "sample": prediction.sample,
+        "raw_uids": prediction.raw_uids,
+        "source": str(prediction.start.get("source", "")),
+        "completeness": prediction.completeness,
+    }
 
 
 def _reduction(prediction: PublishedPrediction) -> dict[str, Any]:
-    settings: Mapping[str, Any] = prediction.start["analysis"]["settings"].get("reduction", {})
+    settings = as_mapping(prediction.settings.get("reduction"))
     return {name: _plain(value) for name, value in settings.items()}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as dictionaries and lists; the client gives views of them."""
+    """Return a value as dictionaries and lists; the client returns views of them."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _pair(value: Any) -> tuple[float, float]:
@@ -263,21 +263,9 @@ def _pair(value: Any) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _axis(said: Mapping[str, Any]) -> EnergyAxis:
+def _axis(entry: Mapping[str, Any]) -> EnergyAxis:
     return EnergyAxis(
-        source=AxisSource(said["source"]),
-        offset=float(said["offset"]),
-        uncertainty=float(said["uncertainty"]),
+        source=AxisSource(entry["source"]),
+        offset=float(entry["offset"]),
+        uncertainty=float(entry["uncertainty"]),
     )
-
-
-def _told(quality: Quality) -> dict[str, object]:
-    return {"verdict": quality.verdict, "reasons": quality.reasons}
-
-
-def _quality(said: Mapping[str, Any]) -> Quality:
-    return Quality(verdict=Verdict(said["verdict"]), reasons=tuple(said["reasons"]))
-
-
-def _source(prediction: PublishedPrediction) -> str:
-    return str(prediction.start.get("source", ""))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ import numpy as np
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish.curves import CURVES, curves_summary
+from bluesky_xpdml.publish.published import quality_entry
 from bluesky_xpdml.records import (
     PURPOSE,
     Estimate,
@@ -25,58 +26,28 @@ from bluesky_xpdml.records import (
     Verdict,
     Xanes,
 )
+from bluesky_xpdml.vocabulary import ANALYSIS_REVISION, Descriptor, Reason, ReasonCode
+
+Document: TypeAlias = dict[str, Any]
+NamedDocument: TypeAlias = tuple[str, Document]
+Columns: TypeAlias = Mapping[str, tuple[FloatArray, str]]
+"""Arrays of one event with their units, by name."""
+
+RESOLVED = "resolved_settings"
+"""Entry of a prediction's settings that is published beside them and is not part of the run's identity."""
+DEEPEST = 32
+"""Levels of nested entries that are published; servers refuse more than a few hundred."""
+LARGEST = 2**63
+"""Larger integers are published as floats: no server stores them."""
+
+_NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
 
 
-def explanation_columns(explanation: Explanation) -> dict[str, tuple[FloatArray, str]]:
-    """Return the columns of the stream `explanation` with their units, all of one length.
+def plain(value: object, depth: int = 0) -> object:
+    """Return a value as JSON that every server stores; what has no JSON form becomes None.
 
-    Parameters
-    ----------
-    explanation
-        Of a prediction.
-    """
-    columns = {"grid": (explanation.grid, explanation.unit)}
-    for target, attribution in explanation.attributions.items():
-        columns[f"attribution_{target}"] = (attribution.features, attribution.unit)
-        columns[f"importance_{target}"] = (attribution.importance, "1")
-        columns[f"permutation_{target}"] = (attribution.permutation, "1")
-    return columns
-
-
-def explanation_summary(explanation: Explanation) -> dict[str, Any]:
-    """Return what the start document says: by descriptor, what adds up to the answer; and the regions.
-
-    Parameters
-    ----------
-    explanation
-        Of a prediction.
-    """
-    return {
-        "unit": explanation.unit,
-        "features": explanation.features,
-        "edge_share": explanation.edge_share,
-        "regions": {region.name: [region.low, region.high] for region in explanation.regions},
-        "targets": {
-            target: {
-                "unit": attribution.unit,
-                "base": attribution.base,
-                "regions": {region.name: region.attribution[target] for region in explanation.regions},
-                "importance": {region.name: region.importance[target] for region in explanation.regions},
-                "others": attribution.others,
-                "answer": attribution.answer,
-            }
-            for target, attribution in explanation.attributions.items()
-        },
-    }
-
-
-def plain(value: object) -> object:
-    """Return a value as plain JSON; numbers that are not finite become None, which a mapping leaves out.
-
-    Parameters
-    ----------
-    value
-        Anything that stands in a record.
+    Text that is no Unicode (lone surrogates) and NUL characters are escaped, integers beyond 64 bits become
+    floats, and entries below `DEEPEST` levels become text.
 
     Examples
     --------
@@ -84,70 +55,79 @@ def plain(value: object) -> object:
     >>> plain({"e0": np.float64(7112.0), "width": float("nan"), "range": (1, 2), "a.b": True})
     {'e0': 7112.0, 'range': [1, 2], 'a_b': True}
     """
+    if depth > DEEPEST:
+        return _plain_text(repr(type(value)))
     if isinstance(value, Mapping):
-        return plain_mapping(value)
+        return plain_mapping(value, depth)
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     return _plain_scalar(value)
 
 
-def _plain_scalar(value: object) -> object:
-    single = value.value if isinstance(value, Enum) else value
-    single = single.item() if isinstance(single, np.generic) else single
-    if isinstance(single, float):
-        return float(single) if math.isfinite(single) else None
-    return single if isinstance(single, bool | int | None) else str(single)
-
-
-def plain_mapping(mapping: Mapping[str, object]) -> dict[str, object]:
+def plain_mapping(mapping: Mapping[str, object], depth: int = 0) -> dict[str, object]:
     """Return a mapping as plain JSON, without the entries that hold nothing.
 
     Event documents forbid `.` and `/` in keys; both become `_`.
-
-    Parameters
-    ----------
-    mapping
-        Anything that stands in a record, by name.
 
     Examples
     --------
     >>> plain_mapping({"a/b": None, "c": 1})
     {'c': 1}
     """
-    entries = ((str(key).replace(".", "_").replace("/", "_"), plain(value)) for key, value in mapping.items())
+    entries = ((plain_key(key), plain(value, depth + 1)) for key, value in mapping.items())
     return {key: value for key, value in entries if value is not None}
 
 
-Document: TypeAlias = dict[str, Any]
-NamedDocument: TypeAlias = tuple[str, Document]
+def _plain_scalar(value: object) -> object:
+    single = value.value if isinstance(value, Enum) else value
+    single = single.item() if isinstance(single, np.generic) else single
+    if isinstance(single, bool | None):
+        return single
+    if isinstance(single, int) and abs(single) < LARGEST:
+        return int(single)
+    if isinstance(single, int | float):
+        return _plain_float(single)
+    return _plain_text(str(single))
 
-RESOLVED = "resolved_settings"
-"""Entry of a prediction's settings that stands beside them in the run: it does not count for the uid."""
 
-_NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
+def _plain_float(value: float) -> float | None:
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _plain_text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def plain_key(key: object) -> str:
+    """Return a key as start documents hold it: dots and slashes are replaced."""
+    return _plain_text(str(key)).replace(".", "_").replace("/", "_")
 
 
 def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.time) -> list[NamedDocument]:
     """Return the documents of the run that says what was predicted: start, streams, stop.
 
-    The streams are `xanes` (one event: `energy` [eV], `mu` [any unit], `mu_norm`, `mu_flat`, (n,) each),
-    where there is a spectrum; `pdf` (one event: `q` [1/angstrom], `i_q`, `f_q`, (n,) each, `r` [angstrom],
-    `g_r`, (m,) each), where there is a pair distribution function; `predictions` (one event of single
-    numbers), where there is an answer; and `explanation` (one event: `grid` [eV above the metal foil, or
-    angstrom], and `attribution_`, `importance_` and `permutation_` of each descriptor, (n_features,) each),
-    where the prediction is explained. Everything but the time is determined by the prediction, the uids too.
+    The streams, of one event each, are `xanes` (`energy` [eV], `mu` [any unit], `mu_norm`, `mu_flat`), if
+    there is a spectrum; `pdf` (`q` [1/angstrom], `i_q`, `f_q`, (n,), and `r` [angstrom], `g_r`, (m,)), if
+    there is a pair distribution function; `predictions` (single numbers), if there is an answer; and
+    `explanation` (`grid` [eV above the metal foil, or angstrom], and `attribution_`, `importance_` and
+    `permutation_` of each descriptor, (n_features,)), if the prediction is explained. All uids follow
+    from the prediction.
 
     Parameters
     ----------
     prediction
-        The prediction, also one that failed.
+        The prediction, also a failed one.
     clock
-        Gives the time that the documents carry [s since 1970].
+        Returns the time of the documents [s since 1970].
 
     Examples
     --------
-    >>> quality = Quality().failed("no model for Zn")
-    >>> failed = Prediction(technique="xanes", element="Zn", edge="K", quality=quality)
+    >>> from bluesky_xpdml.vocabulary import Technique
+    >>> quality = Quality().failed(Reason("no model for Zn", ReasonCode.MODEL_MISSING))
+    >>> failed = Prediction(technique=Technique.XANES, element="Zn", edge="K", quality=quality)
     >>> [name for name, document in derived_run(failed)]
     ['start', 'stop']
     """
@@ -161,7 +141,7 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
     if prediction.descriptors:
         streams.append(("predictions", *_numbers(prediction)))
     if prediction.explanation is not None:
-        streams.append(("explanation", *_arrays(explanation_columns(prediction.explanation))))
+        streams.append(("explanation", *_arrays(_explanation_columns(prediction.explanation))))
     documents: list[NamedDocument] = [("start", start)]
     for name, data_keys, data in streams:
         documents += _stream(start["uid"], name, data_keys, data, now)
@@ -170,19 +150,20 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
 
 
 def summary(prediction: Prediction) -> Document:
-    """Return what the start document says of a prediction, as plain JSON without uid and time.
+    """Return the start document of a prediction, as plain JSON without uid and time.
 
     Parameters
     ----------
     prediction
-        The prediction, also one that failed.
+        The prediction, also a failed one.
 
     Examples
     --------
-    >>> quality = Quality().failed("no model for Zn")
-    >>> failed = Prediction(technique="xanes", element="Zn", edge="K", quality=quality)
+    >>> from bluesky_xpdml.vocabulary import Technique
+    >>> quality = Quality().failed(Reason("no model for Zn", ReasonCode.MODEL_MISSING))
+    >>> failed = Prediction(technique=Technique.XANES, element="Zn", edge="K", quality=quality)
     >>> summary(failed)["quality"]
-    {'verdict': 'failed', 'reasons': ['no model for Zn']}
+    {'verdict': 'failed', 'reasons': ['no model for Zn'], 'codes': ['model-missing']}
     """
     finite, quality = _usable(prediction)
     return plain_mapping(
@@ -206,41 +187,37 @@ def summary(prediction: Prediction) -> Document:
                 for model in prediction.models
             ],
             "completeness": prediction.completeness,
-            "quality": {"verdict": quality.verdict, "reasons": quality.reasons},
+            "quality": quality_entry(quality),
             "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
             "diagnostics": prediction.diagnostics,
             CURVES: curves_summary(prediction),
             "explanation": None
             if prediction.explanation is None
-            else explanation_summary(prediction.explanation),
+            else _explanation_summary(prediction.explanation),
         }
     )
 
 
 def run_uid(prediction: Prediction) -> str:
-    """Return the uid of the derived run: the same question to the same models has the same one.
+    """Return the uid of the derived run: the same data, models, settings and analysis give the same one.
 
-    It is a UUIDv5 of the raw uids, the element, the hashes of the bundles and the settings. Where there is no
-    raw run, the source and the spectrum take its place. Failures also count their reasons, so that a run that
-    could not be analysed for want of time does not hide the analysis that is made up for later; so do
-    explanations, which may be asked for later.
-
-    Parameters
-    ----------
-    prediction
-        The prediction, also one that failed.
+    It is a UUIDv5 of the raw uids, technique, element, hashes of the bundles, settings and the
+    revision of the analysis. Without a raw run, the source and the spectrum take its place. Failures also
+    count their reasons, so that a run that was not analysed for lack of time does not hide a later analysis;
+    explained predictions count what was explained, so that an explanation can be added.
     """
     identity: dict[str, object] = {
         "technique": prediction.technique,
         "element": prediction.element,
         "raw": prediction.raw_uids or (prediction.source, _digest(prediction)),
         "models": [model.sha256 for model in prediction.models],
-        "settings": _sha256(_counted(prediction)),
+        "settings": _sha256(_identifying_settings(prediction)),
+        "revision": ANALYSIS_REVISION,
     }
     if prediction.explanation is not None:
         identity["explained"] = list(prediction.explanation.attributions)
     if prediction.quality.verdict is Verdict.FAILED:
-        identity["failed"] = prediction.quality.reasons
+        identity["failed"] = plain(prediction.quality.reasons)
     return str(uuid5(_NAMESPACE, _canonical(identity)))
 
 
@@ -254,17 +231,18 @@ def _digest(prediction: Prediction) -> str:
     return hashlib.sha256(b"".join(values.tobytes() for values in columns)).hexdigest() if columns else ""
 
 
-def _counted(prediction: Prediction) -> Document:
+def _identifying_settings(prediction: Prediction) -> Document:
     """Return the settings that the uid of the run depends on."""
     return plain_mapping({name: value for name, value in prediction.settings.items() if name != RESOLVED})
 
 
 def _analysis(prediction: Prediction) -> Document:
-    settings = _counted(prediction)
+    settings = _identifying_settings(prediction)
     resolved = prediction.settings.get(RESOLVED)
     return {
         "package": "bluesky_xpdml",
         "version": __version__,
+        "revision": ANALYSIS_REVISION,
         "profile": settings.get("profile", ""),
         "settings": settings,
         "settings_sha256": _sha256(settings),
@@ -272,11 +250,13 @@ def _analysis(prediction: Prediction) -> Document:
     }
 
 
-def _usable(prediction: Prediction) -> tuple[Mapping[str, Estimate], Quality]:
+def _usable(prediction: Prediction) -> tuple[Mapping[Descriptor, Estimate], Quality]:
     """Return the descriptors that are numbers, and the quality that names those that are not."""
     finite = {name: one for name, one in prediction.descriptors.items() if _is_finite(one)}
     lost = [
-        f"{name} came out without a finite value" for name in prediction.descriptors if name not in finite
+        Reason(f"{name} has no finite value", ReasonCode.NOT_FINITE)
+        for name in prediction.descriptors
+        if name not in finite
     ]
     return finite, prediction.quality.suspect(*lost)
 
@@ -295,7 +275,7 @@ def _interval(descriptor: Estimate) -> Document:
     }
 
 
-def _xanes_columns(xanes: Xanes) -> dict[str, tuple[FloatArray, str]]:
+def _xanes_columns(xanes: Xanes) -> Columns:
     return {
         "energy": (xanes.energy, "eV"),
         "mu": (xanes.mu, ""),
@@ -304,8 +284,8 @@ def _xanes_columns(xanes: Xanes) -> dict[str, tuple[FloatArray, str]]:
     }
 
 
-def _pdf_columns(pdf: PairDistribution) -> dict[str, tuple[FloatArray, str]]:
-    """Return the curves that there are: a pair distribution function from a file has none over q."""
+def _pdf_columns(pdf: PairDistribution) -> Columns:
+    """Return the curves; a pair distribution function from a file has none over q."""
     columns = {
         "q": (pdf.q, "1/angstrom"),
         "i_q": (pdf.intensity, ""),
@@ -316,23 +296,44 @@ def _pdf_columns(pdf: PairDistribution) -> dict[str, tuple[FloatArray, str]]:
     return {name: (values, unit) for name, (values, unit) in columns.items() if values is not None}
 
 
-def _arrays(columns: Mapping[str, tuple[FloatArray, str]]) -> tuple[Document, Document]:
-    """Return data keys and data of one event that holds arrays."""
-    keys = {
-        name: {
-            "dtype": "array",
-            "dtype_numpy": "<f8",
-            "shape": [len(values)],
-            "source": "bluesky_xpdml",
-            "units": unit,
-        }
-        for name, (values, unit) in columns.items()
+def _explanation_columns(explanation: Explanation) -> Columns:
+    columns: dict[str, tuple[FloatArray, str]] = {"grid": (explanation.grid, explanation.unit)}
+    for target, attribution in explanation.attributions.items():
+        columns[f"attribution_{target}"] = (attribution.features, attribution.unit)
+        columns[f"importance_{target}"] = (attribution.importance, "1")
+        columns[f"permutation_{target}"] = (attribution.permutation, "1")
+    return columns
+
+
+def _explanation_summary(explanation: Explanation) -> Document:
+    """Return the entry of the start document: by descriptor, what adds up to the answer; and the regions."""
+    return {
+        "unit": explanation.unit,
+        "features": explanation.features,
+        "edge_share": explanation.edge_share,
+        "regions": {region.name: [region.low, region.high] for region in explanation.regions},
+        "targets": {
+            target: {
+                "unit": attribution.unit,
+                "base": attribution.base,
+                "regions": {region.name: region.attribution[target] for region in explanation.regions},
+                "importance": {region.name: region.importance[target] for region in explanation.regions},
+                "others": attribution.others,
+                "answer": attribution.answer,
+            }
+            for target, attribution in explanation.attributions.items()
+        },
     }
+
+
+def _arrays(columns: Columns) -> tuple[Document, Document]:
+    """Return data keys and data of one event that holds arrays."""
+    keys = {name: data_key(unit, [len(values)]) for name, (values, unit) in columns.items()}
     return keys, {name: values.tolist() for name, (values, _) in columns.items()}
 
 
 def _numbers(prediction: Prediction) -> tuple[Document, Document]:
-    """Return every number of the answer under its own name; floats only, or column types would change."""
+    """Return data keys and data of one event that holds every number of the answer, as floats."""
     data: dict[str, float] = {}
     units: dict[str, str] = {}
     for name, descriptor in prediction.descriptors.items():
@@ -342,22 +343,24 @@ def _numbers(prediction: Prediction) -> tuple[Document, Document]:
         probabilities = descriptor.probabilities or {}
         data |= {f"{name}_probability_{label}": chance for label, chance in probabilities.items()}
     data = {name.replace(".", "_").replace("/", "_"): float(value) for name, value in data.items()}
-    keys = {
-        name: {
-            "dtype": "number",
-            "dtype_numpy": "<f8",
-            "shape": [],
-            "source": "bluesky_xpdml",
-            "units": units.get(name, "1"),
-        }
-        for name in data
+    return {name: data_key(units.get(name, "1")) for name in data}, data
+
+
+def data_key(unit: str, shape: Sequence[int] = ()) -> Document:
+    """Return the data key of a float column; column types must not change from row to row."""
+    return {
+        "dtype": "array" if shape else "number",
+        "dtype_numpy": "<f8",
+        "shape": list(shape),
+        "source": "bluesky_xpdml",
+        "units": unit,
     }
-    return keys, data
 
 
-def _stream(run: str, name: str, data_keys: Document, data: Document, now: float) -> list[NamedDocument]:
-    descriptor = {
-        "uid": str(uuid5(_NAMESPACE, f"{run}/{name}")),
+def descriptor_document(run: str, uid: str, name: str, data_keys: Document, now: float) -> Document:
+    """Return the descriptor of a stream."""
+    return {
+        "uid": uid,
         "run_start": run,
         "time": now,
         "name": name,
@@ -366,16 +369,25 @@ def _stream(run: str, name: str, data_keys: Document, data: Document, now: float
         "configuration": {},
         "hints": {},
     }
-    event = {
-        "uid": str(uuid5(_NAMESPACE, f"{run}/{name}/1")),
-        "descriptor": descriptor["uid"],
+
+
+def event_document(uid: str, descriptor: str, data: Document, seq_num: int, now: float) -> Document:
+    """Return one event of a stream."""
+    return {
+        "uid": uid,
+        "descriptor": descriptor,
         "time": now,
-        "seq_num": 1,
+        "seq_num": seq_num,
         "data": data,
         "timestamps": dict.fromkeys(data, now),
         "filled": {},
     }
-    return [("descriptor", descriptor), ("event", event)]
+
+
+def _stream(run: str, name: str, data_keys: Document, data: Document, now: float) -> list[NamedDocument]:
+    uid = str(uuid5(_NAMESPACE, f"{run}/{name}"))
+    event = event_document(str(uuid5(_NAMESPACE, f"{run}/{name}/1")), uid, data, 1, now)
+    return [("descriptor", descriptor_document(run, uid, name, data_keys, now)), ("event", event)]
 
 
 def _stop(prediction: Prediction, run: str, streams: list[str], now: float) -> Document:
@@ -385,7 +397,7 @@ def _stop(prediction: Prediction, run: str, streams: list[str], now: float) -> D
         "run_start": run,
         "time": now,
         "exit_status": "fail" if failed else "success",
-        "reason": "; ".join(prediction.quality.reasons) if failed else "",
+        "reason": _plain_text("; ".join(prediction.quality.reasons)) if failed else "",
         "num_events": dict.fromkeys(streams, 1),
     }
 

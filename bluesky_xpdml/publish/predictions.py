@@ -1,12 +1,13 @@
-"""Predictions in Tiled, found by what they say; the server does the searching."""
+"""Predictions in Tiled, searched on the server."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bluesky_xpdml.publish.cursor import Cursor, end_of, read_on
-from bluesky_xpdml.publish.published import PublishedPrediction, latest, newest_first, published
-from bluesky_xpdml.publish.query import Query, asks_of_answers, conditions, fulfils, is_result, shape
+from bluesky_xpdml.publish.published import PublishedPrediction, current, newest_first, readable
+from bluesky_xpdml.publish.query import Query, conditions, distinguishes_answers, fulfils, is_result, shape
 from bluesky_xpdml.publish.requests import PAGE, Requests
 from bluesky_xpdml.publish.subscription import Subscription
 from bluesky_xpdml.publish.tiled import open_existing
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from tiled.client.container import Container
 
 POLL_INTERVALS = 0.05, 0.5
-"""First and longest pause between two questions for a prediction that is awaited [s]."""
+"""First and longest pause between two requests while waiting for a prediction [s]."""
 
 
 class PredictionCatalog:
     """The derived runs of a Tiled container.
+
+    Of the answers to one question (raw runs, technique, element and edge) one is current: the one of the
+    highest `PublishedPrediction.rank`; the others are superseded. Runs that this version cannot read are
+    skipped, and logged once.
 
     Parameters
     ----------
@@ -42,26 +47,23 @@ class PredictionCatalog:
         self.container.context.http_client.close()
 
     def find(self, query: Query, *, limit: int = 100, superseded: bool = False) -> list[PublishedPrediction]:
-        """Return the predictions that fulfil a query, newest first; by default the latest answers only.
-
-        Of the answers to one question (raw runs, technique, element and edge) the newest counts that did not
-        fail. With `before`, it is the one that counted at that time.
+        """Return the predictions that fulfil a query, newest first; by default the current answers only.
 
         Parameters
         ----------
         query
-            What is asked; an empty one asks for all.
+            Conditions; with `before`, the answers are returned that were current at that time.
         limit
-            Predictions, at most: those that the server took in last, by the time at which they were made.
+            Most predictions to return: those that arrived last at the server.
         superseded
-            Also return answers that a newer one has superseded.
+            Also return superseded answers.
 
         Raises
         ------
         PublishError
             If the server is away or refuses.
         """
-        if superseded or not asks_of_answers(query) or not self._few.get(shape(query)):
+        if superseded or not distinguishes_answers(query) or not self._few.get(shape(query)):
             return self._by_pages(query, limit, superseded=superseded)
         return self._by_raw_runs(query)[:limit] or self._by_pages(query, limit, superseded=False)
 
@@ -70,7 +72,7 @@ class PredictionCatalog:
         return self.find(Query(raw_uid=raw_uid), superseded=superseded)
 
     def history(self, raw_uid: str) -> list[PublishedPrediction]:
-        """Return every answer about a raw run, newest first, also those that were superseded."""
+        """Return every answer about a raw run, newest first, also superseded ones."""
         return self.of_run(raw_uid, superseded=True)
 
     def end(self) -> Cursor:
@@ -78,21 +80,24 @@ class PredictionCatalog:
         return end_of(self._requests)
 
     def since(
-        self, cursor: Cursor, query: Query | None = None, *, limit: int = 1000
+        self, cursor: Cursor, query: Query | None = None, *, limit: int = 1000, superseded: bool = False
     ) -> tuple[list[PublishedPrediction], Cursor]:
-        """Return what the server took in after a cursor, oldest first, and the cursor to go on from.
+        """Return the predictions that arrived after a cursor, oldest first, and the cursor behind them.
 
         Each prediction comes once, also one that is published late, and one whose half-written run is removed
-        and written anew; answers that supersede others come like all others.
+        and written anew. By default, an answer that is superseded when it is read is left out: the last one
+        read about a question is the current one.
 
         Parameters
         ----------
         cursor
             Where to begin; `Cursor()` is before the first run.
         query
-            What predictions have to fulfil; None for all.
+            Conditions; None for all.
         limit
-            Predictions, at most.
+            Most predictions to return.
+        superseded
+            Also return superseded answers.
 
         Raises
         ------
@@ -100,7 +105,7 @@ class PredictionCatalog:
             If the server is away or refuses, or the container no longer holds what was read before.
         """
         found: list[PublishedPrediction] = []
-        for prediction, behind in self._reading(cursor, query or Query()):
+        for prediction, behind in self._reading(cursor, query or Query(), superseded=superseded):
             found += [prediction] if prediction else []
             cursor = behind
             if len(found) >= limit:
@@ -115,20 +120,21 @@ class PredictionCatalog:
         cursor: Cursor | None = None,
         interval: float = 1.0,
     ) -> Subscription:
-        """Call a function with each prediction that comes, once and in order, in a thread of its own.
+        """Call a function with each prediction that arrives, once and in order, in a thread of its own.
 
-        The server's stream says when to look; where it has none, or it breaks, it is asked every so often.
+        The server's stream notifies of new runs; without one, the server is asked at intervals. As with
+        `since`, answers that are superseded on arrival are left out.
 
         Parameters
         ----------
         callback
             Called with each prediction; what it raises ends the subscription, and `close` raises it again.
         query
-            What predictions have to fulfil; None for all.
+            Conditions; None for all.
         cursor
-            Where to begin; None for what comes from now on.
+            Where to begin; None for new predictions only.
         interval
-            Longest time between two looks [s].
+            Longest time between two requests [s].
 
         Raises
         ------
@@ -136,19 +142,19 @@ class PredictionCatalog:
             If the server is away or refuses.
         """
         begin = self.end() if cursor is None else cursor
-        asked = query or Query()
+        wanted = query or Query()
         return Subscription(
             self.container,
-            lambda at: self._reading(at, asked),
+            lambda at: self._reading(at, wanted),
             callback,
             cursor=begin,
             interval=interval,
         )
 
     def wait(self, query: Query, *, timeout: float) -> PublishedPrediction | None:
-        """Return the newest prediction that fulfils a query once there is one; None after a time [s].
+        """Return the newest prediction that fulfils a query, once there is one; None after a time [s].
 
-        A failed prediction is an answer too: ask for `verdicts` to wait for one that is not.
+        A failed prediction is an answer too: set `verdicts` to wait for another one.
         """
         end, pause = time.monotonic() + timeout, POLL_INTERVALS[0]
         cursor = self.end()
@@ -157,27 +163,27 @@ class PredictionCatalog:
             time.sleep(min(pause, max(0.0, end - time.monotonic())))
             pause = min(1.2 * pause, POLL_INTERVALS[1])
             found, cursor = self.since(cursor, query)
-        return latest(found)[0] if found else None
+        return current(found)[0] if found else None
 
     def _by_pages(self, query: Query, limit: int, *, superseded: bool) -> list[PublishedPrediction]:
-        """Ask for what fulfils a query, page by page, and for what supersedes it."""
+        """Search page by page, and for the answers that supersede those found."""
         found: dict[str, PublishedPrediction] = {}
         pages = self._requests.pages(conditions(query), newest_first=True)
         for number, page in enumerate(pages if limit > 0 else ()):
             fulfilling = _fulfilling([run.start for run in page], query)
             if not number:
                 self._few[shape(query)] = len(page) < PAGE
-            whole = not number and len(page) < PAGE and not asks_of_answers(query)
-            counting = fulfilling if superseded else self._counting(fulfilling, query, whole=whole)
-            found |= {each.uid: each for each in counting}
+            whole = not number and len(page) < PAGE and not distinguishes_answers(query)
+            shown = fulfilling if superseded else self._current(fulfilling, query, whole=whole)
+            found |= {each.uid: each for each in shown}
             if len(found) >= limit:
                 break
         return newest_first(found.values())[:limit]
 
     def _by_raw_runs(self, query: Query) -> list[PublishedPrediction]:
-        """Ask which raw runs have an answer that fulfils a query, and for all their answers.
+        """Search for the raw runs with an answer that fulfils a query, then for all their answers.
 
-        It costs a third less than pages where few have. Empty where there are many, or predictions of files.
+        It costs a third less than pages if few have; empty if many have, or predictions of files.
         """
         from tiled.queries import In
 
@@ -187,33 +193,62 @@ class PredictionCatalog:
             return []
         then = Query(before=query.before)
         starts = self._requests.starts([In("start.raw_uid", raw_uids), *conditions(then)])
-        return [each for each in latest(_fulfilling(starts, then)) if fulfils(each, query)]
+        return [each for each in current(_fulfilling(starts, then)) if fulfils(each, query)]
 
-    def _reading(self, cursor: Cursor, query: Query) -> Iterator[tuple[PublishedPrediction | None, Cursor]]:
-        """Yield what came after a cursor, each with the cursor behind it; None for runs that are left out."""
-        for run, behind in read_on(self._requests, cursor):
-            fulfilling = _fulfilling([run.start], query) if run else []
-            yield (fulfilling[0] if fulfilling else None), behind
+    def _reading(
+        self, cursor: Cursor, query: Query, *, superseded: bool = False
+    ) -> Iterator[tuple[PublishedPrediction | None, Cursor]]:
+        """Yield each run after a cursor with the cursor behind it; None for runs that are left out."""
+        steps = read_on(self._requests, cursor)
+        while batch := list(islice(steps, PAGE)):
+            starts = [run.start for run, _ in batch if run is not None]
+            found = _fulfilling(starts, query)
+            shown = {each.uid: each for each in (found if superseded else self._current(found, query))}
+            for run, behind in batch:
+                # A run that was written anew within the batch is yielded once.
+                uid = run.start.get("uid") if run else None
+                yield (shown.pop(uid, None) if isinstance(uid, str) else None), behind
 
-    def _counting(
-        self, found: Sequence[PublishedPrediction], query: Query, *, whole: bool
+    def _current(
+        self, found: Sequence[PublishedPrediction], query: Query, *, whole: bool = False
     ) -> list[PublishedPrediction]:
-        """Leave out what is superseded by an answer that is not among what was found.
+        """Leave out the answers that are superseded, by one on the server or among those found.
 
-        `whole` says that no answer to these questions is missing, then nobody has to be asked.
+        `whole` states that all answers to these questions are among those found.
         """
         from tiled.queries import In
 
-        firsts = sorted({each.raw_uids[0] for each in found if each.raw_uids})
-        if whole or not firsts:
-            return latest(found)
+        raw_uids = sorted({each.raw_uids[0] for each in found if each.raw_uids})
+        if whole or not raw_uids:
+            return current(found)
         then = Query(before=query.before)
-        starts = self._requests.starts([In("start.raw_uid", firsts), *conditions(then)])
-        counting = {each.uid for each in latest([*found, *_fulfilling(starts, then)])}
-        return [each for each in found if each.uid in counting]
+        starts = self._requests.starts([In("start.raw_uid", raw_uids), *conditions(then)])
+        best = {each.uid for each in current([*found, *_fulfilling(starts, then)])}
+        return [each for each in found if each.uid in best]
+
+
+def find_predictions(container: "Container", raw_uid: str) -> list[Any]:
+    """Return the derived runs of a raw run as Tiled clients, oldest first.
+
+    A run is found as soon as its start document is written; its streams are complete once its metadata hold a
+    `stop`. A run without streams is falsy, as every empty Tiled container is.
+
+    Parameters
+    ----------
+    container
+        Where the derived runs are, or any container above.
+    raw_uid
+        Start uid of the raw run.
+    """
+    from tiled.queries import Key
+
+    def time_of(run: Any) -> float:
+        moment = run.metadata["start"].get("time")
+        return float(moment) if isinstance(moment, int | float) else 0.0
+
+    return sorted(container.search(Key("start.raw_uid") == raw_uid).values(), key=time_of)
 
 
 def _fulfilling(starts: Sequence[Mapping[str, Any]], query: Query) -> list[PublishedPrediction]:
     """Return the records of the start documents that fulfil a query."""
-    records = [published(start) for start in starts if is_result(start)]
-    return [each for each in records if fulfils(each, query)]
+    return [each for each in readable(filter(is_result, starts)) if fulfils(each, query)]

@@ -1,17 +1,19 @@
-"""What predictions can be asked for by."""
+"""Conditions by which predictions are searched, on the server and for a single record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from bluesky_xpdml.publish.documents import plain_key
 from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.records import PURPOSE, Verdict
+from bluesky_xpdml.vocabulary import Descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Conditions that a prediction has to fulfil, all of them; an empty one asks nothing.
+    """Conditions that a prediction has to fulfil, all of them; an empty query has none.
 
     Examples
     --------
@@ -28,11 +30,11 @@ class Query:
     element: str = ""
     technique: str = ""
     campaign: str = ""
-    """Of the planner that asked for the measurement."""
+    """Of the planner that requested the measurement."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Entries that the callback was told to carry, by dotted path."""
+    """Entries of the raw start document that the callback carries, by dotted path."""
     descriptors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By name, the ends of a range, both within it [unit of the descriptor]."""
+    """By name, the ends of a range, both included [unit of the descriptor]."""
     verdicts: tuple[Verdict, ...] = ()
     """Any of these; empty for all."""
     after: float | None = None
@@ -45,12 +47,7 @@ Parameters = dict[str, list[str]]
 
 
 def parameters(queries: Sequence[Any]) -> Parameters:
-    """Return what Tiled's own queries are called in the address of a request.
-
-    Parameters
-    ----------
-    queries
-        Queries of `tiled.queries`; entries have to fulfil all of them.
+    """Return queries of `tiled.queries` as parameters of a request.
 
     Examples
     --------
@@ -70,13 +67,7 @@ def parameters(queries: Sequence[Any]) -> Parameters:
 
 
 def conditions(query: Query) -> list[Any]:
-    """Return the conditions that a server checks; those that few runs fulfil come first, to cost least.
-
-    Parameters
-    ----------
-    query
-        What is asked.
-    """
+    """Return the conditions that a server checks; the most selective come first, to cost least."""
     from tiled.queries import Contains, In, Key, KeyPresent
 
     found: list[Any] = [Contains("start.raw_uids", query.raw_uid)] if query.raw_uid else []
@@ -94,19 +85,11 @@ def conditions(query: Query) -> list[Any]:
 
 
 def fulfils(prediction: PublishedPrediction, query: Query) -> bool:
-    """Return whether a prediction fulfils a query.
-
-    Parameters
-    ----------
-    prediction
-        As it was published; partial ones of a measurement that goes on never fulfil a query.
-    query
-        What is asked.
-    """
+    """Return whether a prediction fulfils a query; partial ones of a running measurement never do."""
     return is_result(prediction.start) and all(
         (
             not query.raw_uid or query.raw_uid in prediction.raw_uids,
-            all(not value or _found(prediction.start, key) == value for key, value in _equal(query).items()),
+            all(not value or _value(prediction.start, key) == value for key, value in _equal(query).items()),
             all(_within(prediction, name, ends) for name, ends in query.descriptors.items()),
             query.after is None or prediction.time >= query.after,
             query.before is None or prediction.time < query.before,
@@ -116,20 +99,20 @@ def fulfils(prediction: PublishedPrediction, query: Query) -> bool:
 
 
 def is_result(start: Mapping[str, Any]) -> bool:
-    """Return whether a start document is that of a prediction, not of partial ones or of anything else."""
+    """Return whether a start document is that of a final prediction."""
     return start.get("purpose") == PURPOSE
 
 
-def asks_of_answers(query: Query) -> bool:
-    """Return whether a query asks for what the answers to one question may differ in.
+def distinguishes_answers(query: Query) -> bool:
+    """Return whether of the answers to one question some may fulfil a query and others not.
 
-    What a raw run says of itself (its sample, its proposal, ...) holds for every answer to it.
+    All of them agree in what the raw run states (its sample, its proposal, ...).
     """
     return bool(query.descriptors or query.verdicts) or query.after is not None
 
 
 def shape(query: Query) -> tuple[str, ...]:
-    """Return which entries a query asks of: queries of one shape mostly find as much, or as little.
+    """Return which entries a query has conditions on: queries of one shape mostly find equally many runs.
 
     Examples
     --------
@@ -142,15 +125,12 @@ def shape(query: Query) -> tuple[str, ...]:
 
 
 def _equal(query: Query) -> dict[str, str]:
-    """Return what entries of the start document have to be equal to; empty where nothing is asked."""
+    """Return the values that entries of the start document must have, by dotted path; empty for any."""
     return {
         "sample.name": query.sample,
         "sample.uid": query.sample_uid,
         "origin.trial.campaign": query.campaign,
-        **{
-            f"origin.keys.{name.replace('.', '_').replace('/', '_')}": value
-            for name, value in query.keys.items()
-        },
+        **{f"origin.keys.{plain_key(name)}": value for name, value in query.keys.items()},
         "origin.proposal": query.proposal,
         "origin.beamline": query.beamline,
         "element": query.element,
@@ -158,7 +138,7 @@ def _equal(query: Query) -> dict[str, str]:
     }
 
 
-def _found(start: Mapping[str, Any], path: str) -> object:
+def _value(start: Mapping[str, Any], path: str) -> object:
     found: object = start
     for part in path.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -166,5 +146,5 @@ def _found(start: Mapping[str, Any], path: str) -> object:
 
 
 def _within(prediction: PublishedPrediction, name: str, ends: tuple[float, float]) -> bool:
-    descriptor = prediction.descriptors.get(name)
+    descriptor = prediction.descriptors.get(Descriptor(name)) if name in set(Descriptor) else None
     return descriptor is not None and ends[0] <= descriptor.value <= ends[1]

@@ -1,4 +1,4 @@
-"""What is asked of a Tiled server about one container, and errors that say what to do."""
+"""Searches of one container of a Tiled server, and errors that state what to do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,28 +14,22 @@ ANSWER_TIMEOUT = 30.0
 """How long a server may take to answer [s]."""
 
 NEWEST_FIRST = {"sort": "-"}
-"""By when the server took a run in. This order costs nothing; one by an entry sorts the whole container."""
+"""Order in which the runs arrived; it costs nothing, where an order by an entry sorts the whole container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run as a search gives it."""
+    """One entry of a container, as a search returns it."""
 
     key: str
     start: Mapping[str, Any]
-    """The start document; empty where the entry is no Bluesky run."""
+    """The start document; empty if the entry is no Bluesky run."""
     complete: bool
     """Whether its stop document is there."""
 
 
 class Requests:
-    """Searches of one container: metadata only, without what a client object would ask beside.
-
-    Parameters
-    ----------
-    container
-        The client's object for the container.
-    """
+    """Searches of one container for metadata, without the further requests of a client object."""
 
     def __init__(self, container: Any) -> None:
         self._client: Any = container.context.http_client
@@ -46,21 +40,9 @@ class Requests:
     def pages(
         self, queries: Sequence[Any] = (), *, offset: int = 0, newest_first: bool = False, size: int = PAGE
     ) -> Iterator[list[Run]]:
-        """Yield the runs that fulfil queries, page by page, until none is left.
-
-        Parameters
-        ----------
-        queries
-            Queries of `tiled.queries`.
-        offset
-            How many runs are left out at the beginning.
-        newest_first
-            Whether the runs that came last come first.
-        size
-            Runs a page.
-        """
+        """Yield the runs that fulfil queries of `tiled.queries`, page by page, until none is left."""
         order = NEWEST_FIRST if newest_first else {}
-        asked = {
+        wanted = {
             "page[limit]": size,
             "fields": "metadata",
             "omit_links": True,
@@ -69,36 +51,23 @@ class Requests:
         }
         page: dict[str, Any] = {"page[offset]": offset}
         while True:
-            answer = self._get(self._search, asked | page)
+            answer = self._get(self._search, wanted | page)
             yield [_run(entry) for entry in answer["data"]]
             following = (answer.get("links") or {}).get("next")
             if not following or len(answer["data"]) < size:
                 return
-            told = parse_qs(urlsplit(following).query)
-            page = {key: value for key, value in told.items() if key in {"page[offset]", "page[cursor]"}}
+            place = parse_qs(urlsplit(following).query)
+            page = {key: value for key, value in place.items() if key in {"page[offset]", "page[cursor]"}}
 
     def starts(self, queries: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """Return the start documents of all runs that fulfil queries, in no order.
+        """Return the start documents of all runs that fulfil queries, in no order; for few runs.
 
-        One look at each run of the container; a search takes two, for it counts.
-
-        Parameters
-        ----------
-        queries
-            Queries of `tiled.queries`, which not many runs fulfil.
+        The server reads each run of the container once; for a search, which counts, twice.
         """
         return [value for value in self.distinct("start", queries) if isinstance(value, dict)]
 
     def distinct(self, path: str, queries: Sequence[Any]) -> list[Any]:
-        """Return the values of an entry among all runs that fulfil queries, each once, in no order.
-
-        Parameters
-        ----------
-        path
-            Of the entry, dots between its parts.
-        queries
-            Queries of `tiled.queries`.
-        """
+        """Return the values of an entry, a dotted path, among all runs that fulfil queries, each once."""
         answer = self._get(self._distinct, {"metadata": path, **parameters(queries)})
         return [each["value"] for each in answer["metadata"][path]]
 
@@ -106,14 +75,14 @@ class Requests:
         """Return how many runs the container holds."""
         return int(self._get(self._search, {"fields": "count"})["meta"]["count"])
 
-    def _get(self, address: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _get(self, address: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         import httpx
 
-        address, _, said = address.partition("?")
+        address, _, own = address.partition("?")
         try:
             response = self._client.get(
                 address,
-                params={**parse_qs(said), **asked},
+                params={**parse_qs(own), **wanted},
                 headers={"Accept": "application/x-msgpack"},
                 timeout=ANSWER_TIMEOUT,
             )
@@ -137,7 +106,7 @@ def _run(entry: Mapping[str, Any]) -> Run:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong in one line, without the query that was asked."""
+    """Return the error in one line, without the query."""
     import httpx
 
     if isinstance(error, httpx.HTTPStatusError):

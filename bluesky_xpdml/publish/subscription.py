@@ -1,4 +1,4 @@
-"""Predictions handed over as they come; the server's stream is a doorbell, and no more."""
+"""Predictions passed on as they arrive; the server's stream only notifies that there is something to read."""
 
 import logging
 import threading
@@ -10,38 +10,35 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.cursor import Cursor, LostCursorError
 from bluesky_xpdml.publish.published import PublishedPrediction
 
+logger = logging.getLogger(__name__)
+
 RETRY = 30.0
-"""Pause before a stream that is not there, or broke, is tried again [s]."""
+"""Pause before a missing or broken stream is tried again [s]."""
 CONNECT_TIMEOUT = 3.0
-"""How long a server may take to open its stream [s]."""
+"""Longest time to open a stream [s]."""
 STREAM = "stream/single"
-"""Where Tiled has the stream of a container, beside its metadata."""
-BEAT = 0.2
-"""How soon a closed doorbell is noticed [s]."""
+"""Path of the stream of a container, instead of that of its metadata."""
+CLOSE_INTERVAL = 0.2
+"""How soon a listener ends after it was closed [s]."""
 
 
-class Doorbell:
-    """Rings when a run comes into a container, as long as the server has a stream; it never raises.
+class StreamListener:
+    """Calls a function, in a thread of its own, when a run arrives in a container; it never raises.
 
-    Parameters
-    ----------
-    container
-        The client's object for the container.
-    ring
-        Called, in the doorbell's thread, when something has come.
+    It does nothing while the server has no stream.
     """
 
-    def __init__(self, container: Any, ring: Callable[[], object]) -> None:
+    def __init__(self, container: Any, notify: Callable[[], object]) -> None:
         self.is_connected = False
-        self._container, self._ring = container, ring
+        self._container, self._notify = container, notify
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="xpdml-doorbell", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="xpdml-stream", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening."""
         self._closed.set()
-        self._thread.join(CONNECT_TIMEOUT + BEAT)
+        self._thread.join(CONNECT_TIMEOUT + CLOSE_INTERVAL)
 
     def _run(self) -> None:
         import httpx
@@ -63,34 +60,32 @@ class Doorbell:
             address,
             additional_headers=headers,
             open_timeout=CONNECT_TIMEOUT,
-            close_timeout=BEAT,
+            close_timeout=CLOSE_INTERVAL,
             max_size=None,
         ) as stream:
             self.is_connected = True
-            # What came while the stream was opened has not rung.
-            self._ring()
+            # Runs that arrived while the stream was opened were not notified.
+            self._notify()
             while not self._closed.is_set():
                 try:
-                    stream.recv(timeout=BEAT)
+                    stream.recv(timeout=CLOSE_INTERVAL)
                 except TimeoutError:
                     continue
-                self._ring()
+                self._notify()
 
     def _address(self) -> str:
-        """Return where the stream is: beside the metadata of the container."""
+        """Return the address of the stream."""
         base, _, path = str(self._container.uri).partition("/metadata")
         return f"ws{base.removeprefix('http')}/{STREAM}/{path.strip('/')}?envelope_format=msgpack"
 
     def _headers(self) -> dict[str, str]:
-        """Return what lets the stream be opened: the key, or one that lives for a minute."""
+        """Return the API key that opens the stream, or a new one that is valid for a minute."""
         context = self._container.context
         if not context.server_info.authentication.providers:
             return {"Authorization": f"Apikey {context.api_key}"} if context.api_key else {}
-        made = context.create_api_key(expires_in=60, note="websocket")
-        return {"Authorization": f"Apikey {made['secret']}"}
+        created = context.create_api_key(expires_in=60, note="websocket")
+        return {"Authorization": f"Apikey {created['secret']}"}
 
-
-logger = logging.getLogger(__name__)
 
 Reading = Callable[[Cursor], Iterator[tuple[PublishedPrediction | None, Cursor]]]
 
@@ -98,25 +93,25 @@ Reading = Callable[[Cursor], Iterator[tuple[PublishedPrediction | None, Cursor]]
 class Subscription:
     """Calls a function with each new prediction, once and in order; a context manager.
 
-    A server that is away is asked again until it is back: what came meanwhile is handed over then.
+    While the server is away it is asked again: predictions published meanwhile are passed on later.
 
     Parameters
     ----------
     container
-        Whose stream rings.
+        Whose stream notifies.
     reading
-        Yields what came after a cursor, each with the cursor behind it; None for runs that are left out.
+        Yields the runs after a cursor, each with the cursor behind it; None for runs that are left out.
     callback
-        Called with each prediction, in the subscription's thread.
+        Called with each prediction, in the thread of the subscription.
     cursor
         Where to begin.
     interval
-        Longest time between two looks [s].
+        Longest time between two requests [s].
 
     Attributes
     ----------
     cursor : Cursor
-        Behind the last prediction that was handed over: a later subscription goes on from it.
+        Behind the last prediction that was passed on: a later subscription can continue from it.
     """
 
     def __init__(
@@ -130,9 +125,9 @@ class Subscription:
     ) -> None:
         self.cursor = cursor
         self._reading, self._callback, self._interval = reading, callback, interval
-        self._closed, self._rung = threading.Event(), threading.Event()
+        self._closed, self._notified = threading.Event(), threading.Event()
         self._failure = _Failure()
-        self._doorbell = Doorbell(container, self._rung.set)
+        self._listener = StreamListener(container, self._notified.set)
         self._thread = threading.Thread(target=self._run, name="xpdml-subscription", daemon=True)
         self._thread.start()
 
@@ -146,17 +141,17 @@ class Subscription:
 
     @property
     def has_stream(self) -> bool:
-        """Whether the server's stream rings at present; otherwise it is asked every so often."""
-        return self._doorbell.is_connected
+        """Whether the server's stream is connected; otherwise the server is asked at intervals."""
+        return self._listener.is_connected
 
     def close(self) -> None:
-        """End the subscription, and raise again what the function raised."""
+        """End the subscription, and raise the error of the function again."""
         self._closed.set()
-        self._rung.set()
+        self._notified.set()
         self.join()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the subscription has ended, at most for a time [s], and raise again what ended it."""
+        """Wait until the subscription has ended, at most for a time [s], and raise what ended it."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
             error, self._failure.error = self._failure.error, None
@@ -167,15 +162,15 @@ class Subscription:
         with self._failure:
             try:
                 while not self._closed.is_set():
-                    self._rung.clear()
-                    self._hand_over()
+                    self._notified.clear()
+                    self._pass_on()
                     if not self._closed.is_set():
-                        self._rung.wait(self._interval)
+                        self._notified.wait(self._interval)
             finally:
-                self._doorbell.close()
+                self._listener.close()
 
-    def _hand_over(self) -> None:
-        """Hand over everything that has come."""
+    def _pass_on(self) -> None:
+        """Call the function with every prediction that has arrived."""
         steps = self._reading(self.cursor)
         while not self._closed.is_set():
             try:
@@ -186,7 +181,7 @@ class Subscription:
                 raise
             except PublishError as error:
                 logger.warning("asked again in %g s: %s", self._interval, error)
-                # Where the server is away, a stream that rings must not make this loop spin.
+                # If the server is away, notifications must not make this loop spin.
                 self._closed.wait(self._interval)
                 return
             if prediction is not None:
@@ -195,7 +190,7 @@ class Subscription:
 
 
 class _Failure:
-    """Keeps what ends a thread, so that the one who waits for it can raise it."""
+    """Keeps the error that ends a thread, so that it can be raised in another one."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""Predictions as tables: a row a prediction, a column a number."""
+"""Predictions as tables: one row per prediction, one column per number."""
 
 from collections.abc import Sequence
 from math import nan
@@ -19,7 +19,7 @@ def frame(predictions: Sequence[PublishedPrediction]) -> "pd.DataFrame":
 
     The columns are `time` (UTC), `raw_uid` (the first), `sample`, `sample_uid`, `proposal`, `element`,
     `edge`, `technique`, `verdict`, `reasons`, and for each descriptor that any of them has its name, `_low`
-    and `_high` (NaN where absent). `attrs["units"]` holds the units of the latter.
+    and `_high` (NaN if absent). `attrs["units"]` holds the units of the latter.
 
     Parameters
     ----------
@@ -30,10 +30,11 @@ def frame(predictions: Sequence[PublishedPrediction]) -> "pd.DataFrame":
     --------
     >>> from bluesky_xpdml.publish import derived_run, published
     >>> from bluesky_xpdml.records import Estimate, Prediction, Quality
+    >>> from bluesky_xpdml.vocabulary import Descriptor, Technique
     >>> state = Estimate(value=2.0, low=1.9, high=2.2, unit="e")
-    >>> states = {"oxidation_state": state}
+    >>> states = {Descriptor.OXIDATION_STATE: state}
     >>> answer = Prediction(
-    ...     technique="xanes", element="Fe", edge="K", quality=Quality(), descriptors=states
+    ...     technique=Technique.XANES, element="Fe", edge="K", quality=Quality(), descriptors=states
     ... )
     >>> table = frame([published(derived_run(answer)[0][1])])
     >>> table[["element", "oxidation_state", "oxidation_state_high"]].values.tolist()
@@ -78,7 +79,7 @@ def dataset(predictions: Sequence[PublishedPrediction]) -> "xr.Dataset":
 
 
 def _text(prediction: PublishedPrediction, name: str) -> str:
-    told = {
+    texts = {
         "raw_uid": prediction.raw_uids[0] if prediction.raw_uids else "",
         "sample": prediction.sample.name,
         "sample_uid": prediction.sample.uid,
@@ -86,11 +87,11 @@ def _text(prediction: PublishedPrediction, name: str) -> str:
         "verdict": str(prediction.quality.verdict),
         "reasons": "; ".join(prediction.quality.reasons),
     }
-    return told[name] if name in told else str(getattr(prediction, name))
+    return texts[name] if name in texts else str(getattr(prediction, name))
 
 
 def _numbers(predictions: Sequence[PublishedPrediction]) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Return the descriptors' columns, NaN where absent, and their units."""
+    """Return the descriptors' columns, NaN if absent, and their units."""
     columns: dict[str, list[float]] = {}
     units: dict[str, str] = {}
     for name in dict.fromkeys(name for each in predictions for name in each.descriptors):

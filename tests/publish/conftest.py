@@ -4,6 +4,7 @@ import pytest
 
 from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher, derived_run
 from bluesky_xpdml.records import Estimate, ModelReference, Origin, Prediction, Quality, Sample
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 
 @pytest.fixture(scope="session")
@@ -35,18 +36,18 @@ def catalog(container):
 def _answer(raw_uids, state=2.5, *, bundle=1, quality=None, **more):
     """Return a prediction without curves; another bundle gives it another uid."""
     found = Estimate(value=state, low=state - 0.5, high=state + 0.5, unit="e")
-    told = {
-        "technique": "xanes",
+    fields = {
+        "technique": Technique.XANES,
         "element": "Fe",
         "edge": "K",
         "quality": quality or Quality(),
-        "descriptors": {"oxidation_state": found},
+        "descriptors": {Descriptor.OXIDATION_STATE: found},
         "models": (ModelReference(name="Fe", version=bundle, sha256=f"{bundle:064d}"),),
         "sample": Sample(name="LFP", uid="s-1"),
         "origin": Origin(proposal="310000", beamline="ISS"),
         "raw_uids": (raw_uids,) if isinstance(raw_uids, str) else raw_uids,
     }
-    return Prediction(**told | more)
+    return Prediction(**fields | more)
 
 
 def _put(container, prediction, at, *, complete=True):

@@ -11,6 +11,7 @@ from bluesky_xpdml.publish import Cursor, Query, TiledPublisher, derived_run
 from bluesky_xpdml.publish.cursor import read_on
 from bluesky_xpdml.publish.requests import Run
 from bluesky_xpdml.records import Quality
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 
 def raw(found):
@@ -50,7 +51,11 @@ def test_a_half_written_run_comes_once_though_it_is_written_anew(catalog, contai
 
 def test_a_query_passes_over_the_rest(catalog, container, answer, put):
     put(container, answer("a", element="Ni"), 1.0)
-    put(container, answer("b", quality=Quality().failed("no edge"), descriptors={}), 2.0)
+    put(
+        container,
+        answer("b", quality=Quality().failed(Reason("no edge", ReasonCode.EDGE_NOT_COVERED)), descriptors={}),
+        2.0,
+    )
     found, cursor = catalog.since(Cursor(), Query(element="Fe"))
     assert raw(found) == ["b"]
     assert catalog.since(cursor, Query(element="Ni"))[0] == []

@@ -12,6 +12,7 @@ from bluesky_xpdml.publish import derived_run, published
 from bluesky_xpdml.publish.curves import is_whole, read_distribution, read_xanes
 from bluesky_xpdml.records import PairDistribution, Prediction, Quality, Sample
 from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.vocabulary import Reason, ReasonCode, Technique
 
 R, Q = np.linspace(0.0, 20.0, 40), np.linspace(0.8, 24.0, 30)
 CURVE = PairDistribution(
@@ -27,7 +28,7 @@ CURVE = PairDistribution(
     raw_uids=("p", "dark"),
     source="scan 7",
     completeness=0.75,
-    quality=Quality().suspect("little light"),
+    quality=Quality().suspect(Reason("little light", ReasonCode.NOISE)),
 )
 
 
@@ -48,10 +49,10 @@ def sent(publisher, prediction, *, leave_out=()):
 def scattered(**changes):
     curve = replace(CURVE, **changes)
     record = {name: getattr(curve, name) for name in ("sample", "raw_uids", "source", "completeness")}
-    judged = curve.quality.note("said by the models")
+    judged = curve.quality.note(Reason("said by the models", ReasonCode.NOVEL))
     settings = {"reduction": dict(curve.settings)}
     return Prediction(
-        technique="pdf", element="Fe", edge="", quality=judged, settings=settings, pdf=curve, **record
+        technique=Technique.PDF, element="Fe", edge="", quality=judged, settings=settings, pdf=curve, **record
     )
 
 
@@ -96,7 +97,11 @@ def test_a_curve_from_a_file_has_none_over_q(publisher):
 
 def test_a_run_without_a_curve_says_what_to_do(publisher):
     failed = Prediction(
-        technique="xanes", element="Fe", edge="K", quality=Quality().failed("no edge"), raw_uids=("f",)
+        technique=Technique.XANES,
+        element="Fe",
+        edge="K",
+        quality=Quality().failed(Reason("no edge", ReasonCode.EDGE_NOT_COVERED)),
+        raw_uids=("f",),
     )
     with pytest.raises(MissingDataError, match="analyse its raw run again"):
         read_xanes(publisher.container, sent(publisher, failed))

@@ -21,6 +21,7 @@ from bluesky_xpdml.records import (
     Sample,
     Xanes,
 )
+from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode, Technique
 
 ENERGY = np.linspace(7000.0, 7300.0, 50)
 SPECTRUM = Xanes(
@@ -39,19 +40,19 @@ SPECTRUM = Xanes(
     settings={},
 )
 PREDICTION = Prediction(
-    technique="xanes",
+    technique=Technique.XANES,
     element="Fe",
     edge="K",
-    quality=Quality().suspect("axis not calibrated"),
+    quality=Quality().suspect(Reason("axis not calibrated", ReasonCode.AXIS_UNCALIBRATED)),
     descriptors={
-        "oxidation_state": Estimate(
+        Descriptor.OXIDATION_STATE: Estimate(
             value=np.float64(2.67),
             low=2.2,
             high=3.1,
             unit="e",
             probabilities={"2": np.float32(0.25), "3": 0.75},
         ),
-        "bond_length": Estimate(value=2.01, low=1.9, high=2.1, unit="angstrom"),
+        Descriptor.BOND_LENGTH: Estimate(value=2.01, low=1.9, high=2.1, unit="angstrom"),
     },
     models=(ModelReference(name="Fe-xanes", version=1, sha256="ab"),),
     sample=Sample(name="LFP-3", uid="s-1"),
@@ -67,9 +68,13 @@ PREDICTION = Prediction(
 )
 R, Q = np.linspace(0.0, 30.0, 31), np.linspace(1.0, 20.0, 20)
 DISTRIBUTION = PairDistribution(r=R, g=np.sin(R), q=Q, intensity=Q, f=np.cos(Q))
-SCATTERED = replace(PREDICTION, technique="pdf", edge="", xanes=None, pdf=DISTRIBUTION)
+SCATTERED = replace(PREDICTION, technique=Technique.PDF, edge="", xanes=None, pdf=DISTRIBUTION)
 FAILED = Prediction(
-    technique="xanes", element="", edge="", quality=Quality().failed("no element"), raw_uids=("raw-2",)
+    technique=Technique.XANES,
+    element="",
+    edge="",
+    quality=Quality().failed(Reason("no element", ReasonCode.ELEMENT_MISSING)),
+    raw_uids=("raw-2",),
 )
 
 
@@ -98,7 +103,11 @@ def test_the_start_document_says_what_planners_search_for():
     assert "probabilities" not in start["descriptors"]["bond_length"]
     assert start["sample"] == {"name": "LFP-3", "uid": "s-1", "composition": ""}
     assert start["models"] == [{"name": "Fe-xanes", "version": 1, "sha256": "ab"}]
-    assert start["quality"] == {"verdict": "suspect", "reasons": ["axis not calibrated"]}
+    assert start["quality"] == {
+        "verdict": "suspect",
+        "reasons": ["axis not calibrated"],
+        "codes": ["axis-uncalibrated"],
+    }
     assert start["analysis"]["profile"] == "generic"
     assert start["analysis"]["settings"]["reduction"] == {"pre_edge": [-150.0, -30.0], "mode": "mu"}
     assert start["diagnostics"] == {"edge_position": 12.5}
@@ -133,16 +142,16 @@ def test_a_pair_distribution_is_a_stream_of_its_own():
 def test_a_failure_has_no_streams_and_says_why():
     documents = dict(derived_run(FAILED))
     assert list(documents) == ["start", "stop"]
-    assert documents["start"]["quality"] == {"verdict": "failed", "reasons": ["no element"]}
+    assert documents["start"]["quality"]["codes"] == ["element-missing"]
     assert documents["start"]["descriptors"] == {}
     assert (documents["stop"]["exit_status"], documents["stop"]["reason"]) == ("fail", "no element")
 
 
 def test_a_number_that_is_not_finite_is_absent_with_a_reason():
-    lost = replace(PREDICTION.descriptors["bond_length"], value=math.inf)
-    said = summary(replace(PREDICTION, descriptors={"bond_length": lost}))
+    lost = replace(PREDICTION.descriptors[Descriptor.BOND_LENGTH], value=math.inf)
+    said = summary(replace(PREDICTION, descriptors={Descriptor.BOND_LENGTH: lost}))
     assert said["descriptors"] == {}
-    assert said["quality"]["reasons"][-1] == "bond_length came out without a finite value"
+    assert said["quality"]["codes"][-1] == "not-finite"
 
 
 def test_the_uid_follows_from_the_question_and_the_models():
@@ -154,7 +163,7 @@ def test_the_uid_follows_from_the_question_and_the_models():
         replace(PREDICTION, element="Mn"),
         replace(PREDICTION, models=(ModelReference(name="Fe-xanes", version=2, sha256="cd"),)),
         replace(PREDICTION, settings={}),
-        replace(PREDICTION, quality=Quality().failed("queue full")),
+        replace(PREDICTION, quality=Quality().failed(Reason("queue full", ReasonCode.QUEUE_FULL))),
         replace(PREDICTION, raw_uids=()),
         replace(PREDICTION, raw_uids=(), source="other"),
         replace(PREDICTION, raw_uids=(), xanes=replace(SPECTRUM, mu=ENERGY)),

@@ -9,6 +9,7 @@ import pytest
 
 from bluesky_xpdml.publish import TiledPublisher, derived_run, find_predictions, run_uid
 from bluesky_xpdml.records import Attribution, Estimate, Explanation, Prediction, Quality, Region
+from bluesky_xpdml.vocabulary import Technique
 
 GRID = np.tile(np.arange(36.0), 2)
 FEATURES = np.linspace(-0.1, 0.1, 72)
@@ -45,7 +46,7 @@ EXPLANATION = Explanation(
     edge_share=0.6,
 )
 PLAIN = Prediction(
-    technique="xanes",
+    technique=Technique.XANES,
     element="Fe",
     edge="K",
     quality=Quality(),

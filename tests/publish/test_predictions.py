@@ -17,6 +17,7 @@ from bluesky_xpdml.publish import (
     open_container,
 )
 from bluesky_xpdml.records import Origin, Quality, Sample, Verdict
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 
 def states(found):
@@ -42,7 +43,11 @@ def test_the_time_of_the_answer_counts_not_when_a_spool_brought_it(catalog, cont
 def test_an_old_answer_is_not_found_by_what_the_newer_one_no_longer_says(catalog, container, answer, put):
     put(container, answer("raw", 2.0, bundle=1), 10.0)
     put(container, answer("other", 2.1, bundle=1), 11.0)
-    put(container, answer("raw", 3.0, bundle=2, quality=Quality().suspect("noise")), 20.0)
+    put(
+        container,
+        answer("raw", 3.0, bundle=2, quality=Quality().suspect(Reason("noise", ReasonCode.NOISE))),
+        20.0,
+    )
     reduced = Query(descriptors={"oxidation_state": (1.5, 2.5)})
     assert states(catalog.find(reduced)) == [2.1]
     assert states(catalog.find(reduced, superseded=True)) == [2.1, 2.0]
@@ -50,7 +55,7 @@ def test_an_old_answer_is_not_found_by_what_the_newer_one_no_longer_says(catalog
 
 
 def test_a_failure_hides_no_answer(catalog, container, answer, put):
-    failed = {"descriptors": {}, "quality": Quality().failed("no time")}
+    failed = {"descriptors": {}, "quality": Quality().failed(Reason("no time", ReasonCode.QUEUE_FULL))}
     put(container, answer("raw", 2.0), 10.0)
     put(container, answer("raw", bundle=2, **failed), 20.0)
     put(container, answer("lost", bundle=2, **failed), 30.0)
@@ -87,7 +92,13 @@ def test_queries_over_many_runs_agree_with_the_rule_applied_to_all(catalog, tile
     chance = random.Random(7)  # noqa: S311 - reproducible, not secret
     everything = []
     for at in range(300):
-        verdict = chance.choice([Quality(), Quality().suspect("noise"), Quality().failed("no edge")])
+        verdict = chance.choice(
+            [
+                Quality(),
+                Quality().suspect(Reason("noise", ReasonCode.NOISE)),
+                Quality().failed(Reason("no edge", ReasonCode.EDGE_NOT_COVERED)),
+            ]
+        )
         prediction = answer(
             f"raw-{chance.randrange(120)}",
             chance.uniform(0.0, 6.0),
@@ -139,7 +150,13 @@ def test_queries_over_many_runs_agree_with_the_rule_applied_to_all(catalog, tile
 
 def test_wait_returns_a_failure_and_gives_up_in_time(catalog, container, answer, put):
     assert catalog.wait(Query(raw_uid="raw"), timeout=0.2) is None
-    put(container, answer("raw", descriptors={}, quality=Quality().failed("no edge")), time.time())
+    put(
+        container,
+        answer(
+            "raw", descriptors={}, quality=Quality().failed(Reason("no edge", ReasonCode.EDGE_NOT_COVERED))
+        ),
+        time.time(),
+    )
     found = catalog.wait(Query(raw_uid="raw"), timeout=5.0)
     assert found is not None
     assert found.failed

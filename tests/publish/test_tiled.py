@@ -19,6 +19,7 @@ from bluesky_xpdml.publish import (
     open_container,
 )
 from bluesky_xpdml.records import DetectionMode, EnergyAxis, Estimate, Prediction, Quality, Xanes
+from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode, Technique
 
 ENERGY = np.linspace(7000.0, 7300.0, 50)
 
@@ -43,11 +44,11 @@ def prediction(raw_uid, state=2.5):
         value=state, low=state - 0.5, high=state + 0.5, unit="e", probabilities={"2": 0.5, "3": 0.5}
     )
     return Prediction(
-        technique="xanes",
+        technique=Technique.XANES,
         element="Fe",
         edge="K",
         quality=Quality(),
-        descriptors={"oxidation_state": answer},
+        descriptors={Descriptor.OXIDATION_STATE: answer},
         raw_uids=(raw_uid,),
         xanes=spectrum,
     )
@@ -80,7 +81,8 @@ def test_publishing_twice_is_one_run(publisher):
     assert len(find_predictions(publisher.container, "raw-c")) == 1
 
 
-def test_a_half_written_run_is_written_anew(publisher):
+def test_a_half_written_run_is_written_anew(publisher, monkeypatch):
+    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 0.2)
     documents = derived_run(prediction("raw-d"))
     publisher.publish([document for document in documents if document[0] != "stop"])
     (broken,) = find_predictions(publisher.container, "raw-d")
@@ -114,12 +116,19 @@ def test_a_server_that_stumbles_in_the_midst_of_a_run_is_asked_once_more(tiled_s
 
 def test_a_failure_is_a_run_without_streams(publisher):
     failed = replace(
-        prediction("raw-e"), descriptors={}, xanes=None, quality=Quality().failed("no model for Zn")
+        prediction("raw-e"),
+        descriptors={},
+        xanes=None,
+        quality=Quality().failed(Reason("no model for Zn", ReasonCode.MODEL_MISSING)),
     )
     publisher.publish(derived_run(failed))
     (run,) = find_predictions(publisher.container, "raw-e")
     assert list(run) == []
-    assert run.metadata["start"]["quality"] == {"verdict": "failed", "reasons": ["no model for Zn"]}
+    assert run.metadata["start"]["quality"] == {
+        "verdict": "failed",
+        "reasons": ["no model for Zn"],
+        "codes": ["model-missing"],
+    }
 
 
 def test_the_server_searches_by_descriptor(publisher):
