@@ -1,6 +1,6 @@
-"""Tables in single events: continuous scans write a whole sweep, or a buffer of it, into one.
+"""Tables in single events: a continuous scan writes a whole sweep, or a buffer of it, into one event.
 
-Only keys that the profile asks for are kept, as columns of numbers; a guard bounds how many.
+Only keys that the profile names are kept, as columns of numbers up to a limit.
 """
 
 from collections import Counter
@@ -20,6 +20,7 @@ from bluesky_xpdml.documents.assets import (
 from bluesky_xpdml.documents.columns import float_column
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 TICK = 8.0051232e-9
 """Of the clock in the analog boxes [s]."""
@@ -28,21 +29,9 @@ ENCODER_FIELDS = ("ts_s", "ts_ns", "encoder", "index", "state")
 
 
 def read_table(asset: Asset) -> dict[str, FloatArray]:
-    """Return the table that an asset points at, as columns of numbers by name.
+    """Return the table that an asset refers to, as columns of numbers by name.
 
-    Parameters
-    ----------
-    asset
-        Which rows of which file.
-
-    Raises
-    ------
-    MissingDataError
-        If the file is not there.
-    FileFormatError
-        If it cannot be read as what it claims to be.
-    DocumentError
-        If there is no reader for this kind of file.
+    A DocumentError is raised if the file does not exist, cannot be read, or is of an unknown kind.
     """
     reader = _READERS.get(asset.kind)
     if reader is None:
@@ -116,10 +105,10 @@ _READERS: Mapping[str, Callable[[Asset], dict[str, Any]]] = {
 
 
 Table: TypeAlias = Mapping[str, FloatArray]
-"""Columns by name, (n,) each; by number from `0` where the data name none; one called `` for a plain list."""
+"""Columns by name, (n,) each; by number from `0` if the data name none; one called `` for a plain list."""
 
 MAXIMUM_VALUES = 50_000_000
-"""More numbers than these of one run are not kept: 400 MB."""
+"""Further numbers of a run are not kept: 400 MB."""
 MAXIMUM_COLUMNS = 64
 """Wider tables are images or spectra."""
 WHOLE_ARRAY = ""
@@ -127,17 +116,9 @@ WHOLE_ARRAY = ""
 
 
 def table_of(value: object) -> Table:
-    """Return what an event holds as columns of numbers.
+    """Return the columns of a structured array, rows or a list of numbers, a mapping, or a data frame.
 
-    Parameters
-    ----------
-    value
-        A structured array, rows of numbers, a list of numbers, a mapping of columns, or a data frame.
-
-    Raises
-    ------
-    DocumentError
-        If it is none of these.
+    A DocumentError is raised for anything else.
 
     Examples
     --------
@@ -159,12 +140,7 @@ def table_of(value: object) -> Table:
 
 
 def joined(tables: Iterable[Table]) -> Table:
-    """Return tables one below the other; columns that not all of them hold are left out.
-
-    Parameters
-    ----------
-    tables
-        In the order in which they were measured.
+    """Return tables one below the other, with the columns that all of them hold.
 
     Examples
     --------
@@ -179,15 +155,7 @@ def joined(tables: Iterable[Table]) -> Table:
 
 
 class ArrayCollector:
-    """Reads the tables of one run, from its events and from the files that they name.
-
-    Parameters
-    ----------
-    references
-        Resources and data of the run.
-    root_map
-        Folder here by folder there, for file systems that are mounted under another name.
-    """
+    """Reads the tables of one run, from its events and from the files that they name."""
 
     def __init__(self, references: FileReferences, root_map: Mapping[str, str] | None = None) -> None:
         self._references = references
@@ -198,15 +166,7 @@ class ArrayCollector:
         self.faults: Counter[str] = Counter()
 
     def tables(self, keys: Iterable[str], data: Mapping[str, Any]) -> dict[str, Table | str]:
-        """Return the tables of one event by key, or the identifiers of those that are in files.
-
-        Parameters
-        ----------
-        keys
-            Data keys that are wanted.
-        data
-            The data of the event.
-        """
+        """Return the tables under the keys of one event, or the identifiers of those that are in files."""
         found: dict[str, Table | str] = {}
         for key in keys:
             value = data.get(key)
@@ -219,17 +179,7 @@ class ArrayCollector:
         return found
 
     def take_stream_datum(self, stream: str, keys: Iterable[str], doc: Mapping[str, Any]) -> None:
-        """Remember the file that a StreamDatum points at, where its key is wanted.
-
-        Parameters
-        ----------
-        stream
-            Name of the stream.
-        keys
-            Data keys that are wanted.
-        doc
-            The document.
-        """
+        """Keep the reference of a StreamDatum to a file, if its data key is one of the keys."""
         resource = self._references.resource(doc.get("stream_resource"))
         key = resource.get("data_key") if resource is not None else None
         if resource is None or not isinstance(key, str) or key not in keys:
@@ -237,18 +187,12 @@ class ArrayCollector:
         try:
             asset = asset_of_stream_datum(resource, doc, (), self._root_map)
         except DocumentError as error:
-            self.faults[str(error)] += 1
+            self.faults[error.reason] += 1
         else:
             self._stream_assets.setdefault((stream, key), {})[asset.first, asset.last] = asset
 
     def in_files(self, stream: str) -> dict[str, Table]:
-        """Return the tables that the stream data of a stream point at, by key.
-
-        Parameters
-        ----------
-        stream
-            Name of the stream.
-        """
+        """Return the tables that the stream data of a stream refer to, by key."""
         found: dict[str, Table] = {}
         for (name, key), assets in self._stream_assets.items():
             parts = [self._from_file(f"{name} {key} {span}", assets[span]) for span in sorted(assets)]
@@ -258,13 +202,7 @@ class ArrayCollector:
         return found
 
     def resolved(self, table: Table | str) -> Table | None:
-        """Return a table, read from its file where an identifier stands for it; None where it cannot be.
-
-        Parameters
-        ----------
-        table
-            As `tables` gave it.
-        """
+        """Return a table as given, or from the file of its identifier; None if it cannot be read."""
         if not isinstance(table, str):
             return table
         named = self._references.resource_of(table)
@@ -275,7 +213,7 @@ class ArrayCollector:
         try:
             return self._from_file(table, asset_of_datum(*named, self._root_map))
         except DocumentError as error:
-            self.faults[str(error)] += 1
+            self.faults[error.reason] += 1
             return None
 
     def _from_file(self, name: str, asset: Asset) -> Table | None:
@@ -283,7 +221,7 @@ class ArrayCollector:
             try:
                 table = read_table(asset)
             except DocumentError as error:
-                self.faults[str(error)] += 1
+                self.faults[error.reason] += 1
                 return None
             if not self._fits(table):
                 return None
@@ -294,7 +232,8 @@ class ArrayCollector:
         try:
             table = table_of(value)
         except (DocumentError, ValueError, TypeError, OverflowError):
-            self.faults[f"tables without columns of numbers in {key} were left out"] += 1
+            text = f"tables without columns of numbers in {key} were left out"
+            self.faults[Reason(text, ReasonCode.INVALID_DOCUMENT)] += 1
             return None
         return table if self._fits(table) else None
 

@@ -1,7 +1,7 @@
-"""Images in files: what Resource, Datum, StreamResource and StreamDatum documents point at.
+"""Images in files, to which Resource, Datum, StreamResource and StreamDatum documents refer.
 
-One small reader a format, found by the `spec` of a Resource or the `mimetype` of a StreamResource. A reader
-yields frames one by one, so that a file of any length takes the memory of one frame.
+There is one small reader per format, found by the `spec` of a Resource or the `mimetype` of a StreamResource.
+It yields frames one by one, so that a file of any length takes the memory of one frame.
 """
 
 import re
@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_DOCUMENTS = 100_000
-"""Documents of external files that are remembered for one run."""
+"""Documents of external files that are kept for one run."""
 
 
 class FileReferences:
-    """Remembers the documents of external files of one run.
+    """Keeps the documents of external files of one run.
 
     Examples
     --------
@@ -41,46 +42,24 @@ class FileReferences:
         self.faults: Counter[str] = Counter()
 
     def take(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Take a document of external files other than a stream's datum.
-
-        Parameters
-        ----------
-        name
-            `resource`, `datum`, `datum_page` or `stream_resource`.
-        doc
-            The document.
-        """
+        """Keep a `resource`, `datum`, `datum_page` or `stream_resource` document."""
         if len(self._resources) + len(self._data) >= MAXIMUM_DOCUMENTS:
             self.faults[f"documents of files beyond {MAXIMUM_DOCUMENTS} were left out"] += 1
         elif name in {"resource", "stream_resource"} and isinstance(doc.get("uid"), str):
             self._resources[doc["uid"]] = doc
-        elif (
-            name == "datum" and isinstance(doc.get("datum_id"), str) and isinstance(doc.get("resource"), str)
-        ):
+        elif name == "datum" and all(isinstance(doc.get(key), str) for key in ("datum_id", "resource")):
             self._data[doc["datum_id"]] = (doc["resource"], doc)
         elif name == "datum_page":
             self._take_datum_page(doc)
         else:
-            self.faults[f"malformed {name} documents were left out"] += 1
+            self.faults[_malformed(name)] += 1
 
     def resource(self, uid: object) -> Mapping[str, Any] | None:
-        """Return a resource by its uid; None where it did not come.
-
-        Parameters
-        ----------
-        uid
-            What a document says of it.
-        """
+        """Return a resource by its uid; None if it was not received."""
         return self._resources.get(uid) if isinstance(uid, str) else None
 
     def resource_of(self, datum_id: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-        """Return the resource and the datum of an identifier; None where one of them did not come.
-
-        Parameters
-        ----------
-        datum_id
-            What an event holds in place of the data.
-        """
+        """Return the resource and the datum of an identifier in an event; None if one was not received."""
         uid, datum = self._data.get(datum_id, ("", {}))
         resource = self._resources.get(uid)
         return None if resource is None else (resource, datum)
@@ -88,12 +67,16 @@ class FileReferences:
     def _take_datum_page(self, page: Mapping[str, Any]) -> None:
         resource, names, columns = page.get("resource"), page.get("datum_id"), page.get("datum_kwargs") or {}
         if not isinstance(resource, str) or not isinstance(names, list) or not isinstance(columns, Mapping):
-            self.faults["malformed datum_page documents were left out"] += 1
+            self.faults[_malformed("datum_page")] += 1
             return
         lists = {key: values for key, values in columns.items() if isinstance(values, list)}
         for i, name in enumerate(names):
             kwargs = {key: values[i] for key, values in lists.items() if i < len(values)}
             self.take("datum", {"datum_id": name, "resource": resource, "datum_kwargs": kwargs})
+
+
+def _malformed(name: str) -> Reason:
+    return Reason(f"malformed {name} documents were left out", ReasonCode.INVALID_DOCUMENT)
 
 
 Frame: TypeAlias = NDArray[np.generic]
@@ -113,7 +96,7 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
-"""What readers of files raise where a file is not what it should be."""
+"""Errors of readers of files that are not what they should be."""
 
 _OLD_STYLE_NUMBER = re.compile(r"%([-+#0 ]*)(\d+)?(?:\.(\d+))?d")
 
@@ -125,31 +108,20 @@ class Asset:
     kind: str
     """`spec` of a Resource, or `mimetype` of a StreamResource."""
     path: Path
-    """The file, or what the names of a series begin with."""
+    """The file, or the beginning of the names of a series."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
-    """First point of the run that is meant."""
+    """First point of the run."""
     last: int = 1
     """The point after the last one."""
     frames_per_point: int = 1
 
 
 def read_asset(asset: Asset) -> Iterator[Frame]:
-    """Yield the frames that an asset points at, one by one, (rows, columns) each.
+    """Yield the frames that an asset refers to, one by one, (rows, columns) each.
 
-    Parameters
-    ----------
-    asset
-        Which points of which file.
-
-    Raises
-    ------
-    MissingDataError
-        If the file, or a frame in it, is not there (yet).
-    FileFormatError
-        If it cannot be read as what it claims to be.
-    DocumentError
-        If there is no reader for this kind of file.
+    A DocumentError is raised if the file or a frame does not exist (yet), it cannot be read, or it is of an
+    unknown kind.
     """
     reader = _READERS.get(asset.kind)
     if reader is None:
@@ -176,19 +148,9 @@ def read_asset(asset: Asset) -> Iterator[Frame]:
 def asset_of_datum(
     resource: Mapping[str, Any], datum: Mapping[str, Any], root_map: Mapping[str, str]
 ) -> Asset:
-    """Return what a Datum points at.
+    """Return the asset that a Datum refers to; `root_map` gives the local folder by remote folder.
 
-    Parameters
-    ----------
-    resource, datum
-        The two documents.
-    root_map
-        Folder here by folder there, for file systems that are mounted under another name.
-
-    Raises
-    ------
-    DocumentError
-        If the documents do not say where the file is.
+    A DocumentError is raised if the documents do not give the path of the file.
 
     Examples
     --------
@@ -223,21 +185,10 @@ def asset_of_stream_datum(
     shape: tuple[int, ...],
     root_map: Mapping[str, str],
 ) -> Asset:
-    """Return what a StreamDatum points at.
+    """Return the asset that a StreamDatum refers to; `root_map` gives the local folder by remote folder.
 
-    Parameters
-    ----------
-    resource, datum
-        The two documents.
-    shape
-        Shape of one point as the descriptor gives it; three numbers begin with the frames a point.
-    root_map
-        Folder here by folder there, for file systems that are mounted under another name.
-
-    Raises
-    ------
-    DocumentError
-        If the documents do not say where the file is, or it is on no file system.
+    `shape` is that of one point in the descriptor; the first of three numbers counts the frames per point. A
+    DocumentError is raised if the documents do not give the path of a file.
 
     Examples
     --------
@@ -281,7 +232,7 @@ def _file_path(uri: str) -> str:
         raise DocumentError(
             f"expected images in a file (file://...), found {uri[:80]!r}: fetch the run from Tiled instead"
         )
-    # A series of files has an address that ends with the folder's `/`.
+    # The address of a series of files ends with the `/` of its folder.
     return unquote(parts.path)
 
 
@@ -300,12 +251,12 @@ def _hdf5(asset: Asset) -> Iterator[Frame]:
     if not asset.path.is_file():
         raise FileNotFoundError(2, "no such file", str(asset.path))
     dataset = asset.parameters.get("dataset", asset.parameters.get("path", AREA_DETECTOR_DATASET))
-    # The detector may still hold the lock of a file that it goes on writing.
+    # The detector may still hold the lock of a file that it is writing.
     with h5py.File(asset.path, "r", locking=False, swmr=bool(asset.parameters.get("swmr", False))) as file:
         frames = file[dataset if isinstance(dataset, str) else "/".join(dataset)]
         first, last = asset.first * asset.frames_per_point, asset.last * asset.frames_per_point
         if frames.ndim == 4:
-            # One row a point, with its frames inside.
+            # One row per point, with its frames inside.
             first, last = asset.first, asset.last
         if frames.ndim not in (2, 3, 4) or (frames.ndim > 2 and len(frames) < last):
             raise MissingDataError(
@@ -325,7 +276,7 @@ def _frames_of(array: Any) -> Iterator[Frame]:
 
 
 def _tiff_of_points(asset: Asset) -> Iterator[Frame]:
-    """Read TIFF files of areaDetector: a folder, a template of three parts, and one file a frame."""
+    """Read TIFF files of areaDetector: a folder, a template of three parts, and one file per frame."""
     template, name = asset.parameters.get("template", "%s%s_%6.6d.tiff"), asset.parameters.get("filename", "")
     if not isinstance(template, str) or not isinstance(name, str):
         raise FileFormatError(f"expected a template and a filename for {asset.path}, found {template!r}")
@@ -347,7 +298,7 @@ def _numbers(asset: Asset, files_per_point: int) -> range:
 
 
 def _new_style(template: str, filename: str) -> str:
-    """Return a template with the file's name and a number in braces, from either style of Python's."""
+    """Return a template of either style of Python with the name filled in and the number in braces."""
     named = template.replace("%s", "", 1) if template.count("%s") > 1 else template
     named = named.replace("%s", filename, 1).replace("%s", "")
     return _OLD_STYLE_NUMBER.sub(lambda m: f"{{:0{max(int(m[2] or 0), int(m[3] or 0)) or 1}d}}", named)
@@ -362,7 +313,7 @@ def _tiff(path: Path) -> Iterator[Frame]:
 
 
 def _npy_of_points(asset: Asset) -> Iterator[Frame]:
-    """Read the files of simulated detectors: one array a point."""
+    """Read the files of simulated detectors: one array per point."""
     for number in range(asset.first, asset.last):
         yield from _frames_of(np.load(f"{asset.path}_{number}.npy", allow_pickle=False))
 

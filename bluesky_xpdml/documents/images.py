@@ -1,7 +1,7 @@
-"""Images of a run as they come: added up frame by frame, never kept.
+"""Images of a run: added up frame by frame as they arrive, never kept.
 
-What stays in memory is one sum a stream and data key, however many frames a run has. Files that are not there
-when a document names them, because a detector is still writing, are tried again when the run ends.
+Memory holds one sum per stream and data key, however many frames a run has. Files that do not exist when a
+document names them, because a detector is still writing, are read again when the run ends.
 """
 
 from collections import Counter
@@ -23,15 +23,16 @@ from bluesky_xpdml.documents.assets import (
 )
 from bluesky_xpdml.errors import DocumentError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_PIXELS = 1 << 26
-"""Larger images are no area detector's: 8192 x 8192."""
+"""No area detector has more: 8192 x 8192."""
 LARGEST_COUNTS = 1e30
-"""No detector counts further, and sums of more would overflow."""
+"""No detector counts higher, and sums of larger numbers would overflow."""
 MAXIMUM_POINTS = 100_000
-"""Points that one document of a stream's files may point at."""
+"""Points that one StreamDatum may refer to."""
 MINIMUM_FOR_VARIANCE = 8
-"""Fewer frames do not say how much a pixel scatters."""
+"""Fewer frames do not give the variance of a pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +43,15 @@ class ImageMean:
     """Counts per frame [detector units], (rows, columns)."""
     n_frames: int
     n_points: int = 1
-    """Points of the run, events or indices of a file, that the frames are of."""
+    """Points of the run that the frames belong to: events or indices of a file."""
     variance: FloatArray | None = None
-    """Variance of a single frame [detector units squared]; None where frames are few, or nobody asked."""
+    """Variance of a single frame [detector units squared]; None if frames are few, or it is not needed."""
     bad: NDArray[np.bool_] | None = None
-    """True where a pixel of any frame was full, negative as the gaps between modules are, or not finite."""
+    """True if a pixel was saturated in any frame, negative as the gaps between modules are, or not finite."""
 
 
 class ImageSum:
-    """Adds frames up, in floating point.
-
-    Parameters
-    ----------
-    with_variance
-        Whether the spread between frames is wanted too.
+    """Sums frames in floating point, with their squares if the variance between frames is needed.
 
     Examples
     --------
@@ -75,17 +71,9 @@ class ImageSum:
         self._bad: NDArray[np.bool_] | None = None
 
     def add(self, frame: Frame) -> None:
-        """Add one frame, (rows, columns).
+        """Add the counts of one frame, (rows, columns).
 
-        Parameters
-        ----------
-        frame
-            Counts [detector units].
-
-        Raises
-        ------
-        DocumentError
-            If it is no image of real numbers, or of another shape than those before.
+        A DocumentError is raised if it is not an image of real numbers, or differs in shape from those before.
         """
         _require_image(frame, None if self._sum is None else self._sum.shape)
         if self._sum is None:
@@ -102,13 +90,7 @@ class ImageSum:
         self.n_frames += 1
 
     def mean(self) -> ImageMean:
-        """Return the average up to now.
-
-        Raises
-        ------
-        DocumentError
-            If there was no frame.
-        """
+        """Return the average so far; a DocumentError is raised if there was no frame."""
         if self._sum is None:
             raise DocumentError("expected at least one frame, found none")
         mean = self._sum / self.n_frames
@@ -126,14 +108,14 @@ class ImageSum:
 
 
 class ImageCollector:
-    """Follows the documents of one run and adds up its images, from events and from files.
+    """Sums the images of one run, from events and from files.
 
     Parameters
     ----------
     root_map
-        Folder here by folder there, for file systems that are mounted under another name.
+        Local folder by remote folder, for file systems that are mounted under another name.
     with_variance
-        Whether the spread between frames is wanted in every stream, as for dark runs.
+        Whether the variance between frames is needed in every stream, as for dark runs.
     """
 
     def __init__(self, root_map: Mapping[str, str] | None = None, *, with_variance: bool = False) -> None:
@@ -146,17 +128,7 @@ class ImageCollector:
         self.faults: Counter[str] = Counter()
 
     def take_event(self, stream: str, keys: Iterable[str], data: Mapping[str, Any]) -> None:
-        """Add the images of one event, or those that it names in files.
-
-        Parameters
-        ----------
-        stream
-            Name of the stream.
-        keys
-            Data keys that are images.
-        data
-            The data of the event.
-        """
+        """Add the images under the keys of one event, or in the files that it names."""
         for key in keys:
             value = data.get(key)
             if isinstance(value, str):
@@ -167,17 +139,7 @@ class ImageCollector:
     def take_stream_datum(
         self, stream: str, shapes: Mapping[str, tuple[int, ...]], doc: Mapping[str, Any]
     ) -> None:
-        """Add the images that a StreamDatum points at.
-
-        Parameters
-        ----------
-        stream
-            Name of the stream.
-        shapes
-            Shape of one point by data key, of the keys that are images.
-        doc
-            The document.
-        """
+        """Add the images that a StreamDatum refers to; `shapes` is the shape of one point by data key."""
         resource = self.references.resource(doc.get("stream_resource"))
         if resource is None:
             self.faults["stream data without their resource were left out"] += 1
@@ -188,7 +150,7 @@ class ImageCollector:
         try:
             asset = asset_of_stream_datum(resource, doc, shapes[key], self._root_map)
         except DocumentError as error:
-            self.faults[str(error)] += 1
+            self.faults[error.reason] += 1
             return
         seen = (_text(doc.get("descriptor")), _text(doc.get("stream_resource")), asset.first, asset.last)
         if seen in self._seen:
@@ -196,20 +158,20 @@ class ImageCollector:
             return
         self._seen.add(seen)
         for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_POINTS)):
-            self._read_or_wait((stream, key), replace(asset, first=point, last=point + 1))
+            self._read_or_postpone((stream, key), replace(asset, first=point, last=point + 1))
 
     def n_frames(self) -> int:
-        """Return the number of frames that were added up to now."""
+        """Return the number of frames so far."""
         return sum(each.n_frames for each in self._sums.values())
 
     def retry(self) -> None:
-        """Try once more to read what could not be read before; what cannot be read now is a fault."""
+        """Read again what could not be read before; if it still cannot, it is a fault."""
         pending, self._pending = self._pending, []
         for each in pending:
             try:
                 self._add_all(each)
             except DocumentError as error:
-                self.faults[str(error)] += 1
+                self.faults[error.reason] += 1
 
     def images(self) -> dict[str, dict[str, ImageMean]]:
         """Return the averages by stream and data key."""
@@ -219,50 +181,52 @@ class ImageCollector:
                 found.setdefault(stream, {})[key] = total.mean()
         return found
 
-    def _take_named(self, where: tuple[str, str], datum_id: str) -> None:
+    def _take_named(self, target: tuple[str, str], datum_id: str) -> None:
         named = self.references.resource_of(datum_id)
         if named is None:
             self.faults["events name images whose resource or datum did not come"] += 1
             return
         try:
-            self._read_or_wait(where, asset_of_datum(*named, self._root_map))
+            self._read_or_postpone(target, asset_of_datum(*named, self._root_map))
         except DocumentError as error:
-            self.faults[str(error)] += 1
+            self.faults[error.reason] += 1
 
-    def _read_or_wait(self, where: tuple[str, str], asset: Asset) -> None:
-        pending = _Pending(where, asset)
+    def _read_or_postpone(self, target: tuple[str, str], asset: Asset) -> None:
+        pending = _Pending(target, asset)
         try:
             self._add_all(pending)
         except DocumentError:
-            # A detector may write its file later than it says so; the end of the run is the next occasion.
+            # A detector may write its file after the document; it is read again at the end of the run.
             self._pending.append(pending)
 
     def _add_all(self, pending: "_Pending") -> None:
         for frame in islice(read_asset(pending.asset), pending.n_done, None):
-            self._sum(pending.where).add(frame)
+            self._sum(pending.target).add(frame)
             pending.n_done += 1
-        self._sum(pending.where).n_points += 1
+        self._sum(pending.target).n_points += 1
 
-    def _add_array(self, where: tuple[str, str], value: object) -> None:
+    def _add_array(self, target: tuple[str, str], value: object) -> None:
         try:
-            for frame in _frames(value, where[1]):
-                self._sum(where).add(frame)
-            self._sum(where).n_points += 1
+            for frame in _frames(value, target[1]):
+                self._sum(target).add(frame)
+            self._sum(target).n_points += 1
         except (DocumentError, ValueError, TypeError, OverflowError) as error:
-            self.faults[f"images were left out: {error}"] += 1
+            self.faults[Reason(f"images were left out: {error}", ReasonCode.INVALID_DOCUMENT)] += 1
 
-    def _sum(self, where: tuple[str, str]) -> ImageSum:
-        return self._sums.setdefault(where, ImageSum(with_variance=self._with_variance or where[0] == "dark"))
+    def _sum(self, target: tuple[str, str]) -> ImageSum:
+        return self._sums.setdefault(
+            target, ImageSum(with_variance=self._with_variance or target[0] == "dark")
+        )
 
 
 @dataclass(slots=True)
 class _Pending:
-    """Frames in a file that are still to be added."""
+    """Frames in a file that are not added yet."""
 
-    where: tuple[str, str]
+    target: tuple[str, str]
     asset: Asset
     n_done: int = 0
-    """Frames of it that were added before the file ended."""
+    """Frames that were added before the file ended."""
 
 
 def _frames(value: object, key: str) -> Frame:
@@ -283,7 +247,7 @@ def _require_image(frame: Frame, shape: tuple[int, ...] | None) -> None:
 
 
 def _bad_pixels(frame: Frame) -> NDArray[np.bool_] | None:
-    """Return which pixels of a frame do not count; None where all do."""
+    """Return the pixels of a frame that are not used; None if all are."""
     bad: NDArray[np.bool_] | None = None
     if np.issubdtype(frame.dtype, np.unsignedinteger):
         full = np.iinfo(frame.dtype.name).max

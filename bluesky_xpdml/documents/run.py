@@ -130,6 +130,9 @@ class CollectedRun:
         )
 
 
+MOST_REMARKS = 100
+LONGEST_REMARK = 500
+"""Longer remarks of a start document are cut [characters]."""
 _MOTOR_TOLERANCE = 0.98
 """A motor stops within its tolerance, not at the planned number."""
 
@@ -199,8 +202,8 @@ def _covered_range(run: CollectedRun, energy: FloatArray) -> dict[str, float]:
 def earlier_remarks(run: CollectedRun, profile: Profile) -> tuple[Reason, ...]:
     """Return the remarks that the start document holds, such as those of a reader of files."""
     remarks = look_up(run.start, profile.start.remarks)
-    texts = remarks if isinstance(remarks, list | tuple) else ()
-    return tuple(Reason(text, ReasonCode.INTERPRETED_INPUT) for text in texts if isinstance(text, str))
+    texts = [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list | tuple) else []
+    return tuple(Reason(text[:LONGEST_REMARK], ReasonCode.INTERPRETED_INPUT) for text in texts[:MOST_REMARKS])
 
 
 def exit_remarks(run: CollectedRun) -> tuple[Reason, ...]:
