@@ -73,7 +73,7 @@ class ImageSum:
     def add(self, frame: Frame) -> None:
         """Add the counts of one frame, (rows, columns).
 
-        A DocumentError is raised if it is not an image of real numbers, or differs in shape from those before.
+        A DocumentError is raised if it is not an image of real numbers, or differs in shape from the first.
         """
         _require_image(frame, None if self._sum is None else self._sum.shape)
         if self._sum is None:

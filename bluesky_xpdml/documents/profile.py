@@ -206,7 +206,7 @@ class ScatteringKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectKeys:
-    """What the start documents of one beamline bear; never inherited."""
+    """What the start documents of one beamline bear; inherited only from a profile of the same name."""
 
     rank: int = 0
     """Profiles are tried in the order of their ranks."""
@@ -390,7 +390,8 @@ class _Library:
         table: dict[str, Any] = {}
         if base is not None:
             table = self._table(self._extended(path, base, extending), (*extending, path))
-            table.pop("detect", None)
+            if base != path.stem:
+                table.pop("detect", None)
         for section, entries in own.items():
             before = table.get(section, {})
             table[section] = name if section == "name" else _merged(path, section, before, entries)

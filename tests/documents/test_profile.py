@@ -1,5 +1,6 @@
 """Profiles are data, and complete."""
 
+import os
 import re
 from dataclasses import asdict
 
@@ -60,11 +61,53 @@ def test_profiles_of_ones_own_are_found_detected_and_extend_others(folder):
     assert load_profile(str(folder / "mine.toml")) == profile
 
 
+def later(path, text, seconds):
+    """Write a file again as if so many seconds had passed."""
+    path.write_text(text)
+    status = path.stat()
+    os.utime(path, (status.st_atime, status.st_mtime + seconds))
+
+
+def test_a_profile_that_changes_on_disk_is_read_again(folder):
+    path = folder / "mine.toml"
+    assert load_profile("mine") is load_profile("mine")
+    later(path, OWN.replace("1000", "2000").replace('"mine" }', '"changed" }'), 1)
+    for profile in (load_profile("mine"), load_profile(str(path)), detect_profile({"beamline": "changed"})):
+        assert profile.fly.counts_per_degree == 2000
+    assert detect_profile({"beamline": "mine"}).name == "generic"
+    (folder / "child.toml").write_text('extends = "mine"')
+    later(path, OWN, 2)
+    assert load_profile("child").fly.counts_per_degree == 1000
+    path.unlink()
+    assert "mine" not in profile_names()
+    with pytest.raises(MissingDataError, match="found 'mine'"):
+        load_profile("child")
+
+
+@pytest.mark.parametrize("text", ["= 1", 'extends = "nobody"', "[detect]\nrank = 0", "name = 3"])
+def test_a_profile_that_cannot_be_read_stops_no_detection_and_is_logged(folder, caplog, text):
+    (folder / "broken.toml").write_text(text)
+    assert detect_profile({"beamline": "mine"}).name == "mine"
+    assert detect_profile({"sc_dk_field_uid": "d"}).name == "xpd"
+    assert detect_profile({"sc_dk_field_uid": "d", "xpdml": {"profile": "broken"}}).name == "xpd"
+    assert "broken.toml" in caplog.text
+
+
+def test_a_profile_may_replace_a_shipped_one_by_extending_it(folder):
+    (folder / "pdf.toml").write_text('extends = "pdf"\n[start]\nelement = ["metal"]')
+    profile = load_profile("pdf")
+    assert profile.start.element == ("metal",)
+    assert profile.scattering.every_run
+    assert load_profile(str(folder / "pdf.toml")) == profile
+    assert detect_profile({"beamline_id": "28-ID-1"}) == profile
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
         ("name = 3", FileFormatError, "a text after name"),
         ('extends = "nobody"', MissingDataError, "found 'nobody'"),
+        ('extends = ["generic"]', MissingDataError, r"found \['generic'\]"),
         ('extends = "own"', MissingDataError, "expected extends to name one of"),
         ("[start]\nelement = []", FileFormatError, 'extends = "generic"'),
         ('extends = "generic"\n[sart]\nelement = []', FileFormatError, "found 'sart'"),
@@ -73,6 +116,7 @@ def test_profiles_of_ones_own_are_found_detected_and_extend_others(folder):
         ('extends = "generic"\n[absorption]\ni0 = ["("]', FileFormatError, "a regular expression"),
         ('extends = "generic"\n[fly]\ncounts_per_degree = "many"', FileFormatError, "a number for counts"),
         ('extends = "generic"\n[fly]\nencoder_bits = true', FileFormatError, "a whole number for encoder"),
+        ('extends = "generic"\n[scattering]\nevery_run = 1', FileFormatError, "true or false for every_run"),
         ('extends = "generic"\n[fly]\ntriggers = { a = 1 }', FileFormatError, "a table of texts"),
         ('extends = "generic"\n[detect]\nrank = "1"', FileFormatError, "a whole number for rank"),
         ('extends = "generic"\n[detect]\nvalues = { a = "(" }', FileFormatError, "a regular expression"),
