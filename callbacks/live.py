@@ -83,9 +83,12 @@ class LiveUpdates:
         if run is None:
             return
         self._last[uid] = self._clock()
+        runs = self._open.setdefault(uid, {})
         for prediction in self._predict(run):
-            live = self._open.setdefault(uid, {}).setdefault(prediction.element, LiveRun())
+            live = runs.get(prediction.element) or LiveRun()
             self._publisher.extend(live.update(prediction))
+            # If the first row could not be written, the next one starts a run of its own.
+            runs[prediction.element] = live
         # A prediction takes its time too: the interval is what lies between.
         self._last[uid] = self._clock()
 

@@ -90,8 +90,8 @@ def _row(prediction: Prediction) -> dict[str, float]:
         "completeness": float(prediction.completeness),
         "verdict": float(list(Verdict).index(prediction.quality.verdict)),
     }
-    for name in Descriptor.main():
-        found = prediction.descriptors.get(name)
+    for descriptor in Descriptor.main():
+        found, name = prediction.descriptors.get(descriptor), descriptor.value
         data[name] = float(found.value) if found else math.nan
         data[f"{name}_low"] = float(found.low) if found else math.nan
         data[f"{name}_high"] = float(found.high) if found else math.nan

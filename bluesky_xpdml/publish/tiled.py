@@ -181,6 +181,8 @@ class TiledPublisher:
             for name, document in documents:
                 self._extend(name, document)
         except (httpx.HTTPError, ClientError, OSError, ValueError) as error:
+            if documents[0][0] == "start":
+                self._forget(documents[0][1]["uid"])
             raise PublishError(f"expected to write updates to {self.container.uri}: {error}") from error
 
     def _extend(self, name: str, document: dict[str, Any]) -> None:
@@ -196,7 +198,10 @@ class TiledPublisher:
             self._live[document["uid"]] = uid
         self._live[uid](name, document)
         if name == "stop":
-            self._live = {key: each for key, each in self._live.items() if uid not in (key, each)}
+            self._forget(uid)
+
+    def _forget(self, uid: str) -> None:
+        self._live = {key: each for key, each in self._live.items() if uid not in (key, each)}
 
     def _live_run(self, document: dict[str, Any]) -> str:
         uid = document.get("run_start") or self._live.get(document.get("descriptor", ""))

@@ -1,0 +1,71 @@
+"""Partial predictions of a running measurement, row by row, also when the server misses some."""
+
+import pytest
+
+from bluesky_xpdml.callbacks.live import LiveUpdates
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish import LIVE_PURPOSE, TiledPublisher
+
+
+class Unreliable:
+    """A publisher that refuses the calls of given numbers."""
+
+    def __init__(self, publisher, refused):
+        self._publisher, self._refused, self._n_calls = publisher, refused, 0
+
+    def publish(self, documents):
+        self._publisher.publish(documents)
+
+    def extend(self, documents):
+        self._n_calls += 1
+        if self._n_calls in self._refused:
+            raise PublishError("the server is away")
+        self._publisher.extend(documents)
+
+    def close(self):
+        self._publisher.close()
+
+
+@pytest.mark.parametrize("refused", [{1}, {1, 2}])
+def test_a_live_run_starts_with_the_first_row_that_can_be_written(container, answer, refused):
+    publisher = Unreliable(TiledPublisher(container), refused)
+    rows = iter([(answer("raw", state),) for state in (1.0, 2.0, 3.0, 4.0)])
+    updates = LiveUpdates(lambda _run: next(rows), publisher, interval=0.0)
+    for number in range(1, 5):
+        if number in refused:
+            with pytest.raises(PublishError):
+                updates.update("raw", object())
+        else:
+            updates.update("raw", object())
+    updates.finish("raw")
+    (run,) = container.values()
+    assert run.metadata["start"]["purpose"] == LIVE_PURPOSE
+    assert "stop" in run.metadata
+    states = run["updates"].read()["oxidation_state"].values.tolist()
+    assert states == [1.0, 2.0, 3.0, 4.0][len(refused) :]
+
+
+def test_a_row_that_is_lost_in_the_middle_does_not_end_the_run(container, answer):
+    publisher = Unreliable(TiledPublisher(container), {2})
+    rows = iter([(answer("raw", state),) for state in (1.0, 2.0, 3.0)])
+    updates = LiveUpdates(lambda _run: next(rows), publisher, interval=0.0)
+    updates.update("raw", object())
+    with pytest.raises(PublishError):
+        updates.update("raw", object())
+    updates.update("raw", object())
+    updates.finish("raw")
+    (run,) = container.values()
+    assert run["updates"].read()["oxidation_state"].values.tolist() == [1.0, 3.0]
+    assert run.metadata["stop"]["exit_status"] == "success"
+
+
+def test_a_start_that_the_server_refuses_leaves_no_writer_behind(container, answer):
+    from bluesky_xpdml.publish import LiveRun
+
+    publisher = TiledPublisher(container)
+    start, *rest = LiveRun().update(answer("raw"))
+    container.create_container(key=start[1]["uid"])
+    with pytest.raises(PublishError, match="expected to write updates"), pytest.warns(UserWarning):
+        publisher.extend([start, *rest])
+    with pytest.raises(PublishError, match="expected updates of a run whose start was written"):
+        publisher.extend(rest)
