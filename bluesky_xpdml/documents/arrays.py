@@ -4,21 +4,22 @@ Only keys that the profile names are kept, as columns of numbers up to a limit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bluesky_xpdml.documents.assets import (
     AREA_DETECTOR_DATASET,
-    UNREADABLE,
     Asset,
     FileReferences,
+    Reader,
     asset_of_datum,
     asset_of_stream_datum,
+    reading,
 )
 from bluesky_xpdml.documents.columns import float_column
-from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.errors import DocumentError
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -33,26 +34,9 @@ def read_table(asset: Asset) -> dict[str, FloatArray]:
 
     A DocumentError is raised if the file does not exist, cannot be read, or is of an unknown kind.
     """
-    reader = _READERS.get(asset.kind)
-    if reader is None:
-        raise DocumentError(
-            f"expected tables in files of the kinds {', '.join(sorted(_READERS))}, found {asset.kind!r}: "
-            "send the arrays in the events, or fetch the run from Tiled"
-        )
-    try:
-        return reader(asset)
-    except FileNotFoundError as error:
-        raise MissingDataError(
-            f"expected the file {error.filename or asset.path}, found none: mount its folder on this "
-            "machine, or name where it is in root_map"
-        ) from error
-    except DocumentError:
-        raise
-    except UNREADABLE as error:
-        raise FileFormatError(
-            f"expected a table in {asset.path} ({asset.kind}), found what cannot be read: "
-            f"{type(error).__name__}: {str(error)[:120]}"
-        ) from error
+    with reading(asset, "tables", _READERS) as reader:
+        table: dict[str, FloatArray] = reader(asset)
+    return table
 
 
 def _analog(asset: Asset) -> dict[str, FloatArray]:
@@ -94,7 +78,7 @@ def _hdf5(asset: Asset) -> dict[str, FloatArray]:
     return {str(i): float_column(flat[:, i], str(i)) for i in range(flat.shape[1])}
 
 
-_READERS: Mapping[str, Callable[[Asset], dict[str, Any]]] = {
+_READERS: Mapping[str, Reader] = {
     "APB": _analog,
     "APB_TRIGGER": _trigger,
     "PIZZABOX_ENC_FILE_TXT": _encoder,

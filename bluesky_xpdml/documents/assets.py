@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, TypeGuard
@@ -117,30 +118,39 @@ class Asset:
     frames_per_point: int = 1
 
 
+Reader: TypeAlias = Callable[[Asset], Any]
+
+
 def read_asset(asset: Asset) -> Iterator[Frame]:
     """Yield the frames that an asset refers to, one by one, (rows, columns) each.
 
     A DocumentError is raised if the file or a frame does not exist (yet), it cannot be read, or it is of an
     unknown kind.
     """
-    reader = _READERS.get(asset.kind)
-    if reader is None:
+    with reading(asset, "images", _READERS) as reader:
+        yield from reader(asset)
+
+
+@contextmanager
+def reading(asset: Asset, what: str, readers: Mapping[str, Reader]) -> Iterator[Reader]:
+    """Give the reader for the kind of an asset, and raise what it raises as a DocumentError."""
+    if asset.kind not in readers:
         raise DocumentError(
-            f"expected images in files of the kinds {', '.join(sorted(_READERS))}, found {asset.kind!r}: "
+            f"expected {what} in files of the kinds {', '.join(sorted(readers))}, found {asset.kind!r}: "
             "send the arrays in the events, or fetch the run from Tiled"
         )
     try:
-        yield from reader(asset)
-    except (MissingDataError, FileFormatError):
+        yield readers[asset.kind]
+    except DocumentError:
         raise
     except FileNotFoundError as error:
         raise MissingDataError(
-            f"expected the image file {error.filename or asset.path}, found none: mount its folder on this "
-            "machine, or name where it is in root_map"
+            f"expected the file {error.filename or asset.path} with {what}, found none: mount its folder on "
+            "this machine, or name where it is in root_map"
         ) from error
     except UNREADABLE as error:
         raise FileFormatError(
-            f"expected images in {asset.path} ({asset.kind}), found what cannot be read: "
+            f"expected {what} in {asset.path} ({asset.kind}), found what cannot be read: "
             f"{type(error).__name__}: {str(error)[:120]}; check that it was written to its end"
         ) from error
 
@@ -318,7 +328,7 @@ def _npy_of_points(asset: Asset) -> Iterator[Frame]:
         yield from _frames_of(np.load(f"{asset.path}_{number}.npy", allow_pickle=False))
 
 
-_READERS: Mapping[str, Callable[[Asset], Iterator[Frame]]] = {
+_READERS: Mapping[str, Reader] = {
     "AD_TIFF": _tiff_of_points,
     "AD_HDF5": _hdf5,
     "AD_HDF5_SWMR": _hdf5,

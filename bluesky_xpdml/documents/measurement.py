@@ -191,7 +191,7 @@ def read_run(
         The collected run; it may still be running.
     profile
         Convention that the run follows, its name, the path of its file, or `auto`: that by which the run was
-        collected, else the one whose marks its start document bears.
+        collected, else the one whose marks its start document contains.
     carry
         Further entries of the start document that predictions carry on, dotted paths.
 
@@ -222,7 +222,9 @@ def _kind(run: CollectedRun, profile: Profile) -> RunKind:
         # A run that ended before it described anything is what its start document states.
         is_image = claims_scattering(run.start, profile) and not is_absorption
     else:
-        is_image = is_scattering(run, profile) and not holds_energy_scan(run, profile)
+        is_image = is_scattering(run, profile)
+        if is_image and holds_energy_scan(run, profile):
+            return RunKind.ABSORPTION
     if is_image:
         return RunKind.DARK if is_dark(run.start, profile) else RunKind.SCATTERING
     if is_absorption or holds_energy_scan(run, profile):

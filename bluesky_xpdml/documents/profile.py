@@ -206,7 +206,7 @@ class ScatteringKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectKeys:
-    """What the start documents of one beamline bear; inherited only from a profile of the same name."""
+    """Marks in the start documents of one beamline; inherited only from a profile of the same name."""
 
     rank: int = 0
     """Profiles are tried in the order of their ranks."""
@@ -216,13 +216,11 @@ class DetectKeys:
     """Patterns of whole texts by dotted path; one that fits is enough."""
 
     def fits(self, start: Mapping[str, object]) -> bool:
-        """Return whether a start document bears one of the marks."""
-        if any(look_up(start, (key,)) is not None or key in start for key in self.keys):
-            return True
-        texts = ((look_up(start, (key,)), pattern) for key, pattern in self.values.items())
-        return any(
-            isinstance(text, str) and re.fullmatch(pattern, text.strip(), re.IGNORECASE)
-            for text, pattern in texts
+        """Return whether a start document contains one of the marks."""
+        return any(look_up(start, (key,)) is not None or key in start for key in self.keys) or any(
+            isinstance(text := look_up(start, (key,)), str)
+            and re.fullmatch(pattern, text.strip(), re.IGNORECASE)
+            for key, pattern in self.values.items()
         )
 
 
@@ -274,18 +272,12 @@ def load_profile(name: str) -> Profile:
 
 
 def profile_file(name: str) -> Path:
-    """Return the file of a profile; a MissingDataError is raised if there is none of that name.
-
-    Examples
-    --------
-    >>> profile_file("iss").name
-    'iss.toml'
-    """
+    """Return the file of a profile; a MissingDataError is raised if there is none of that name."""
     return _library().file(name)
 
 
 def detect_profile(start: Mapping[str, object]) -> Profile:
-    """Return the profile that a start document names, or whose marks it bears; else the generic one.
+    """Return the profile that a start document names, or whose marks it contains; else the generic one.
 
     A profile in the search path that cannot be read is logged and skipped.
 
@@ -313,7 +305,7 @@ def detect_profile(start: Mapping[str, object]) -> Profile:
 
 
 def resolve_profile(profile: Profile | str, start: Mapping[str, object]) -> Profile:
-    """Return the profile of a name or path; for `auto`, the one whose marks a start document bears."""
+    """Return the profile of a name or path; for `auto`, the one whose marks a start document contains."""
     if isinstance(profile, Profile):
         return profile
     return detect_profile(start) if profile == "auto" else load_profile(profile)

@@ -1,4 +1,4 @@
-"""What a profile would read from a run, and what is missing, in words."""
+"""Report what a profile reads from a run, and what is missing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,46 +16,39 @@ from bluesky_xpdml.documents.start import (
     elements_of,
     planned_edge_energy,
 )
-from bluesky_xpdml.documents.xas import readings_of, scans_from_run
+from bluesky_xpdml.documents.xas import readings_of, scans_in
 from bluesky_xpdml.errors import DocumentError
 
-_CHANNELS = {
-    "i0": "absorption.i0",
-    "it": "absorption.it",
-    "ir": "absorption.ir",
-    "fluorescence": "absorption.fluorescence",
-    "electron_yield": "absorption.electron_yield",
-    "mu": "absorption.mu",
-}
+_CHANNELS = ("i0", "it", "ir", "fluorescence", "electron_yield", "mu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a profile looks for in a run."""
+    """One item that a profile reads from a run."""
 
     what: str
     found: str
-    """What would be read; empty where nothing was found."""
+    """Value that is read; empty if there is none."""
     where: str = ""
-    """Where it was found, or where it was looked for."""
+    """Its key or stream, or the keys that were tried."""
     needed: bool = False
-    """Whether no answer can be given without it."""
+    """Whether there is no answer without it."""
 
     @property
     def is_missing(self) -> bool:
-        """Whether something is not there that is needed."""
+        """Whether a needed item is missing."""
         return self.needed and not self.found
 
 
 def check_profile(run: CollectedRun, profile: Profile) -> tuple[Finding, ...]:
-    """Return what a profile would read from a run, and what is missing.
+    """Return what a profile reads from a run, and what is missing.
 
     Parameters
     ----------
     run
         A collected run.
     profile
-        The profile in question.
+        The profile to check.
 
     Examples
     --------
@@ -65,7 +58,7 @@ def check_profile(run: CollectedRun, profile: Profile) -> tuple[Finding, ...]:
     >>> [finding.what for finding in findings if finding.is_missing]
     ['edge', 'energy and channels', 'absorption scan']
     """
-    found = [_technique(run, profile), *_said_at_the_start(run, profile)]
+    found = [_technique(run, profile), *_stated_at_the_start(run, profile)]
     if claims_scattering(run.start, profile) and image_keys(run, profile):
         images = ", ".join(f"{key} in stream {stream}" for stream, key in image_keys(run, profile).items())
         return (*found, Finding(what="images", found=images, where="scattering.image"))
@@ -82,13 +75,12 @@ def _technique(run: CollectedRun, profile: Profile) -> Finding:
         if claimed
     ]
     detected = detect_profile(run.start).name
-    said = f"says it is {' and '.join(claims)}" if claims else "does not say what it is"
-    return Finding(
-        what="run", found=f"{said}; detected as {detected}", where=", ".join(profile.start.technique)
-    )
+    claim = f"says it is {' and '.join(claims)}" if claims else "does not say what it is"
+    keys = ", ".join(profile.start.technique)
+    return Finding(what="run", found=f"{claim}; detected as {detected}", where=keys)
 
 
-def _said_at_the_start(run: CollectedRun, profile: Profile) -> Iterator[Finding]:
+def _stated_at_the_start(run: CollectedRun, profile: Profile) -> Iterator[Finding]:
     start, keys = run.start, profile.start
     absorbs = not claims_scattering(start, profile) or claims_absorption(start, profile)
     mode, e0 = declared_mode(start, profile), planned_edge_energy(start, profile)
@@ -107,7 +99,7 @@ def _said_at_the_start(run: CollectedRun, profile: Profile) -> Iterator[Finding]
 
 
 def _holding(run: CollectedRun, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the first path that holds something, as it is the one that is read."""
+    """Return the path that is read: the first that holds something."""
     return next(((path,) for path in paths if look_up(run.start, (path,)) is not None), ())
 
 
@@ -119,33 +111,29 @@ def _measured(run: CollectedRun, profile: Profile) -> Iterator[Finding]:
     else:
         yield from _channels(readings)
     try:
-        scans = scans_from_run(run, profile)
+        scans = tuple(scans_in(run, profile))
     except DocumentError as error:
         yield Finding(what="absorption scan", found="", where=str(error), needed=True)
         return
     for scan in scans:
-        said = f"{scan.energy.size} points, {scan.energy[0]:.1f} to {scan.energy[-1]:.1f} eV"
-        quality = "; ".join(scan.quality.reasons)
-        yield Finding(
-            what="absorption scan",
-            found=f"{said}, {scan.completeness:.0%} complete",
-            where=quality,
-            needed=True,
-        )
+        text = f"{scan.energy.size} points, {scan.energy[0]:.1f} to {scan.energy[-1]:.1f} eV"
+        text += f", {scan.completeness:.0%} complete"
+        remarks = "; ".join(scan.quality.reasons)
+        yield Finding(what="absorption scan", found=text, where=remarks, needed=True)
 
 
 def _channels(readings: Readings) -> Iterator[Finding]:
     known = readings.energy[np.isfinite(readings.energy)]
-    said = f"{known.min():g} to {known.max():g} {readings.unit}" if known.size else ""
-    yield Finding(what="energy", found=said, where=readings.names["energy"], needed=True)
-    for channel, patterns in _CHANNELS.items():
+    text = f"{known.min():g} to {known.max():g} {readings.unit}" if known.size else ""
+    yield Finding(what="energy", found=text, where=readings.names["energy"], needed=True)
+    for channel in _CHANNELS:
         values = readings.channels.get(channel)
         source = readings.names.get(channel, "")
         if channel == "fluorescence" and readings.elements:
             yield Finding(what=channel, found=f"{len(readings.elements)} detector elements", where=source)
         elif values is None:
-            yield Finding(what=channel, found="", where=patterns)
+            yield Finding(what=channel, found="", where=f"absorption.{channel}")
         else:
             finite = values[np.isfinite(values)]
-            said = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
-            yield Finding(what=channel, found=said, where=source)
+            text = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "no number"
+            yield Finding(what=channel, found=text, where=source)
