@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from bluesky_xpdml.demo.loop import Search
-    from bluesky_xpdml.demo.loop_runs import LoopResult
+    from bluesky_xpdml.demo.loop import LoopResult, Search
 
 
 def loop(
@@ -47,7 +46,7 @@ def loop(
     random choice stand beside.
     """
     from bluesky_xpdml.demo.figures import draw_loop
-    from bluesky_xpdml.demo.loop_runs import run_loops
+    from bluesky_xpdml.demo.loop import run_loops
 
     progress_console.print(f"{seeds} fronts to find, {jobs} at a time; each takes a minute or two ...")
     results = run_loops(range(first, first + seeds), jobs=jobs, found=_tell)
@@ -85,7 +84,7 @@ def as_json(results: list["LoopResult"]) -> dict[str, Any]:
         "worst_error": max(errors),
         "median_measurements": float(np.median([result.search.measurements for result in results])),
         "worst_measurements": max(result.search.measurements for result in results),
-        "median_random_error": float(np.median([result.chance.error for result in results])),
+        "median_random_error": float(np.median([result.random.error for result in results])),
         "median_raster_error": float(np.median([result.raster_error for result in results])),
         "median_saving": float(np.median([result.saving for result in results])),
     }
@@ -117,7 +116,7 @@ def _row_demo_loop(result: "LoopResult") -> list[str]:
         str(search.pdfs),
         str(search.failed),
         f"{100.0 * result.raster_error:.2f}",
-        f"{100.0 * result.chance.error:.2f}",
+        f"{100.0 * result.random.error:.2f}",
     ]
 
 

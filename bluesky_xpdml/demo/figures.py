@@ -1,4 +1,4 @@
-"""Picture of the experiment that steers itself: where it measured, what it found, and what that saved."""
+"""Figure of the experiment that steers itself: measured points, found fronts, and saved measurements."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,30 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bluesky_xpdml.demo.beamline.front import POSITIONS, TEMPERATURES
-from bluesky_xpdml.demo.loop_baselines import RASTER
-from bluesky_xpdml.demo.loop_front import ACROSS, TOLERANCE
+from bluesky_xpdml.demo.loop_baselines import ACROSS, RASTER, TOLERANCE
 from bluesky_xpdml.figures.curves import ACCENT, INK, MUTED, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
 
-    from bluesky_xpdml.demo.loop_runs import LoopResult
+    from bluesky_xpdml.demo.loop import LoopResult
 
 DRAWN = 3
-"""Searches that are drawn; all of them are in the panels beside."""
+"""Number of searches that are drawn as maps; the other panels show all."""
 
 
 def draw_loop(results: Sequence["LoopResult"], path: Path) -> None:
-    """Draw the first searches, and distance and number of measurements of all.
-
-    Parameters
-    ----------
-    results
-        One a seed, at least one.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw the first searches as maps, and distance and number of measurements of all, to PNG, SVG or PDF."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -67,27 +58,27 @@ def _map(axes: "Axes", result: "LoopResult", low: float, high: float) -> "PathCo
 def _errors(axes: "Axes", results: Sequence["LoopResult"]) -> None:
     ways = {
         "steered": [result.search.error for result in results],
-        "as many\nrandom": [result.chance.error for result in results],
+        "as many\nrandom": [result.random.error for result in results],
         f"raster\nof {RASTER**2}": [result.raster_error for result in results],
     }
     _strips(axes, {name: [100.0 * error for error in errors] for name, errors in ways.items()})
     axes.axhline(100.0 * TOLERANCE, color=INK, linewidth=0.8, linestyle=":")
     axes.set_yticks([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
     axes.set_ylabel("distance to the true front [% of the range]")
-    axes.set_title("dotted: asked for")
+    axes.set_title("dotted: requested")
 
 
 def _counts(axes: "Axes", results: Sequence["LoopResult"]) -> None:
     most = RASTER**2
     ways = {
         "steered": [result.search.measurements for result in results],
-        "random": [most if result.chance.needed is None else result.chance.needed for result in results],
+        "random": [most if result.random.needed is None else result.random.needed for result in results],
         "raster": [most] * len(results),
     }
     _strips(axes, ways)
     axes.set_yticks([20, 50, 100, 200, 400])
     axes.set_ylabel("measurements")
-    axes.set_title("to come as near as asked for")
+    axes.set_title("to reach the requested distance")
 
 
 def _strips(axes: "Axes", ways: Mapping[str, Sequence[float]]) -> None:

@@ -1,4 +1,4 @@
-"""Two whole beamlines in one process: Tiled server, RunEngine, simulated devices, and the callback."""
+"""The demonstration in one process: Tiled server, RunEngine, two simulated beamlines, and the callback."""
 
 import tempfile
 import time
@@ -23,24 +23,20 @@ from bluesky_xpdml.demo.beamline import (
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.records import DemoMeasurement
-from bluesky_xpdml.vocabulary import Descriptor, Technique
+from bluesky_xpdml.vocabulary import Technique
 
 PATIENCE = 60.0
-"""A prediction that has not appeared after this long is given up [s]."""
+"""Longest wait for a prediction [s]."""
 EXPOSURE = 10.0
 """Of an image, in the simulation's time [s]."""
 POLL_INTERVAL = 0.005
 """Pause between two queries for a prediction [s]."""
 PREDICTIONS, RAW = "xpdml", "raw"
 """Containers of the derived and of the raw runs."""
-
-
 PIXELS = 1024
 """Rows and columns of the simulated area detector."""
-
-
 CURVES = {Technique.XANES: ("energy", "mu_flat"), Technique.PDF: ("r", "g_r")}
-"""Columns that are read back, by stream; a stream is called like its technique."""
+"""Columns that are read back, by stream; the stream has the name of the technique."""
 
 
 class Session:
@@ -71,7 +67,7 @@ class Session:
         self._background_taken = False
         self.engine: Any = RunEngine({})
         self.engine.subscribe(self.callback)
-        self.engine.subscribe(self._keep)
+        self.engine.subscribe(self._store)
         self._stopped_at = 0.0
         self._documents: list[tuple[str, Any]] = []
 
@@ -84,12 +80,7 @@ class Session:
         self._resources.close()
 
     def measure(self, name: str) -> DemoMeasurement:
-        """Scan the absorption edge of one sample and wait until its prediction is found in Tiled.
-
-        Parameters
-        ----------
-        name
-            Name of a sample on the wheel.
+        """Scan the absorption edge of a sample on the wheel and wait until its prediction is found in Tiled.
 
         Raises
         ------
@@ -100,12 +91,7 @@ class Session:
         return self._found(Technique.XANES, self.beamline.wheel.samples[name], raw_uid)
 
     def measure_scattering(self, name: str) -> DemoMeasurement:
-        """Take images of one sample, after one of the empty container, and wait for its prediction.
-
-        Parameters
-        ----------
-        name
-            Name of a sample in the changer.
+        """Take images of a sample in the changer, once also of the empty one, and wait for its prediction.
 
         Raises
         ------
@@ -116,11 +102,11 @@ class Session:
             self.engine(background_scan(self.scattering, exposure=EXPOSURE))
             self._background_taken = True
         (raw_uid,) = self.engine(scattering_scan(self.scattering, name, exposure=EXPOSURE, background=EMPTY))
-        known = {sample.name: sample for sample in load_scattering_samples()}
-        return self._found(Technique.PDF, known[name], raw_uid)
+        samples = {sample.name: sample for sample in load_scattering_samples()}
+        return self._found(Technique.PDF, samples[name], raw_uid)
 
     def publish_raw(self) -> None:
-        """Write every raw run that was measured into the server, for replays."""
+        """Write all measured raw runs to the server, for replays."""
         from bluesky_tiled_plugins import TiledWriter
 
         from bluesky_xpdml.publish.tiled import open_container
@@ -129,7 +115,7 @@ class Session:
         for name, document in self._documents:
             writer(name, document)
 
-    def _keep(self, name: str, document: Any) -> None:
+    def _store(self, name: str, document: Any) -> None:
         self._documents.append((name, document))
         if name == "stop":
             self._stopped_at = time.perf_counter()
@@ -139,7 +125,7 @@ class Session:
     ) -> DemoMeasurement:
         run, seconds = self._find(raw_uid, sample.element)
         self.callback.drain(PATIENCE)
-        # The run was found as soon as its start document was there: ask again for what came after.
+        # The run was found as soon as its start document was there: read the rest too.
         run = self.client[PREDICTIONS, run.metadata["start"]["uid"]]
         x, curve = np.empty(0), np.empty(0)
         if technique in run:
@@ -148,7 +134,7 @@ class Session:
             technique=technique,
             name=sample.name,
             element=sample.element,
-            truth={Descriptor(name): value for name, value in sample.truth.items()},
+            truth=sample.truth,
             raw_uid=raw_uid,
             start=run.metadata["start"],
             seconds_stop_to_found=seconds,

@@ -5,7 +5,7 @@ import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
 from bluesky_xpdml.demo.beamline.image_files import ImageFormat
-from bluesky_xpdml.demo.beamline.scattering_beamline import ScatteringBeamline
+from bluesky_xpdml.demo.beamline.scattering import ScatteringBeamline
 from bluesky_xpdml.demo.beamline.scattering_plans import Dark, background_scan, scattering_scan
 
 PIXELS = 256

@@ -13,11 +13,16 @@ import pytest
 
 from bluesky_xpdml.demo.beamline import ReactionFront
 from bluesky_xpdml.demo.loop import LoopSession, LoopSettings, steer
-from bluesky_xpdml.demo.loop_baselines import Answers, random_choice, raster_line
-from bluesky_xpdml.demo.loop_front import ACROSS, distance
+from bluesky_xpdml.demo.loop_baselines import (
+    ACROSS,
+    ModelAnswers,
+    front_distance,
+    random_search,
+    raster_front,
+)
 from bluesky_xpdml.publish import Query
 
-CLEAR = Answers(fractions=np.array([0.0, 1.0]), values=np.array([3.0, 4.0]), noise=0.02)
+CLEAR = ModelAnswers(fractions=np.array([0.0, 1.0]), values=np.array([3.0, 4.0]), noise=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +54,13 @@ def test_a_restarted_planner_goes_on_where_the_first_one_was(session: LoopSessio
 @pytest.mark.parametrize("seed", range(5))
 def test_a_raster_finds_the_front_to_a_part_of_its_step(seed: int) -> None:
     front = ReactionFront.random(seed)
-    found = raster_line(front, CLEAR, np.random.default_rng(seed))
-    assert distance(found, front.temperature(ACROSS)) < 0.5 / 19
+    found = raster_front(front, CLEAR, np.random.default_rng(seed))
+    assert front_distance(found, front.temperature(ACROSS)) < 0.5 / 19
 
 
 def test_chance_needs_more_than_a_few_points_and_fewer_than_the_raster() -> None:
     front = ReactionFront.random(3)
-    found = random_choice(front, CLEAR, np.random.default_rng(3), seed=3, measurements=100)
+    found = random_search(front, CLEAR, np.random.default_rng(3), seed=3, measurements=100)
     assert found.needed is not None
     assert 12 < found.needed < 400
     assert found.error < 0.05

@@ -1,8 +1,8 @@
-"""A sample that reacts: position and temperature decide how much of it has, and both beamlines see it.
+"""A reacting sample on both beamlines: position and temperature determine how much of it has reacted.
 
-The sample is a powder of two phases of one metal. Below the front it is the first, above it the second, and
-within the front's width both. What a beamline sees is the sum of what the phases show, weighted by their
-fractions. The front is smooth and crosses the whole range of positions; nobody is told where.
+The sample is a powder of two phases of one metal: below the reaction front the first, above it the second,
+and within the front's width both. Its signal is the sum of the phases' signals, weighted by their fractions.
+The front is smooth, crosses the whole range of positions, and is unknown to the planner.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +13,16 @@ import numpy as np
 from ophyd import Component, Device, Kind
 from ophyd.status import Status
 
-from bluesky_xpdml.demo.beamline.devices import UnitSignal, XasBeamline
 from bluesky_xpdml.demo.beamline.physics import Source
-from bluesky_xpdml.demo.beamline.samples import SimulatedSample, load_samples
-from bluesky_xpdml.demo.beamline.scattering_beamline import ScatteringBeamline
-from bluesky_xpdml.demo.beamline.scattering_devices import finished
-from bluesky_xpdml.demo.beamline.scattering_samples import (
+from bluesky_xpdml.demo.beamline.samples import (
     PowderMixture,
     ScatteringSample,
+    SimulatedSample,
+    load_samples,
     load_scattering_samples,
 )
+from bluesky_xpdml.demo.beamline.scattering import ScatteringBeamline
+from bluesky_xpdml.demo.beamline.xas import UnitSignal, XasBeamline, finished
 from bluesky_xpdml.errors import BeamlineError
 from bluesky_xpdml.records import FloatArray
 
@@ -31,14 +31,14 @@ POSITIONS = (0.0, 10.0)
 TEMPERATURES = (300.0, 800.0)
 """Range of the furnace [K]."""
 NAME = "reacting powder"
-"""Of the sample, at both beamlines."""
+"""Name of the sample on both beamlines."""
 
 Phase = TypeVar("Phase", SimulatedSample, ScatteringSample)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReactionFront:
-    """Where half of the sample has reacted, as a temperature over position.
+    """The temperature at which half of the sample has reacted, as a function of position.
 
     Examples
     --------
@@ -55,17 +55,11 @@ class ReactionFront:
     waves: tuple[tuple[float, float, float], ...]
     """Amplitude [K], waves over the range of positions, and phase [rad] of each."""
     width: float
-    """Half of the powder reacts within 1.1 times this to either side of the front [K]."""
+    """Half of the powder reacts within 1.1 times this on either side of the front [K]."""
 
     @classmethod
     def random(cls, seed: int) -> Self:
-        """Return a front that nobody has seen before, within the middle of the furnace's range.
-
-        Parameters
-        ----------
-        seed
-            The same seed gives the same front.
-        """
+        """Return a random front in the middle of the furnace's range; the same seed gives the same front."""
         chance = np.random.default_rng([seed, 11])
         waves = (
             (chance.uniform(15.0, 60.0), chance.uniform(0.4, 0.9), chance.uniform(0.0, 2.0 * np.pi)),
@@ -79,13 +73,7 @@ class ReactionFront:
         )
 
     def temperature(self, position: FloatArray) -> FloatArray:
-        """Return the temperature of the front [K], (n,).
-
-        Parameters
-        ----------
-        position
-            On the sample [mm], (n,).
-        """
+        """Return the temperature of the front [K], (n,), at positions on the sample [mm], (n,)."""
         low, high = POSITIONS
         found = self.middle + self.slope * (position - 0.5 * (low + high))
         for amplitude, waves, phase in self.waves:
@@ -93,33 +81,20 @@ class ReactionFront:
         return np.asarray(found)
 
     def temperature_of(self, fraction: float, *, position: float) -> float:
-        """Return the temperature at which so much has reacted [K].
-
-        Parameters
-        ----------
-        fraction
-            Between 0 and 1, neither of them.
-        position
-            On the sample [mm].
-        """
+        """Return the temperature [K] at which a fraction between 0 and 1 has reacted, at a position [mm]."""
         halfway = float(self.temperature(np.array([position]))[0])
         return halfway + self.width * float(np.log(fraction / (1.0 - fraction)))
 
     def fraction(self, position: FloatArray, temperature: FloatArray) -> FloatArray:
-        """Return how much has reacted, 0 to 1, (n,).
+        """Return the reacted fraction, 0 to 1, (n,), at positions [mm] and temperatures [K].
 
-        Parameters
-        ----------
-        position
-            On the sample [mm], (n,).
-        temperature
-            Of the furnace [K], (n,).
+        The fraction is 1 / (1 + exp((T_front - T) / width)).
         """
         return np.asarray(1.0 / (1.0 + np.exp((self.temperature(position) - temperature) / self.width)))
 
 
 class Axis(Device):  # type: ignore[misc]
-    """Something that is moved to a number within a range: a motor, a furnace."""
+    """An actuator with a range: a motor, a furnace."""
 
     value = Component(UnitSignal, value=0.0, units="", kind=Kind.hinted)
 
@@ -134,16 +109,16 @@ class Axis(Device):  # type: ignore[misc]
 
     @property
     def position(self) -> float:
-        """Where it is [its unit]."""
+        """Readback [its unit]."""
         return float(self.value.get())
 
     def set(self, value: float) -> Status:
-        """Move there.
+        """Move to a value [its unit].
 
         Raises
         ------
         BeamlineError
-            If it lies out of range.
+            If it is out of range.
         """
         low, high = self.limits
         if not low <= value <= high:
@@ -156,16 +131,16 @@ class Axis(Device):  # type: ignore[misc]
 
 @dataclass(slots=True, kw_only=True, init=False)
 class ReactionCell:
-    """A furnace with a reacting powder that stands in the beam of both beamlines.
+    """A furnace with a reacting powder in the beam of both beamlines.
 
     Parameters
     ----------
     front
-        Where the powder reacts.
+        Of the reaction.
     before, after
-        Names of the phases: samples that come with the package, of one metal.
+        Names of the phases: samples of the package, of one metal.
     seed
-        Of counting statistics and of pixels that fail.
+        Of counting statistics and failing pixels.
     pixels
         Rows and columns of the area detector.
     source
@@ -214,12 +189,12 @@ class ReactionCell:
 
     @property
     def fraction(self) -> float:
-        """How much has reacted of what is in the beam, 0 to 1."""
+        """Reacted fraction of the powder in the beam, 0 to 1."""
         where, heat = np.array([self.position.position]), np.array([self.temperature.position])
         return float(self.front.fraction(where, heat)[0])
 
     def _react(self) -> None:
-        """Put the powder as it is now where the beamlines look."""
+        """Update the samples of both beamlines to the present state of the powder."""
         fraction = self.fraction
         before, after = self._powders
         powder = PowderMixture(name=NAME, parts=((1.0 - fraction, before), (fraction, after)))
@@ -241,7 +216,7 @@ def _phases(samples: Sequence[Phase], before: str, after: str) -> tuple[Phase, P
 
 
 def _mixed_spectrum(before: SimulatedSample, after: SimulatedSample, fraction: float) -> SimulatedSample:
-    """Return a sample with the metal's atoms in two phases, `fraction` of them in the second."""
+    """Return the spectrum of a powder with a fraction of the metal's atoms in the second phase."""
     share = np.array([1.0 - fraction, fraction])
     mu = np.array([before.mu, np.interp(before.energy, after.energy, after.mu, left=0.0)])
     return replace(

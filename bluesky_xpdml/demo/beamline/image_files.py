@@ -1,7 +1,7 @@
-"""Where the frames of an area detector go: into the events, or into files that documents point at.
+"""Storage of the frames of an area detector: in the events, or in files that documents refer to.
 
-A store serves one series of frames, of one stream of one run: it describes them, takes them one by one, and
-hands out the documents that came with each.
+A store serves one series of frames, of one stream of one run: it describes the frames, stores them, and
+returns the documents of each.
 """
 
 import time
@@ -14,26 +14,26 @@ from uuid import uuid4
 
 import numpy as np
 
-from bluesky_xpdml.demo.beamline.sensor import Frame
+from bluesky_xpdml.demo.beamline.detector import Frame
 from bluesky_xpdml.errors import BeamlineError
 
 DATASET = "/entry/data/data"
-"""Where the HDF5 files of areaDetector hold their frames."""
+"""Dataset of the frames in the HDF5 files of areaDetector."""
 TEMPLATE = "%s%s_%6.6d.tiff"
 """Names of the TIFF files of areaDetector: folder, name, number."""
-READERS_TURN = 200
-"""How often opening a file that is being read is tried again, a hundredth of a second apart."""
+MAX_TRIES, RETRY_INTERVAL = 200, 0.01
+"""Tries to open a file that is being read, and the pause between them [s]."""
 
 Document = tuple[str, dict[str, Any]]
 
 
 class ImageFormat(StrEnum):
-    """How frames leave the detector."""
+    """How frames are stored."""
 
     EVENT = "event"
     """As arrays in the events."""
     TIFF = "tiff"
-    """A TIFF file each, with Resource (AD_TIFF) and Datum documents."""
+    """One TIFF file per frame, with Resource (AD_TIFF) and Datum documents."""
     HDF5 = "hdf5"
     """One HDF5 file, with Resource (AD_HDF5) and Datum documents."""
     STREAM = "stream"
@@ -41,15 +41,7 @@ class ImageFormat(StrEnum):
 
 
 class ImageStore(ABC):
-    """Takes the frames of one series.
-
-    Parameters
-    ----------
-    folder
-        Where files go.
-    key
-        Data key of the frames.
-    """
+    """Stores the frames of one series, with its data key, in a folder."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.key = key
@@ -59,19 +51,13 @@ class ImageStore(ABC):
         self._documents: list[Document] = []
 
     def take(self, frame: Frame) -> object:
-        """Take the next frame and return what stands for it in the event; None for nothing.
-
-        Parameters
-        ----------
-        frame
-            Counts, (rows, columns).
-        """
+        """Store the next frame and return its value in the event; None if it has none."""
         value = self._put(frame)
         self.count += 1
         return value
 
     def documents(self) -> Iterator[Document]:
-        """Yield the documents of external files that are new since the last call."""
+        """Yield the documents of external files since the last call."""
         while self._documents:
             yield self._documents.pop(0)
 
@@ -84,7 +70,7 @@ class ImageStore(ABC):
 
 
 class EventStore(ImageStore):
-    """Leaves frames in the events."""
+    """Stores frames in the events."""
 
     def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the data key of the frames, of rows and columns."""
@@ -95,14 +81,14 @@ class EventStore(ImageStore):
 
 
 class ResourceStore(ImageStore):
-    """Base of stores whose frames are named by Resource and Datum documents."""
+    """Base of stores with Resource and Datum documents."""
 
     def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the data key of the frames, of rows and columns."""
         return _data_key((1, *shape)) | {"external": "FILESTORE:"}
 
     def _name(self, resource: dict[str, Any]) -> str:
-        """Announce the file with the first frame, and return the name of the next one."""
+        """Add the documents of the next frame, and of the file for the first one, and return its name."""
         if not self.count:
             whole = {"uid": self._uid, "path_semantics": "posix", "root": str(self._folder)} | resource
             self._documents.append(("resource", whole))
@@ -113,7 +99,7 @@ class ResourceStore(ImageStore):
 
 
 class TiffStore(ResourceStore):
-    """Writes a TIFF file a frame."""
+    """Writes one TIFF file per frame."""
 
     def _put(self, frame: Frame) -> object:
         import tifffile
@@ -126,7 +112,7 @@ class TiffStore(ResourceStore):
 
 
 class Hdf5Store(ResourceStore):
-    """Writes one HDF5 file a series."""
+    """Writes one HDF5 file per series."""
 
     def _put(self, frame: Frame) -> object:
         _append(self._folder / f"{self._uid}.h5", frame)
@@ -135,7 +121,7 @@ class Hdf5Store(ResourceStore):
 
 
 class StreamStore(ImageStore):
-    """Writes one HDF5 file a series and names its frames by index."""
+    """Writes one HDF5 file per series and refers to its frames by index."""
 
     def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the data key of the frames, of rows and columns."""
@@ -173,28 +159,7 @@ STORES: dict[ImageFormat, type[ImageStore]] = {
 
 
 def open_store(image_format: ImageFormat, folder: Path | None, key: str) -> ImageStore:
-    """Begin a series of frames.
-
-    Parameters
-    ----------
-    image_format
-        How frames leave the detector.
-    folder
-        Where files go; not needed for frames in events.
-    key
-        Data key of the frames.
-
-    Raises
-    ------
-    BeamlineError
-        If files are to be written and there is no such folder.
-
-    Examples
-    --------
-    >>> store = open_store(ImageFormat.EVENT, None, "pe1_image")
-    >>> store.describe((2, 2))["shape"]
-    [2, 2]
-    """
+    """Return the store of a new series of frames; files need a folder that exists."""
     if image_format is not ImageFormat.EVENT and (folder is None or not folder.is_dir()):
         msg = f"frames as {image_format} files need a folder that exists, found {folder}: name one"
         raise BeamlineError(msg)
@@ -212,7 +177,7 @@ def _data_key(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _append(path: Path, frame: Frame) -> None:
-    # Opened for each frame, so that whoever reads sees whole frames and no lock.
+    # Opened for each frame, so that readers see whole frames and no lock.
     with _opened(path) as file:
         if DATASET not in file:
             file.create_dataset(
@@ -228,12 +193,12 @@ def _append(path: Path, frame: Frame) -> None:
 
 
 def _opened(path: Path) -> Any:
-    """Open a file to append to it, after a reader in this process has closed it."""
+    """Open a file to append to it; readers in this process may have to close it first."""
     import h5py
 
-    for _ in range(READERS_TURN):
+    for _ in range(MAX_TRIES):
         try:
             return h5py.File(path, "a")
         except OSError:
-            time.sleep(0.01)
+            time.sleep(RETRY_INTERVAL)
     return h5py.File(path, "a")

@@ -1,6 +1,7 @@
-"""Samples of the simulated beamline: computed spectra of compounds that no committed model was trained on."""
+"""Samples of the simulated beamlines: spectra and structures that no shipped model was trained on."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -13,6 +14,11 @@ from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import edge_position, smooth
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.broadening import broaden
+from bluesky_xpdml.simulation.measured_curve import MARGIN, measured_curve
+from bluesky_xpdml.simulation.pair_distribution import Instrument, curve, reach_needed
+from bluesky_xpdml.simulation.pair_histogram import pair_histogram
+from bluesky_xpdml.simulation.structure import Structure
+from bluesky_xpdml.vocabulary import Descriptor
 
 WIDTHS = (0.6, 3.0)
 """Widths below and above the edge to which computed spectra are broadened [eV]."""
@@ -20,19 +26,38 @@ LEAD = 3.0
 """Below its start a computed spectrum decays over this length [eV]."""
 RELAXATION = 8.0
 """Above its end a computed spectrum approaches one over this length [eV]."""
+U_ISO = 0.006
+"""Displacement of the atoms of the package's samples [angstrom^2]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedSample:
-    """A compound on the sample wheel, and the truth about it."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Compound:
+    """A compound and its true descriptors."""
 
     name: str
     element: str
-    """Absorbing element."""
+    """The metal that predictions are about: the absorbing element."""
     formula: str
-    """Reduced formula under which training holds the compound out."""
+    """Reduced formula, which training leaves out."""
     material: str
     """Identifier of the structure."""
+    oxidation_state: float
+    """Truth [e]."""
+    coordination_number: float
+    """Truth."""
+    bond_length: float
+    """Truth: mean nearest-neighbour distance [angstrom]."""
+
+    @property
+    def truth(self) -> dict[Descriptor, float]:
+        """The true descriptors."""
+        return {name: getattr(self, name) for name in Descriptor.main()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimulatedSample(_Compound):
+    """A compound on the sample wheel, with its spectrum."""
+
     site: int
     """Index of the absorbing atom in the structure."""
     energy_shift: float
@@ -41,48 +66,22 @@ class SimulatedSample:
     """Edge step of the sample, mu t."""
     background: float
     """Absorption by everything else at the edge, mu t."""
-    oxidation_state: float
-    """Truth [e]."""
-    coordination_number: float
-    """Truth."""
-    bond_length: float
-    """Truth: mean nearest-neighbour distance [angstrom]."""
     energy: FloatArray = field(repr=False)
     """Energy on the measured axis [eV], (n,)."""
     mu: FloatArray = field(repr=False)
     """Absorption at the resolution of the beamline [edge steps], (n,)."""
 
     @property
-    def truth(self) -> dict[str, float]:
-        """What a prediction is compared with, by descriptor."""
-        return {
-            "oxidation_state": self.oxidation_state,
-            "coordination_number": self.coordination_number,
-            "bond_length": self.bond_length,
-        }
-
-    @property
     def edge_energy(self) -> float:
-        """Edge of the element's metal foil [eV]: where a scan is centred."""
+        """Edge of the element's metal foil [eV]: the centre of a scan."""
         return FOIL_ENERGIES[self.element]
 
     def edge_absorption(self, energy: FloatArray) -> FloatArray:
-        """Return the absorption by the absorbing shell, mu t, (n,).
-
-        Parameters
-        ----------
-        energy
-            Photon energy [eV], (n,).
-        """
+        """Return the absorption by the absorbing shell, mu t, at photon energies [eV], (n,)."""
         return np.asarray(self.edge_step * self._extended(energy) * victoreen(energy, self.edge_energy))
 
     def absorption(self, energy: FloatArray) -> FloatArray:
-        """Return the absorption by the whole sample, mu t, (n,).
-
-        Parameters
-        ----------
-        energy
-            Photon energy [eV], (n,).
+        """Return the absorption by the whole sample, mu t, at photon energies [eV], (n,).
 
         Examples
         --------
@@ -95,7 +94,7 @@ class SimulatedSample:
         return np.asarray(background + self.edge_absorption(energy))
 
     def _extended(self, energy: FloatArray) -> FloatArray:
-        """Return the spectrum, decaying to zero below what was computed and relaxing to one above it."""
+        """Return the spectrum, decaying to zero below the computed range and relaxing to one above it."""
         before = self.mu[0] * np.exp(np.minimum(energy - self.energy[0], 0.0) / LEAD)
         past = np.maximum(energy - self.energy[-1], 0.0)
         height = self.mu[-1] - 1.0
@@ -105,37 +104,143 @@ class SimulatedSample:
         return np.where(energy < self.energy[0], before, np.where(past > 0.0, after, inside))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScatteringSample(_Compound):
+    """A powder in a capillary, with its structure."""
+
+    structure: Structure = field(repr=False)
+    u_iso: float = U_ISO
+    """Isotropic displacement of every atom [angstrom^2]."""
+
+    @property
+    def composition(self) -> dict[str, float]:
+        """Atoms of each element in the formula unit, by symbol."""
+        species = sorted(set(self.structure.species))
+        counts = np.array([self.structure.species.count(symbol) for symbol in species])
+        return dict(zip(species, (counts / np.gcd.reduce(counts)).tolist(), strict=True))
+
+    def pair_distribution(self, *, r_max: float, instrument: Instrument) -> tuple[FloatArray, FloatArray]:
+        """Compute G(r) directly, as the established calculator does: with form factors at Q = 0.
+
+        Parameters
+        ----------
+        r_max
+            End of the curve, not included [angstrom].
+        instrument
+            Range and resolution.
+
+        Returns
+        -------
+        r, g
+            Distance [angstrom] and G(r) [1/angstrom^2], both (n,).
+
+        Examples
+        --------
+        >>> sample = load_scattering_samples()[0]
+        >>> r, g = sample.pair_distribution(r_max=5.0, instrument=Instrument(q_max=24.0))
+        >>> r.size
+        500
+        """
+        pairs = pair_histogram(self.structure, reach=reach_needed(r_max, instrument, self.u_iso))
+        return curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
+
+    def measurable_pair_distribution(
+        self, *, r_max: float, instrument: Instrument
+    ) -> tuple[FloatArray, FloatArray]:
+        """Compute G(r) directly, with form factors at every Q: the result of a perfect measurement.
+
+        Parameters and results are those of `pair_distribution`.
+        """
+        pairs = pair_histogram(self.structure, reach=r_max + MARGIN)
+        return measured_curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PowderMixture:
+    """Several powders in one capillary."""
+
+    name: str
+    parts: tuple[tuple[float, ScatteringSample], ...]
+    """Each powder with its fraction of the formula units; fractions add up to one."""
+
+    @property
+    def formula(self) -> str:
+        """Formula of all powders together."""
+        return "".join(f"{symbol}{amount:g}" for symbol, amount in self.composition.items())
+
+    @property
+    def composition(self) -> dict[str, float]:
+        """Atoms of each element in the formula units of all powders together, whatever their fractions.
+
+        That is what is known of a reacting sample: what it may consist of.
+        """
+        total: dict[str, float] = {}
+        for _, part in self.parts:
+            for symbol, amount in part.composition.items():
+                total[symbol] = total.get(symbol, 0.0) + amount
+        return dict(sorted(total.items()))
+
+
 @lru_cache
 def load_samples() -> tuple[SimulatedSample, ...]:
-    """Return the samples that come with the package.
+    """Return the package's samples of the absorption beamline.
 
     Examples
     --------
     >>> {sample.element for sample in load_samples()} <= set(FOIL_ENERGIES)
     True
     """
-    text = files("bluesky_xpdml.demo.beamline").joinpath("samples.json").read_text(encoding="utf-8")
-    return tuple(_sample(entry) for entry in json.loads(text)["samples"])
+    return tuple(_simulated_sample(entry) for entry in _entries("samples.json"))
+
+
+@lru_cache
+def load_scattering_samples() -> tuple[ScatteringSample, ...]:
+    """Return the package's samples of the total-scattering beamline.
+
+    Examples
+    --------
+    >>> {sample.name: sample.composition for sample in load_scattering_samples()}["LaFeO3"]
+    {'Fe': 1.0, 'La': 1.0, 'O': 3.0}
+    """
+    return tuple(_scattering_sample(entry) for entry in _entries("structures.json"))
 
 
 def held_out_formulas() -> tuple[str, ...]:
-    """Return the reduced formulas that training must leave out, so that the demonstration is honest.
+    """Return the reduced formulas that training on XANES must leave out, for an honest demonstration.
 
     Examples
     --------
     >>> "LaMnO3" in held_out_formulas()
     True
     """
-    return tuple(sorted({sample.formula for sample in load_samples()}))
+    return _formulas(load_samples())
 
 
-def _sample(entry: dict[str, Any]) -> SimulatedSample:
-    """Broaden a computed spectrum to the width of measured ones and put it on the measured axis."""
-    labels = {
-        key: value
-        for key, value in entry.items()
-        if key not in {"energy_start", "energy_step", "mu", "truth"}
-    }
+def held_out_scattering_formulas() -> tuple[str, ...]:
+    """Return the reduced formulas that training on G(r) must leave out, for an honest demonstration.
+
+    Examples
+    --------
+    >>> "LaFeO3" in held_out_scattering_formulas()
+    True
+    """
+    return _formulas(load_scattering_samples())
+
+
+def _formulas(samples: Iterable[_Compound]) -> tuple[str, ...]:
+    return tuple(sorted({sample.formula for sample in samples}))
+
+
+def _entries(name: str) -> list[dict[str, Any]]:
+    text = files("bluesky_xpdml.demo.beamline").joinpath(name).read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = json.loads(text)["samples"]
+    return entries
+
+
+def _simulated_sample(entry: dict[str, Any]) -> SimulatedSample:
+    """Broaden a computed spectrum to the width of measured ones and shift it to the measured axis."""
+    curve_keys = {"energy_start", "energy_step", "mu", "truth"}
+    labels = {key: value for key, value in entry.items() if key not in curve_keys}
     step, computed = entry["energy_step"], np.array(entry["mu"])
     foil = FOIL_ENERGIES[entry["element"]]
     x = entry["energy_start"] - foil + step * np.arange(computed.size)
@@ -144,3 +249,13 @@ def _sample(entry: dict[str, Any]) -> SimulatedSample:
     broad = broaden(x, computed[None, :], half, low, high)[0]
     measured = smooth(broad, resolution(foil) / step)
     return SimulatedSample(**labels, **entry["truth"], energy=x + foil + entry["energy_shift"], mu=measured)
+
+
+def _scattering_sample(entry: dict[str, Any]) -> ScatteringSample:
+    structure = Structure(
+        lattice=np.array(entry["lattice"]),
+        fractional=np.array(entry["positions"]),
+        species=tuple(entry["species"]),
+    )
+    labels = {key: entry[key] for key in ("name", "element", "formula", "material")}
+    return ScatteringSample(**labels, **entry["truth"], structure=structure)

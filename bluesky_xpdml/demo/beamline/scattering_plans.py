@@ -1,6 +1,6 @@
 """Bluesky plans of the simulated total-scattering beamline.
 
-Start documents say what those of beamlines say, and no more: nobody can read the structure from them.
+Start documents contain what those of real beamlines contain; the structure of the sample is not in them.
 """
 
 from collections.abc import Generator, Mapping
@@ -9,12 +9,11 @@ from typing import Any
 
 from bluesky import plan_stubs, preprocessors
 
-from bluesky_xpdml.demo.beamline.scattering_beamline import ScatteringBeamline
-from bluesky_xpdml.demo.beamline.scattering_devices import EMPTY
+from bluesky_xpdml.demo.beamline.scattering import EMPTY, ScatteringBeamline
 from bluesky_xpdml.errors import BeamlineError
 
 DARK_FRAMES = 8
-"""Dark frames of a run: as many as tell the variance of a pixel."""
+"""Dark frames of a run: enough to estimate the variance of a pixel."""
 
 Plan = Generator[Any, Any, Any]
 
@@ -27,7 +26,7 @@ class Dark(StrEnum):
     RUN = "run"
     """In a run of their own, measured before and named by `sc_dk_field_uid`."""
     NONE = "none"
-    """Nowhere."""
+    """Not measured."""
 
 
 def scattering_scan(
@@ -46,19 +45,19 @@ def scattering_scan(
     Parameters
     ----------
     beamline
-        Where to measure.
+        The beamline.
     name
         Of a sample in the changer, or `EMPTY` for container and air alone.
     frames
-        Light frames, an event each.
+        Number of light frames, one event each.
     exposure
-        Of a frame [s], of the simulation: nothing waits for it.
+        Of a frame [s], in the simulation's time.
     dark
-        Where the dark frames go.
+        Where the dark frames are.
     mask
         Whether the detector's own mask is a stream of the run.
     background
-        Name of the sample whose run is the background; none where empty.
+        Name of the sample whose run is the background; empty for none.
     md
         More for the start document.
 
@@ -70,7 +69,7 @@ def scattering_scan(
     Raises
     ------
     BeamlineError
-        If no sample has that name, or there is no frame to take.
+        If no sample has that name, or `frames` is less than one.
 
     Examples
     --------
@@ -110,15 +109,7 @@ def background_scan(
     mask: bool = True,
     md: Mapping[str, object] | None = None,
 ) -> Plan:
-    """Take frames of the empty capillary and the air around it.
-
-    Parameters
-    ----------
-    beamline
-        Where to measure.
-    frames, exposure, dark, mask, md
-        As for `scattering_scan`.
-    """
+    """Take frames of the empty capillary and the air; the parameters are those of `scattering_scan`."""
     return (
         yield from scattering_scan(
             beamline, EMPTY, frames=frames, exposure=exposure, dark=dark, mask=mask, md=md
@@ -133,24 +124,7 @@ def dark_scan(
     exposure: float = 1.0,
     md: Mapping[str, object] | None = None,
 ) -> Plan:
-    """Take frames with the shutter closed, as a run of their own.
-
-    Parameters
-    ----------
-    beamline
-        Where to measure.
-    frames
-        Dark frames, an event each.
-    exposure
-        Of a frame [s]; that of the light frames.
-    md
-        More for the start document.
-
-    Returns
-    -------
-    Plan
-        Returns the uid of the run.
-    """
+    """Take frames with the shutter closed, as a run of their own, and return its uid."""
     metadata = _metadata(beamline, frames, exposure) | {"plan_name": "dark_scan", "dark_frame": True}
     frames_of_run = _expose(beamline, "closed", frames, "primary")
     return (yield from _run(beamline, frames_of_run, exposure, metadata | dict(md or {})))
@@ -201,7 +175,7 @@ def _metadata(beamline: ScatteringBeamline, frames: int, exposure: float) -> dic
 
 
 def _sample_metadata(beamline: ScatteringBeamline) -> dict[str, object]:
-    """Return what is known of the sample beforehand: its composition, but not its structure."""
+    """Return what is known of the sample before the measurement: its composition, not its structure."""
     sample, name = beamline.changer.sample, beamline.changer.position
     if sample is None:
         return {"sample": {"name": name}, "sample_name": name}

@@ -9,9 +9,9 @@ from bluesky_xpdml.demo.beamline import (
     Sensor,
     flat_panel,
 )
-from bluesky_xpdml.demo.beamline.area_detector import Q_STEP, pattern
-from bluesky_xpdml.demo.beamline.geometry import detector_geometry
-from bluesky_xpdml.demo.beamline.scattering_beamline import ScatteringBeamline as Assembled
+from bluesky_xpdml.demo.beamline.detector import detector_geometry
+from bluesky_xpdml.demo.beamline.scattering import Q_STEP, pattern
+from bluesky_xpdml.demo.beamline.scattering import ScatteringBeamline as Assembled
 from bluesky_xpdml.errors import BeamlineError
 
 CLEAN = Sensor(dead=0.0, hot=0.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.demo.beamline import flat_panel
-from bluesky_xpdml.demo.beamline.geometry import beam_stop_shadow, detector_geometry
+from bluesky_xpdml.demo.beamline.detector import beam_stop_shadow, detector_geometry
 from bluesky_xpdml.errors import BeamlineError
 from bluesky_xpdml.records import Calibration
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.demo.beamline import ScatteringSample, load_scattering_samples
-from bluesky_xpdml.demo.beamline.powder import powder_pattern
-from bluesky_xpdml.demo.beamline.scattering import (
+from bluesky_xpdml.demo.beamline.scattering_physics import (
     Illumination,
     compton_pattern,
     nitrogen_pattern,
+    powder_pattern,
     silica_pattern,
 )
 from bluesky_xpdml.errors import SimulationError

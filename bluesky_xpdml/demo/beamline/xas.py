@@ -1,19 +1,21 @@
-"""Ophyd devices of the simulated absorption beamline.
+"""The simulated absorption beamline: ophyd devices and plans.
 
-Nothing sleeps: the beamline has a clock of its own, which each exposure and each motion moves on.
+Nothing sleeps: the beamline has a clock of its own, which exposures advance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from bluesky import plan_stubs, preprocessors
 from ophyd import Component, Device, Kind, Signal
 from ophyd.status import Status
 
-from bluesky_xpdml.demo.beamline.foils import foil_absorption
-from bluesky_xpdml.demo.beamline.physics import Detection, Source, resolution, victoreen
+from bluesky_xpdml.demo.beamline.physics import Detection, Source, foil_absorption, resolution, victoreen
 from bluesky_xpdml.demo.beamline.samples import SimulatedSample, load_samples
 from bluesky_xpdml.errors import BeamlineError
+from bluesky_xpdml.records import FloatArray
 
 ENERGY_LIMITS = (4500.0, 9500.0)
 """Range of the monochromator [eV]."""
@@ -21,10 +23,20 @@ FOIL_STEP, FOIL_BACKGROUND = 0.7, 0.4
 """Edge step and background of the reference foils, mu t."""
 OVERHEAD = 0.2
 """Time between two exposures [s]."""
+WAVENUMBER = 0.2624684
+"""Square of the photoelectron's wavenumber per energy above the edge [1/A^2/eV]."""
+PRE_EDGE = ((-150.0, -20.0, 5.0), (-20.0, -10.0, 1.0), (-10.0, 40.0, 0.25))
+"""Start, end and step of the regions below and over the edge [eV relative to the edge]."""
+END = 330.0
+"""End of a scan [eV above the edge]."""
+WAVENUMBER_STEP = 0.05
+"""Step beyond the last region [1/A]."""
+
+Plan = Generator[Any, Any, Any]
 
 
 class UnitSignal(Signal):  # type: ignore[misc]
-    """A signal whose description names its unit."""
+    """A signal whose description has a unit."""
 
     def __init__(self, *, units: str, name: str, value: float | str = 0.0, **settings: object) -> None:
         super().__init__(name=name, value=value, **settings)
@@ -47,7 +59,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisError:
-    """How far the photon energy lies above what the monochromator reads."""
+    """Difference of the photon energy and the monochromator's readback."""
 
     offset: float = 1.2
     """At 7000 eV [eV]."""
@@ -65,8 +77,16 @@ class AxisError:
         return self.offset + self.slope * (energy - 7000.0)
 
 
+def finished(device: Device) -> Status:
+    """Return the finished status of a motion or an exposure, which takes no time."""
+    status = Status(obj=device)
+    status.set_finished()
+    status.wait()
+    return status
+
+
 class Monochromator(Device):  # type: ignore[misc]
-    """A Si(111) monochromator whose readback is a little wrong."""
+    """A Si(111) monochromator whose readback is slightly wrong."""
 
     energy = Component(UnitSignal, value=7000.0, units="eV", kind=Kind.hinted)
     setpoint = Component(UnitSignal, value=7000.0, units="eV", kind=Kind.normal)
@@ -82,7 +102,7 @@ class Monochromator(Device):  # type: ignore[misc]
 
     @property
     def photon_energy(self) -> float:
-        """Energy of the photons [eV], which no readback shows."""
+        """True energy of the photons [eV], which no readback shows."""
         return self.position + self.axis_error.at(self.position)
 
     def set(self, energy: float) -> Status:
@@ -99,7 +119,7 @@ class Monochromator(Device):  # type: ignore[misc]
             raise BeamlineError(msg)
         self.setpoint.put(float(energy))
         self.energy.put(float(energy))
-        return _done(self)
+        return finished(self)
 
 
 class SampleWheel(Device):  # type: ignore[misc]
@@ -125,7 +145,7 @@ class SampleWheel(Device):  # type: ignore[misc]
         return self.samples[self.position]
 
     def set(self, name: str) -> Status:
-        """Turn a sample into the beam.
+        """Move a sample into the beam.
 
         Raises
         ------
@@ -136,7 +156,7 @@ class SampleWheel(Device):  # type: ignore[misc]
             msg = f"no sample {name!r} on the wheel: expected one of {', '.join(self.samples)}"
             raise BeamlineError(msg)
         self.sample_name.put(name)
-        return _done(self)
+        return finished(self)
 
 
 class Detectors(Device):  # type: ignore[misc]
@@ -168,7 +188,7 @@ class Detectors(Device):  # type: ignore[misc]
             signal.name = key
 
     def rates(self) -> np.ndarray:
-        """Return the mean counting rates of I0, It, Ir and If now [counts/s], (4,)."""
+        """Return the current mean counting rates of I0, It, Ir and If [counts/s], (4,)."""
         photon, sample = self._mono.photon_energy, self._wheel.sample
         energy = np.array([photon])
         foil = foil_absorption(sample.element, energy, resolution(photon))
@@ -187,7 +207,7 @@ class Detectors(Device):  # type: ignore[misc]
         for signal, count in zip(self._channels, counts, strict=True):
             signal.put(float(count))
         self._clock.now += exposure + OVERHEAD
-        return _done(self)
+        return finished(self)
 
 
 @dataclass(slots=True, kw_only=True, init=False)
@@ -199,9 +219,9 @@ class XasBeamline:
     seed
         Of the counting statistics: the same seed and the same plans give the same counts.
     axis_error
-        How far the photon energy lies above the monochromator's readback.
+        Difference of the photon energy and the monochromator's readback.
     samples
-        What stands on the wheel; the samples that come with the package by default.
+        On the wheel; the package's samples by default.
     source, detection
         Flux and efficiencies.
 
@@ -242,8 +262,108 @@ class XasBeamline:
         )
 
 
-def _done(device: Device) -> Status:
-    status = Status(obj=device)
-    status.set_finished()
-    status.wait()
-    return status
+def energy_grid(edge_energy: float) -> FloatArray:
+    """Return the energies of a XANES step scan [eV]: coarse, fine over the edge, then even in wavenumber.
+
+    Parameters
+    ----------
+    edge_energy
+        Tabulated edge of the element [eV].
+
+    Examples
+    --------
+    >>> grid = energy_grid(7110.75)
+    >>> len(grid), float(grid[0]), round(float(grid[-1]), 1)
+    (358, 6960.75, 7439.6)
+    """
+    regions = [np.arange(start, end, step) for start, end, step in PRE_EDGE]
+    first = np.sqrt(WAVENUMBER * PRE_EDGE[-1][1])
+    wavenumbers = np.arange(first, np.sqrt(WAVENUMBER * END), WAVENUMBER_STEP)
+    return np.asarray(edge_energy + np.concatenate([*regions, wavenumbers**2 / WAVENUMBER]))
+
+
+def xanes_scan(
+    beamline: XasBeamline,
+    *,
+    energies: FloatArray | None = None,
+    exposure: float = 1.0,
+    md: Mapping[str, object] | None = None,
+) -> Plan:
+    """Scan the energy over the K edge of the sample in the beam.
+
+    Parameters
+    ----------
+    beamline
+        The beamline.
+    energies
+        Nominal energies [eV]; `energy_grid` of the sample's element by default.
+    exposure
+        Counting time per point [s], in the simulation's time.
+    md
+        More for the start document.
+
+    Examples
+    --------
+    >>> from bluesky import RunEngine
+    >>> documents = []
+    >>> engine = RunEngine({})
+    >>> token = engine.subscribe(lambda name, document: documents.append(name))
+    >>> beamline = XasBeamline()
+    >>> uids = engine(xanes_scan(beamline, energies=np.array([7000.0, 7200.0])))
+    >>> documents
+    ['start', 'descriptor', 'event', 'event', 'stop']
+    """
+    sample = beamline.wheel.sample
+    grid = energy_grid(sample.edge_energy) if energies is None else energies
+    metadata = {
+        "plan_name": "xanes_scan",
+        "technique": "xas",
+        "element": sample.element,
+        "edge": "K",
+        "sample": {"name": sample.name, "composition": sample.formula},
+        "motors": [beamline.mono.name],
+        "detectors": [beamline.detectors.name],
+        "num_points": len(grid),
+        "num_intervals": len(grid) - 1,
+        "exposure": exposure,
+        "hints": {"dimensions": [([beamline.mono.energy.name], "primary")]},
+        **(md or {}),
+    }
+
+    measured = preprocessors.run_wrapper(_step_scan(beamline, grid, exposure), md=metadata)
+    return (yield from preprocessors.stage_wrapper(measured, [beamline.detectors, beamline.mono]))
+
+
+def scan_sample(
+    beamline: XasBeamline,
+    name: str,
+    *,
+    energies: FloatArray | None = None,
+    exposure: float = 1.0,
+    md: Mapping[str, object] | None = None,
+) -> Plan:
+    """Move a sample into the beam and scan over its edge.
+
+    Parameters
+    ----------
+    beamline
+        The beamline.
+    name
+        Name of a sample on the wheel.
+    energies, exposure, md
+        As for `xanes_scan`.
+
+    Raises
+    ------
+    BeamlineError
+        If no sample has that name.
+    """
+    yield from plan_stubs.abs_set(beamline.wheel, name, wait=True)
+    return (yield from xanes_scan(beamline, energies=energies, exposure=exposure, md=md))
+
+
+def _step_scan(beamline: XasBeamline, energies: FloatArray, exposure: float) -> Plan:
+    yield from plan_stubs.abs_set(beamline.detectors.exposure, exposure, wait=True)
+    for energy in energies:
+        yield from plan_stubs.abs_set(beamline.mono, float(energy), wait=True)
+        yield from plan_stubs.trigger_and_read([beamline.detectors, beamline.mono])
