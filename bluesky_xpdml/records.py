@@ -141,7 +141,7 @@ class Quality:
 
     def of(self, *codes: ReasonCode) -> tuple[Reason, ...]:
         """Return the reasons that have one of the codes."""
-        return tuple(reason for reason in self.reasons if reason.code in codes)
+        return tuple(reason for reason in self.reasons if getattr(reason, "code", None) in codes)
 
     def has(self, *codes: ReasonCode) -> bool:
         """Return whether a reason has one of the codes."""

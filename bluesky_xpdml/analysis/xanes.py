@@ -23,9 +23,10 @@ from bluesky_xpdml.models.partial import continued, widened
 from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PURPOSE, AbsorptionScan, Prediction, Quality, Xanes
-from bluesky_xpdml.reduction.edges import AMBIGUOUS, name_edge
+from bluesky_xpdml.reduction.edges import name_edge
 from bluesky_xpdml.reduction.energy import CalibrationMemory, calibration_of
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+from bluesky_xpdml.vocabulary import ReasonCode
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def analyse_scan(
     except XpdmlError as error:
         noticed = xanes.quality if xanes is not None else scan.quality
         quality = Quality().failed(str(error)).merge(noticed)
-    known = given if any(_doubts(quality)) else scan
+    known = given if quality.has(ReasonCode.ELEMENT_AMBIGUOUS) else scan
     return Prediction(
         technique="xanes",
         element=known.element,
@@ -310,13 +311,8 @@ def _named(scan: AbsorptionScan, settings: XanesSettings) -> AbsorptionScan:
 
 
 def _require_one_edge(quality: Quality) -> None:
-    for doubt in _doubts(quality):
+    for doubt in quality.of(ReasonCode.ELEMENT_AMBIGUOUS):
         raise ReductionError(doubt)
-
-
-def _doubts(quality: Quality) -> Iterator[str]:
-    """Return the reasons that name several elements."""
-    return (reason for reason in quality.reasons if reason.startswith(AMBIGUOUS))
 
 
 def analyse_partial_run(

@@ -42,7 +42,7 @@ from bluesky_xpdml.records import (
     Region,
     Xanes,
 )
-from bluesky_xpdml.reduction.edge_position import edge_position, smooth
+from bluesky_xpdml.reduction.edge_position import edge_shape, smooth
 
 TARGETS = ("oxidation_state", "coordination_number", "bond_length")
 """Descriptors that are explained."""
@@ -178,7 +178,7 @@ def xanes_bounds(xanes: Xanes) -> Bounds:
         If the foil of the element is not known, or no edge is found.
     """
     x, signal = foil_scale(xanes)
-    edge, _ = edge_position(x, xanes.mu)
+    edge = edge_shape(x, xanes.mu).edge
     maximum = _main_maximum(x, signal, edge)
     half = 0.5 * (maximum - edge)
     inner = (edge - BELOW_EDGE, edge + half, maximum + half)

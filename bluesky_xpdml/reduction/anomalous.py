@@ -7,8 +7,8 @@ Near its edge an atom scatters with f(Q, E) = f0(Q) + f'(E) + i f''(E). Only pai
     dG(r)   = (2/pi) integral dF(Q) sin(Q r) dQ
 
 (after P. H. Fuoss, P. Eisenberger, W. K. Warburton and A. Bienenstock, Phys. Rev. Lett. 46 (1981) 1537). The
-divisor is small: counting noise is amplified by ``|<f>|^2`` over it, and so is an error of the relative scale
-of the two patterns. Both are propagated, and a difference that they drown is refused. Dispersion corrections
+divisor is small: it amplifies counting noise, and errors of the relative scale of the two patterns, by
+``|<f>|^2`` over it. Both are propagated, and a difference within them is refused. Dispersion corrections
 are those of C. T. Chantler, J. Phys. Chem. Ref. Data 29 (2000) 597.
 """
 
@@ -21,27 +21,28 @@ from bluesky_xpdml.records import FloatArray, PairDistribution, ScatteringPatter
 from bluesky_xpdml.reduction.composition import atom_fractions
 from bluesky_xpdml.reduction.scattering_factors import compton, form_factor
 from bluesky_xpdml.reduction.structure_function import remove_polynomial, sine_transform
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 HC = 12398.4198
 """Energy times wavelength of a photon [eV angstrom]."""
 JUDGED_RANGE = (1.5, 6.0)
-"""Distances over which signal and noise are compared [angstrom]."""
+"""Range over which signal and noise are compared [angstrom]."""
 CLOSEST_TO_EDGE = 2.0
-"""Tabulated f' means nothing nearer to the edge than this [eV]."""
+"""Tabulated f' is not valid nearer to the edge [eV]."""
 FEWEST_POINTS = 20
-"""Points that both patterns must have in common."""
+"""Smallest number of common points of both patterns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalousSettings:
-    """What is chosen for a difference of two patterns."""
+    """How the difference of two patterns is reduced."""
 
     q_min: float = 0.5
     """[1/angstrom]"""
     q_max: float
     """[1/angstrom]; both patterns must reach it."""
     r_poly: float = 0.9
-    """Features of dG(r) below this are taken for errors [angstrom]."""
+    """Features of dG(r) below are errors [angstrom]."""
     r_max: float = 12.0
     """End of the curve [angstrom]."""
     r_step: float = 0.02
@@ -49,7 +50,7 @@ class AnomalousSettings:
     relative_scale_uncertainty: float = 0.002
     """Standard uncertainty of the scale of one pattern against the other: monitor and normalisation."""
     least_signal_to_noise: float = 3.0
-    """A difference with less over 1.5 to 6 angstrom is refused."""
+    """Smallest accepted ratio of signal to noise over 1.5 to 6 angstrom."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +67,6 @@ class _Term:
 
 def dispersion(element: str, energy: float) -> complex:
     """Return f' + i f'' of an element [electrons].
-
-    Parameters
-    ----------
-    element
-        Chemical symbol.
-    energy
-        Of the photons [eV].
 
     Examples
     --------
@@ -110,19 +104,21 @@ def anomalous_difference(
     Returns
     -------
     PairDistribution
-        dG(r) with variances that hold counting noise and the uncertainty of the relative scale; the settings
-        record amplification and signal to noise.
+        dG(r) with variances of counting noise and relative scale; the settings hold amplification and signal
+        to noise.
 
     Raises
     ------
     ReductionError
-        If the patterns or their energies do not fit, or the signal is below the stated multiple of the noise.
+        If the patterns or their energies do not match, or the signal is too small.
     """
     energies = tuple(_energy(pattern, name) for pattern, name in ((far, "far"), (near, "near")))
     _require_energies(element, energies, settings)
     fractions = atom_fractions(composition)
     if element not in fractions:
-        raise ReductionError(f"expected a composition with {element}, found {composition}")
+        raise ReductionError(
+            f"expected a composition with {element}, found {composition}", ReasonCode.COMPOSITION_MISSING
+        )
     q = _common_grid(far, near, settings)
     first, second = (
         _term(pattern, q, composition, fractions, energy)
@@ -138,7 +134,8 @@ def anomalous_difference(
         raise ReductionError(
             f"the anomalous difference has a signal of {ratio:.2g} times its noise, expected at least "
             f"{settings.least_signal_to_noise:g}: f' amplifies noise {amplification:.0f} times; count "
-            "longer, or measure nearer to the edge and farther from it"
+            "longer, or measure nearer to the edge and farther from it",
+            ReasonCode.SIGNAL_TO_NOISE,
         )
     reduced = PairDistribution(
         r=r,
@@ -162,9 +159,9 @@ def anomalous_difference(
 def _with_origin(
     reduced: PairDistribution, far: ScatteringPattern, near: ScatteringPattern
 ) -> PairDistribution:
-    """Return the curve with what is known of both patterns."""
+    """Return the curve with the metadata of both patterns."""
     known = reduced.settings
-    remark = (
+    text = (
         f"anomalous difference at {known['element']}: noise amplified {known['amplification']:.1f} times, "
         f"signal to noise {known['signal_to_noise']:.1f}"
     )
@@ -174,14 +171,14 @@ def _with_origin(
         raw_uids=(*far.raw_uids, *near.raw_uids),
         source=f"{far.source} - {near.source}".strip(" -"),
         completeness=min(far.completeness, near.completeness),
-        quality=far.quality.merge(near.quality).note(remark),
+        quality=far.quality.merge(near.quality).note(Reason(text, ReasonCode.SIGNAL_TO_NOISE)),
     )
 
 
 def _difference(
     q: FloatArray, far: _Term, near: _Term, settings: AnomalousSettings
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return dF(Q), its variance, and what an error of the relative scale adds to it."""
+    """Return dF(Q), its variance, and the error by one standard uncertainty of the relative scale."""
     change = far.squared_mean - near.squared_mean
     _require_change(change, far.squared_mean)
     gain = q / change
@@ -196,9 +193,15 @@ def _difference(
 
 def _energy(pattern: ScatteringPattern, name: str) -> float:
     if pattern.wavelength is None or not pattern.wavelength > 0.0:
-        raise ReductionError(f"the {name} pattern has no wavelength: an anomalous difference needs both")
+        raise ReductionError(
+            f"the {name} pattern has no wavelength: an anomalous difference needs both",
+            ReasonCode.CALIBRATION_MISSING,
+        )
     if pattern.variance is None:
-        raise ReductionError(f"the {name} pattern has no variances: the noise of a difference must be known")
+        raise ReductionError(
+            f"the {name} pattern has no variances: the noise of a difference must be known",
+            ReasonCode.VARIANCE_MISSING,
+        )
     return HC / pattern.wavelength
 
 
@@ -218,19 +221,24 @@ def _require_energies(element: str, energies: tuple[float, ...], settings: Anoma
     if not 0.0 < settings.q_min < settings.q_max < limit:
         raise ReductionError(
             f"q_min {settings.q_min:g}, q_max {settings.q_max:g}: expected 0 < q_min < q_max < {limit:.2f} "
-            "1/angstrom, which is backscattering"
+            "1/angstrom, which is backscattering",
+            ReasonCode.Q_RANGE,
         )
 
 
 def _common_grid(far: ScatteringPattern, near: ScatteringPattern, settings: AnomalousSettings) -> FloatArray:
     low, high = max(far.q[0], near.q[0]), min(far.q[-1], near.q[-1])
     if high < settings.q_max - 1e-6:
-        raise ReductionError(f"the patterns end at {high:.2f}, expected q_max {settings.q_max:g} 1/angstrom")
+        raise ReductionError(
+            f"the patterns end at {high:.2f}, expected q_max {settings.q_max:g} 1/angstrom",
+            ReasonCode.Q_RANGE,
+        )
     kept = (far.q >= max(low, settings.q_min)) & (far.q <= settings.q_max)
     if np.count_nonzero(kept) < FEWEST_POINTS:
         raise ReductionError(
             f"{np.count_nonzero(kept)} points between q_min and q_max, expected {FEWEST_POINTS}: check the "
-            "ranges of both patterns"
+            "ranges of both patterns",
+            ReasonCode.Q_RANGE,
         )
     return np.asarray(far.q[kept], dtype=np.float64)
 
@@ -242,7 +250,7 @@ def _term(
     fractions: dict[str, float],
     energy: float,
 ) -> _Term:
-    """Put a pattern on the common grid and scale it to what its atoms scatter on average."""
+    """Interpolate a pattern to the common grid and scale it to the mean scattering of its atoms."""
     factors = {symbol: form_factor(symbol, q) + dispersion(symbol, energy) for symbol in fractions}
     mean = sum(share * factors[symbol] for symbol, share in fractions.items())
     square = sum(share * np.abs(factors[symbol]) ** 2 for symbol, share in fractions.items())
@@ -250,7 +258,10 @@ def _term(
     intensity = np.interp(q, pattern.q, pattern.intensity)
     variance = np.interp(q, pattern.q, pattern.variance if pattern.variance is not None else 0.0 * pattern.q)
     if not (np.all(np.isfinite(intensity)) and np.all(np.isfinite(variance)) and intensity @ target > 0.0):
-        raise ReductionError("a pattern holds no finite, positive intensity between q_min and q_max: mask it")
+        raise ReductionError(
+            "a pattern holds no finite, positive intensity between q_min and q_max: mask it",
+            ReasonCode.SIGNAL_TO_NOISE,
+        )
     scale = float(intensity @ target / (intensity @ intensity))
     return _Term(
         intensity=scale * intensity,
@@ -265,12 +276,13 @@ def _require_change(change: FloatArray, squared_mean: FloatArray) -> None:
     if smallest < 1e-3:
         raise ReductionError(
             f"|<f>|^2 changes by {smallest:.2g} of itself between the energies, expected at least 0.001: "
-            "measure nearer to the edge and farther from it"
+            "measure nearer to the edge and farther from it",
+            ReasonCode.SIGNAL_TO_NOISE,
         )
 
 
 def _signal_to_noise(r: FloatArray, g: FloatArray, variance: FloatArray) -> float:
-    """Return rms signal over rms noise; the noise in the curve itself is no signal."""
+    """Return rms signal over rms noise, without the part of the noise in the signal."""
     inside = (r >= JUDGED_RANGE[0]) & (r <= JUDGED_RANGE[1])
     noise = float(np.mean(variance[inside]))
     power = float(np.mean(g[inside] ** 2)) - noise

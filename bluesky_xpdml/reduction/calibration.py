@@ -1,4 +1,4 @@
-"""Where a detector stood: calibrations out of what documents, settings and `.poni` files say."""
+"""Calibrations of area detectors from documents, settings and `.poni` files."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import Calibration
+from bluesky_xpdml.vocabulary import ReasonCode
 
 HOW_TO_GIVE = (
     "give it in the start document as calibration_md {dist [m], poni1, poni2, rot1, rot2, rot3 [rad], "
@@ -33,32 +34,32 @@ _PIXELS = (1e-6, 1e-2)
 
 
 def calibration_from(
-    said: Mapping[str, Any] | None,
+    given: Mapping[str, Any] | None,
     *,
     prefix: str = "",
     shape: tuple[int, int] | None = None,
     wavelength: float | None = None,
 ) -> Calibration:
-    """Build a calibration from keys and values, whoever spells them.
+    """Build a calibration from keys and values.
 
     Case does not matter: `dist` and `Distance`, `poni1` and `Poni1` are the same. Pixels may also be named
     by `Detector_config`, or by a `Detector` that pyFAI knows.
 
     Parameters
     ----------
-    said
-        Such as `calibration_md` of a start document, or the lines of a `.poni` file; None if nobody said it.
+    given
+        Such as `calibration_md` of a start document, or the lines of a `.poni` file; None if there is none.
     prefix
-        What the keys begin with, such as `pe1_` in a stream of calibrations.
+        Prefix of the keys, such as `pe1_` in a stream of calibrations.
     shape
-        Rows and columns of the detector, where they are not in `said`.
+        Rows and columns of the detector, if they are not in `given`.
     wavelength
-        Of the X-rays [angstrom], where it is not in `said`.
+        Of the X-rays [angstrom], if it is not in `given`.
 
     Raises
     ------
     ReductionError
-        If anything is missing, no number, or out of every reason. Nothing is ever made up.
+        If anything is missing, no number, or implausible. Nothing is ever assumed.
 
     Examples
     --------
@@ -66,16 +67,16 @@ def calibration_from(
     >>> calibration_from(md | {"pixel1": 2e-4, "pixel2": 2e-4}, wavelength=0.1836).distance
     0.2
     """
-    if not said:
-        raise ReductionError(f"no calibration of the detector; {HOW_TO_GIVE}")
-    flat = {str(key).removeprefix(prefix).lower(): value for key, value in said.items()}
+    if not given:
+        raise _invalid(f"no calibration of the detector; {HOW_TO_GIVE}")
+    flat = {str(key).removeprefix(prefix).lower(): value for key, value in given.items()}
     found: dict[str, Any] = dict(_detector(flat))
     found |= {_NAMES[key]: value for key, value in flat.items() if key in _NAMES and value is not None}
     if wavelength is not None:
         found.setdefault("wavelength", wavelength * 1e-10)
     missing = [name for name in _REQUIRED if name not in found]
     if missing:
-        raise ReductionError(f"the calibration lacks {', '.join(missing)}; {HOW_TO_GIVE}")
+        raise _invalid(f"the calibration lacks {', '.join(missing)}; {HOW_TO_GIVE}")
     numbers = {name: _number(name, found[name]) for name in _REQUIRED}
     calibration = Calibration(
         **numbers,
@@ -94,7 +95,7 @@ def calibration_from_poni(text: str, *, shape: tuple[int, int] | None = None) ->
     text
         Lines `Key: value`, any version of the format; the last block counts where several were appended.
     shape
-        Rows and columns of the detector, where the file does not say.
+        Rows and columns of the detector, if the file does not state them.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def calibration_from_poni(text: str, *, shape: tuple[int, int] | None = None) ->
     lines = (line.split("#", 1)[0].partition(":") for line in text.splitlines())
     said = {key.strip(): value.strip() for key, colon, value in lines if colon and key.strip()}
     if not {key.lower() for key in said} & {"distance", "dist"}:
-        raise ReductionError("expected a .poni file with lines such as 'Distance: 0.2', found none")
+        raise _invalid("expected a .poni file with lines such as 'Distance: 0.2', found none")
     return calibration_from(
         {key: None if value == "None" else value for key, value in said.items()}, shape=shape
     )
@@ -130,7 +131,7 @@ def energy_of(wavelength: float) -> float:
     67530
     """
     if not wavelength > 0.0:
-        raise ReductionError(f"expected a positive wavelength [angstrom], found {wavelength:g}")
+        raise _invalid(f"expected a positive wavelength [angstrom], found {wavelength:g}")
     return HC / wavelength
 
 
@@ -147,23 +148,27 @@ def describe(calibration: Calibration) -> dict[str, Any]:
     return said | {"shape": list(calibration.shape) if calibration.shape else None}
 
 
+def _invalid(message: str) -> ReductionError:
+    return ReductionError(message, ReasonCode.CALIBRATION_MISSING)
+
+
 def _detector(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the detector is said to be: its pixels, its shape, its orientation."""
+    """Return the pixels, the shape and the orientation of the stated detector."""
     config = flat.get("detector_config") or {}
     if isinstance(config, str):
         try:
             config = json.loads(config)
         except ValueError:
-            raise ReductionError(f"Detector_config is no JSON: {config[:60]!r}") from None
+            raise _invalid(f"Detector_config is no JSON: {config[:60]!r}") from None
     if not isinstance(config, Mapping):
-        raise ReductionError(f"expected Detector_config as a mapping, found {str(config)[:60]!r}")
+        raise _invalid(f"expected Detector_config as a mapping, found {str(config)[:60]!r}")
     name = str(flat.get("detector") or "")
     known = _known_detector(name) if name.lower() not in {"", "detector"} else {}
     return known | {key: value for key, value in config.items() if value is not None}
 
 
 def _known_detector(name: str) -> dict[str, Any]:
-    """Return the pixels of a detector by its name; nothing where pyFAI does not know it.
+    """Return the pixels of a detector by its name; empty if pyFAI does not know it.
 
     Its shape is left out, because detectors are binned and cropped.
     """
@@ -183,7 +188,7 @@ def _shape(value: Any) -> tuple[int, int] | None:
     try:
         rows, columns = (int(each) for each in value)
     except (TypeError, ValueError, OverflowError):
-        raise ReductionError(f"expected the detector's shape as rows and columns, found {value!r}") from None
+        raise _invalid(f"expected the detector's shape as rows and columns, found {value!r}") from None
     return rows, columns
 
 
@@ -191,9 +196,9 @@ def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise ReductionError(f"expected {name} of the calibration as a number, found {value!r}") from None
+        raise _invalid(f"expected {name} of the calibration as a number, found {value!r}") from None
     if not math.isfinite(number):
-        raise ReductionError(f"expected a finite {name} in the calibration, found {number}")
+        raise _invalid(f"expected a finite {name} in the calibration, found {number}")
     return number
 
 
@@ -206,9 +211,9 @@ def _require_sound(calibration: Calibration) -> None:
     )
     for name, value, (low, high) in checks:
         if not low <= value <= high:
-            raise ReductionError(
+            raise _invalid(
                 f"the calibration's {name} is {value:g} m: expected {low:g} to {high:g} m; lengths of a "
                 "calibration are in metres"
             )
     if calibration.orientation not in {1, 2, 3, 4}:
-        raise ReductionError(f"expected a detector orientation of 1 to 4, found {calibration.orientation}")
+        raise _invalid(f"expected a detector orientation of 1 to 4, found {calibration.orientation}")

@@ -1,4 +1,6 @@
-"""Many points of a continuous scan become the grid of a step scan, with their statistics.
+"""What is done to an absorption curve before it is normalised: averaging and the repair of glitches.
+
+Continuous scans are averaged on the grid of a step scan.
 
 ===========  ==========================================================
 pre-edge     steps of 5 eV up to 20 eV below the edge
@@ -7,7 +9,10 @@ EXAFS        steps of 0.05 1/angstrom in k beyond
 ===========  ==========================================================
 
 Every point belongs to exactly one bin, and a bin stands at the mean energy of its points, so that the sum
-over all counts is kept and a straight line stays where it is.
+over all counts is conserved and a straight line does not move.
+
+Glitches of the monochromator are points far from the line of their neighbours; they are replaced by the
+parabola through the points around them.
 """
 
 from collections.abc import Mapping
@@ -20,15 +25,36 @@ from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray
 from bluesky_xpdml.reduction.channels import Signal
 from bluesky_xpdml.reduction.noise import neighbour_deviation, rise_near
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 EDGE_RANGE = (-20.0, 30.0)
-"""Where the steps are finest [eV relative to the edge]."""
+"""Range of the finest steps [eV relative to the edge]."""
 EV_PER_K2 = 3.80998212
 """h^2 / (8 pi^2 m) of an electron [eV angstrom^2]: E = 3.81 k^2."""
 MANY_POINTS = 2000
-"""Scans of more points than this are looked at: step scans have fewer."""
+"""Scans with fewer points are step scans."""
 WORTH_WHILE = 2.0
-"""A scan with fewer points than this in each filled bin keeps its own grid."""
+"""A scan with fewer points per bin keeps its own grid."""
+LONGEST = 5
+"""Longer structures are no glitches [points]."""
+AROUND = 20
+"""The noise is taken over this many points on either side."""
+SIDE = 3
+"""Points on either side that the parabola goes through."""
+SUSPICIOUS = 8.0
+"""Standard deviations of the noise that make a point suspicious."""
+SMALLEST = 0.01
+"""Smaller deviations are not repaired [edge steps]."""
+PROTECTED = (-20.0, 30.0)
+"""Range in which a glitch must also appear in I0 [eV from the edge]."""
+STEEP = 0.15
+"""Points with a larger part of the steepest slope are not repaired."""
+IN_I0 = 1e-3
+"""A glitch of I0 is at least this deep, relative to I0."""
+MOST_REPAIRED = 0.03
+"""With a larger part of glitches, the spectrum is suspect."""
+MOST_NAMED = 8
+"""Number of energies that are listed; the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +96,6 @@ class Rebinned:
 def rebin(energy: FloatArray, mu: FloatArray, *, e0: float, grid: Grid) -> Rebinned:
     """Average a curve on the grid of a step scan; bins without points are left out.
 
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,), at least five.
-    mu
-        Absorption [any unit], finite, (n,).
-    e0
-        Edge energy [eV].
-    grid
-        The steps.
-
     Raises
     ------
     ReductionError
@@ -117,15 +132,6 @@ def rebin(energy: FloatArray, mu: FloatArray, *, e0: float, grid: Grid) -> Rebin
 def is_continuous(energy: FloatArray, *, e0: float, grid: Grid) -> bool:
     """Return whether a scan has so many points that averaging them on the grid loses nothing.
 
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    e0
-        Edge energy [eV].
-    grid
-        The steps.
-
     Examples
     --------
     >>> [is_continuous(np.linspace(6900.0, 7400.0, n), e0=7112.0, grid=Grid()) for n in (500, 100_000)]
@@ -140,27 +146,13 @@ def is_continuous(energy: FloatArray, *, e0: float, grid: Grid) -> bool:
 def bin_borders(first: float, last: float, e0: float, grid: Grid) -> FloatArray:
     """Return the borders of the bins, the first at or below `first`, the last above `last` [eV], (m + 1,).
 
-    Parameters
-    ----------
-    first, last
-        Range of the scan [eV].
-    e0
-        Edge energy [eV].
-    grid
-        The steps.
-
-    Raises
-    ------
-    ReductionError
-        If a step is not positive.
-
     Examples
     --------
     >>> bin_borders(7082.0, 7092.5, 7112.0, Grid()).tolist()
     [7082.0, 7087.0, 7092.0, 7092.25, 7092.5, 7092.75]
     """
     if min(grid.pre_edge, grid.edge, grid.k) <= 0.0:
-        raise ReductionError(f"expected positive steps, found {grid}")
+        raise ReductionError(f"expected positive steps, found {grid}", ReasonCode.SETTINGS_INVALID)
     low, high = e0 + EDGE_RANGE[0], e0 + EDGE_RANGE[1]
     before = np.arange(low, first - grid.pre_edge, -grid.pre_edge)[::-1]
     middle = np.arange(low, high - 0.5 * grid.edge, grid.edge)
@@ -173,24 +165,6 @@ def bin_borders(first: float, last: float, e0: float, grid: Grid) -> FloatArray:
     start = max(int(np.searchsorted(borders, first, side="right")) - 1, 0)
     end = int(np.searchsorted(borders, last, side="right"))
     return borders[start : max(end + 1, start + 2)]
-
-
-LONGEST = 5
-"""Longer structures are no glitches [points]."""
-AROUND = 20
-"""The noise is taken over so many points on either side."""
-SIDE = 3
-"""Points on either side that the parabola goes through."""
-SUSPICIOUS = 8.0
-"""Standard deviations of the noise that make a point suspicious."""
-SMALLEST = 0.01
-"""What deviates by less is left alone [edge steps]."""
-PROTECTED = (-20.0, 30.0)
-"""Where a glitch must show in I0 as well [eV from the edge]."""
-STEEP = 0.15
-"""Where the slope exceeds this part of the steepest, nothing is repaired."""
-IN_I0 = 1e-3
-"""A glitch of I0 is at least this deep, relative to I0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,21 +185,7 @@ def deglitch(
     edge_step: float,
     i0: FloatArray | None = None,
 ) -> Deglitched:
-    """Find and repair the glitches of a spectrum.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], finite, (n,).
-    e0
-        Edge energy [eV].
-    edge_step
-        [unit of mu], positive.
-    i0
-        Incident intensity at the same points [any unit], (n,); None where it is not known, then nothing
-        near the edge is repaired.
+    """Find and repair the glitches of a spectrum; without I0, none near the edge.
 
     Examples
     --------
@@ -275,7 +235,7 @@ def _groups(flags: np.ndarray) -> list[np.ndarray]:
 def _window(
     energy: FloatArray, mu: FloatArray, group: np.ndarray, smallest: float
 ) -> tuple[slice, FloatArray] | None:
-    """Return the points of a glitch and what they should be; None where no short window explains it."""
+    """Return the points of a glitch and their repaired values; None if no short window explains it."""
     first, last = int(group[0]), int(group[-1])
     if last - first > LONGEST + 1:
         return None
@@ -298,7 +258,7 @@ def _window(
 
 
 def _parabola(energy: FloatArray, mu: FloatArray, part: slice) -> tuple[FloatArray, float]:
-    """Return what the points on either side let expect, and how far these lie from their parabola."""
+    """Interpolate by the parabola through the points on either side; return it and its residual."""
     sides = np.r_[part.start - SIDE : part.start, part.stop : part.stop + SIDE]
     middle = energy[part].mean()
     width = energy[sides[-1]] - energy[sides[0]]
@@ -326,96 +286,77 @@ def _allowed(energy: FloatArray, mu: FloatArray, e0: float, i0: FloatArray | Non
     return ~protected | (np.convolve(glitches, np.ones(3), mode="same") > 0.0) & ~steep
 
 
-MOST_REPAIRED = 0.03
-"""Where more than this part of the points were glitches, the spectrum is doubtful."""
-MOST_NAMED = 8
-"""So many energies are named; the rest are counted."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refined:
+class Cleaned:
     """An absorption curve, and what was done to it."""
 
     signal: Signal
     variance: FloatArray | None = None
     """Variance of mu where points were averaged [its unit squared], (n,)."""
     settings: Mapping[str, float | int | str | tuple[float, float]] = field(default_factory=dict)
-    """What is recorded among the settings of the reduction."""
-    doubts: tuple[str, ...] = ()
+    """Further resolved settings of the reduction."""
+    doubts: tuple[Reason, ...] = ()
+    """Why the spectrum is suspect."""
 
 
-def averaged(signal: Signal, e0: float, grid: Grid | Literal["none"]) -> Refined:
-    """Average a continuous scan on the grid of a step scan; return others as they are.
-
-    Parameters
-    ----------
-    signal
-        Absorption.
-    e0
-        Edge energy [eV].
-    grid
-        The steps, or `none`.
+def average_continuous(signal: Signal, e0: float, grid: Grid | Literal["none"]) -> Cleaned:
+    """Average a continuous scan on the grid of a step scan; return a step scan unchanged.
 
     Examples
     --------
     >>> from bluesky_xpdml.records import DetectionMode
     >>> energy = np.linspace(7000.0, 7300.0, 60_000)
     >>> signal = Signal(energy=energy, mu=np.arctan(energy - 7112.0), mode=DetectionMode.MU)
-    >>> refined = averaged(signal, 7112.0, Grid())
-    >>> refined.signal.energy.size, refined.signal.remarks
+    >>> cleaned = average_continuous(signal, 7112.0, Grid())
+    >>> cleaned.signal.energy.size, cleaned.signal.remarks
     (304, ('60000 points were averaged in 304 bins',))
     """
     if grid == "none" or not is_continuous(signal.energy, e0=e0, grid=grid):
-        return Refined(signal=signal)
+        return Cleaned(signal=signal)
     binned = rebin(signal.energy, signal.mu, e0=e0, grid=grid)
-    remark = f"{signal.energy.size} points were averaged in {binned.energy.size} bins"
-    return Refined(
+    text = f"{signal.energy.size} points were averaged in {binned.energy.size} bins"
+    remark = Reason(text, ReasonCode.POINTS_AVERAGED)
+    return Cleaned(
         signal=replace(signal, energy=binned.energy, mu=binned.mu, remarks=(*signal.remarks, remark)),
         variance=binned.variance,
         settings={"points_averaged": signal.energy.size, "smallest_bin": int(binned.counts.min())},
     )
 
 
-def repaired(refined: Refined, scan: AbsorptionScan, e0: float, *, wanted: bool) -> Refined:
-    """Repair the glitches of a curve, where that is wanted, and name them.
+def repair_glitches(cleaned: Cleaned, scan: AbsorptionScan, e0: float, *, wanted: bool) -> Cleaned:
+    """Repair the glitches of a curve if that is wanted, and list their energies.
 
-    Parameters
-    ----------
-    refined
-        Absorption.
-    scan
-        What it was computed from, on the same axis: a glitch near the edge must show in its I0.
-    e0
-        Edge energy [eV].
-    wanted
-        Whether glitches are repaired.
+    A glitch near the edge must also appear in the I0 of the scan.
 
     Examples
     --------
     >>> from bluesky_xpdml.records import DetectionMode
     >>> energy = np.arange(7000.0, 7300.0)
     >>> mu = np.arctan(energy - 7112.0) + 1.0 * (energy == 7200.0)
-    >>> refined = Refined(signal=Signal(energy=energy, mu=mu, mode=DetectionMode.MU))
-    >>> repaired(refined, AbsorptionScan(energy=energy), 7112.0, wanted=True).signal.remarks
+    >>> cleaned = Cleaned(signal=Signal(energy=energy, mu=mu, mode=DetectionMode.MU))
+    >>> repair_glitches(cleaned, AbsorptionScan(energy=energy), 7112.0, wanted=True).signal.remarks
     ("1 point standing out like a monochromator's spike repaired: 7200.0 eV",)
     """
-    signal = refined.signal
+    signal = cleaned.signal
     rise = rise_near(signal.energy, signal.mu, e0) if wanted else None
     if rise is None or rise.step <= 0.0:
-        return refined
+        return cleaned
     i0 = scan.i0 if scan.i0 is not None and np.array_equal(scan.energy, signal.energy) else None
     clean = deglitch(signal.energy, signal.mu, e0=e0, edge_step=rise.step, i0=i0)
     n = clean.repaired.size
     if n == 0:
-        return refined
+        return cleaned
     named = ", ".join(f"{energy:.1f}" for energy in clean.repaired[:MOST_NAMED])
     more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
     points = "point" if n == 1 else "points"
-    said = f"{n} {points} standing out like a monochromator's spike repaired: {named} eV{more}"
+    reason = Reason(
+        f"{n} {points} standing out like a monochromator's spike repaired: {named} eV{more}",
+        ReasonCode.GLITCH,
+    )
     doubtful = n > MOST_REPAIRED * signal.energy.size
     return replace(
-        refined,
-        signal=replace(signal, mu=clean.mu, remarks=(*signal.remarks, *(() if doubtful else (said,)))),
-        settings={**refined.settings, "points_repaired": n},
-        doubts=(said,) if doubtful else (),
+        cleaned,
+        signal=replace(signal, mu=clean.mu, remarks=(*signal.remarks, *(() if doubtful else (reason,)))),
+        settings={**cleaned.settings, "points_repaired": n},
+        doubts=(reason,) if doubtful else (),
     )

@@ -1,9 +1,10 @@
-"""Chemical formulas: how many atoms of which element."""
+"""Chemical formulas: the number of atoms of each element."""
 
 import re
 from collections.abc import Mapping
 
 from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.vocabulary import ReasonCode
 
 _SYMBOLS = """
     H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y
@@ -50,27 +51,19 @@ def parse_composition(composition: str | Mapping[str, float]) -> dict[str, float
     else:
         amounts = _formula(str(composition))
     if not amounts:
-        raise ReductionError(f"the composition is empty; {HOW_TO_GIVE}")
+        raise _unreadable(f"the composition is empty; {HOW_TO_GIVE}")
     for symbol, amount in amounts.items():
         if symbol not in ELEMENTS:
-            raise ReductionError(f"expected the symbol of an element in the composition, found {symbol!r}")
+            raise _unreadable(f"expected the symbol of an element in the composition, found {symbol!r}")
         if not 0.0 < amount < 1e9:
-            raise ReductionError(f"expected a positive amount of {symbol}, found {amount:g}")
+            raise _unreadable(f"expected a positive amount of {symbol}, found {amount:g}")
     return amounts
 
 
 def atom_fractions(composition: str | Mapping[str, float]) -> dict[str, float]:
     """Return the fraction of the atoms that each element makes up.
 
-    Parameters
-    ----------
-    composition
-        As for `parse_composition`.
-
-    Raises
-    ------
-    ReductionError
-        As of `parse_composition`.
+    It takes and refuses the same as `parse_composition`.
 
     Examples
     --------
@@ -94,15 +87,19 @@ def formula(composition: Mapping[str, float]) -> str:
     return " ".join(parts)
 
 
+def _unreadable(message: str) -> ReductionError:
+    return ReductionError(message, ReasonCode.COMPOSITION_MISSING)
+
+
 def _amount(symbol: object, value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise ReductionError(f"expected the amount of {symbol} as a number, found {value!r}") from None
+        raise _unreadable(f"expected the amount of {symbol} as a number, found {value!r}") from None
 
 
 def _formula(text: str) -> dict[str, float]:
-    """Read a formula by a stack of open groups; each part after a dot may begin with its own factor."""
+    """Read a formula with a stack of open groups; each part after a dot may begin with a factor."""
     _refuse_unclear(text)
     stack: list[tuple[str, dict[str, float]]] = [("", {})]
     total: dict[str, float] = {}
@@ -110,7 +107,7 @@ def _formula(text: str) -> dict[str, float]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise ReductionError(
+            raise _unreadable(
                 f"cannot read {text[position:][:10]!r} in the composition {text!r}; {HOW_TO_GIVE}"
             )
         position = token.end()
@@ -124,7 +121,7 @@ def _formula(text: str) -> dict[str, float]:
 
 
 def _take(token: re.Match[str], stack: list[tuple[str, dict[str, float]]], text: str, position: int) -> int:
-    """Put a symbol or a bracket on the stack; return where to read on."""
+    """Put a symbol or a bracket on the stack; return the next position."""
     if token.lastgroup == "open":
         stack.append((token[0], {}))
         return position
@@ -132,7 +129,7 @@ def _take(token: re.Match[str], stack: list[tuple[str, dict[str, float]]], text:
     if token.lastgroup == "close":
         opened, group = stack.pop() if len(stack) > 1 else ("", {})
         if opened != _PAIRS[token[0]]:
-            raise ReductionError(f"the brackets of the composition {text!r} do not match")
+            raise _unreadable(f"the brackets of the composition {text!r} do not match")
     amount, position = _number(text, position)
     _add(stack[-1][1], group, amount)
     return position
@@ -142,7 +139,7 @@ def _close_part(
     stack: list[tuple[str, dict[str, float]]], total: dict[str, float], factor: float, text: str
 ) -> None:
     if len(stack) > 1:
-        raise ReductionError(f"the brackets of the composition {text!r} do not match")
+        raise _unreadable(f"the brackets of the composition {text!r} do not match")
     _add(total, stack[0][1], factor)
     stack[0] = ("", {})
 
@@ -153,7 +150,7 @@ def _add(target: dict[str, float], group: Mapping[str, float], amount: float) ->
 
 
 def _number(text: str, position: int) -> tuple[float, int]:
-    """Return the number at a position, 1 where there is none, and where it ends."""
+    """Return the number at a position, 1 if there is none, and its end."""
     found = _NUMBER.match(text, position)
     return (float(found[1]), found.end()) if found and found[1] != "." else (1.0, position)
 
@@ -161,7 +158,7 @@ def _number(text: str, position: int) -> tuple[float, int]:
 def _refuse_unclear(text: str) -> None:
     hydrate = _UNCLEAR_HYDRATE.search(text)
     if hydrate:
-        raise ReductionError(
+        raise _unreadable(
             f"the composition {text!r} can be read in two ways at {hydrate[0]!r}: write the water of "
             "hydration in parentheses, such as CuSO4(H2O)5"
         )

@@ -11,28 +11,29 @@ import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import ReasonCode
 
 GRID_STEP = 0.1
-"""Grid on which crossings are sought [eV]."""
+"""Grid of the crossings [eV]."""
 SMOOTHING = 0.5
-"""Standard deviation of the Gaussian applied before crossings are sought [eV]."""
+"""Standard deviation of the Gaussian applied before [eV]."""
 LEVELS = (0.3, 0.5, 0.7, 0.9)
 """Fractions of the edge step whose crossings are averaged."""
 FIRST_GUESS = 11.0
-"""Where the half edge is first supposed [eV above the foil]."""
+"""Initial position of the half edge [eV above the foil]."""
 PRE_EDGE_RANGE = (-162.0, -12.0)
-"""Where the pre-edge line is fitted [eV above the foil]."""
+"""Range of the pre-edge line [eV above the foil]."""
 SHORTEST_LINE = 20.0
 """A shorter pre-edge range is fitted by a constant [eV]."""
 PEAK_LEVEL = 0.25
-"""A pre-edge peak is what stands above this share of the step before the edge rises through it for good."""
+"""A pre-edge peak exceeds this share of the edge step before the edge finally rises through it."""
 PEAK_START = -8.0
-"""Pre-edge peaks are sought from here on [eV above the foil]."""
+"""Pre-edge peaks lie above this energy [eV above the foil]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeShape:
-    """Where an absorption edge lies, and whether a peak stands before it."""
+    """Position and width of an absorption edge, and the peak before it."""
 
     edge: float
     """Mean of the crossings at 30, 50, 70 and 90 % of the edge step [eV above the foil]."""
@@ -42,45 +43,16 @@ class EdgeShape:
     """From the 30 % to the 90 % crossing [eV]. Oxides rise within 8 eV; metals, sulfides and phosphides,
     whose spectra have no white line, take longer."""
     pre_edge_peak: float
-    """Height of the largest pre-edge signal above a quarter of the step [edge steps]; 0 where no peak rises
-    that high. Metal sites without inversion centre and with empty d states, as in chromates, have one."""
-
-
-def edge_position(x: FloatArray, mu: FloatArray) -> tuple[float, float]:
-    """Find the edge of a spectrum, and its half edge.
-
-    Parameters
-    ----------
-    x
-        Energy above the metal foil [eV], ascending, (n,).
-    mu
-        Absorption with or without its pre-edge [any unit], (n,).
-
-    Returns
-    -------
-    edge, half_edge
-        Mean of the crossings at 30, 50, 70 and 90 % of the edge step, and the 50 % crossing alone, both
-        [eV above the foil]. The step is the mean over 6 to 18 eV above the half edge.
-
-    Raises
-    ------
-    ReductionError
-        If the scan does not cover the edge, or no rise is found where an edge should be.
-
-    Examples
-    --------
-    >>> x = np.arange(-50.0, 60.0, 0.5)
-    >>> edge, half = edge_position(x, 0.5 + np.arctan((x - 12.0) / 0.5) / np.pi)
-    >>> round(edge), round(half)
-    (12, 12)
-    """
-    shape = edge_shape(x, mu)
-    return shape.edge, shape.half_edge
+    """Height of the largest pre-edge signal above a quarter of the step [edge steps]; 0 if there is no such
+    peak. Metal sites without inversion centre and with empty d states, as in chromates, have one."""
 
 
 def edge_shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
     """Find the edge of a spectrum, and the peak before it.
 
+    The step is the mean signal from 6 to 18 eV above the half edge; step and half edge are found in turn,
+    three times. Each crossing is the last one before the maximum near the edge.
+
     Parameters
     ----------
     x
@@ -91,21 +63,23 @@ def edge_shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
     Raises
     ------
     ReductionError
-        If the scan does not cover the edge, or no rise is found where an edge should be.
+        If the scan does not cover the edge, or no rise is found at the expected energy.
 
     Examples
     --------
     >>> x = np.arange(-50.0, 60.0, 0.5)
     >>> edge = 0.5 + np.arctan((x - 16.0) / 0.5) / np.pi
+    >>> round(edge_shape(x, edge).edge), round(edge_shape(x, edge).half_edge)
+    (16, 16)
     >>> round(edge_shape(x, edge + 0.6 * np.exp(-0.5 * (x - 5.0) ** 2)).pre_edge_peak, 1)
     0.3
     """
     if x[0] > 3.0 or x[-1] < 25.0:
-        msg = (
+        raise ReductionError(
             f"the scan covers {x[0]:+.1f} to {x[-1]:+.1f} eV around the foil's edge; "
-            "finding the edge needs at least +3 to +25 eV: scan further, or check the energy axis"
+            "finding the edge needs at least +3 to +25 eV: scan further, or check the energy axis",
+            ReasonCode.EDGE_NOT_COVERED,
         )
-        raise ReductionError(msg)
     grid = np.arange(max(x[0], -20.0), min(x[-1], 60.0), GRID_STEP)
     signal = smooth(np.interp(grid, x, mu - pre_edge_line(x, mu)), SMOOTHING / GRID_STEP)
     half, low, high = FIRST_GUESS, 3.0, 30.0
@@ -125,14 +99,7 @@ def edge_shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
 
 
 def pre_edge_line(x: FloatArray, mu: FloatArray) -> FloatArray:
-    """Return the pre-edge baseline: a line, a constant on short ranges, zero where no pre-edge was measured.
-
-    Parameters
-    ----------
-    x
-        Energy above the metal foil [eV], (n,).
-    mu
-        Absorption [any unit], (n,).
+    """Return the pre-edge baseline: a line, a constant on short ranges, zero if no pre-edge was measured.
 
     Examples
     --------
@@ -175,11 +142,11 @@ def _step(grid: FloatArray, signal: FloatArray, half: float) -> float:
     after = (grid >= half + 6.0) & (grid <= half + 18.0)
     step = float(signal[after].mean()) if after.any() else 0.0
     if step <= 0.0:
-        msg = (
+        raise ReductionError(
             f"no rise {half + 6:.0f} to {half + 18:.0f} eV above the foil (mean signal {step:.3g}): "
-            "expected an absorption edge; check the element and the energy axis"
+            "expected an absorption edge; check the element and the energy axis",
+            ReasonCode.EDGE_STEP,
         )
-        raise ReductionError(msg)
     return step
 
 
@@ -189,11 +156,11 @@ def _crossing(grid: FloatArray, signal: FloatArray, level: float, low: float, hi
     peak = window[np.argmax(signal[window])]
     below = np.flatnonzero(signal[: peak + 1] < level)
     if below.size == 0 or below[-1] == peak:
-        msg = (
+        raise ReductionError(
             f"the signal never falls below {level:.3g} on the low-energy side of its maximum at "
-            f"{grid[peak]:+.1f} eV above the foil: the scan starts above the edge, or the axis is far off"
+            f"{grid[peak]:+.1f} eV above the foil: the scan starts above the edge, or the axis is far off",
+            ReasonCode.AXIS_DOUBTFUL,
         )
-        raise ReductionError(msg)
     left = below[-1]
     rise = signal[left + 1] - signal[left]
     return float(grid[left] + GRID_STEP * (level - signal[left]) / rise)

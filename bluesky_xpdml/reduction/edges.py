@@ -1,4 +1,10 @@
-"""Energies of absorption edges."""
+"""Absorption edges: their tabulated energies, the edge of a scan, and the element that it belongs to.
+
+An edge is a rise that stays. At each place where the absorption climbs, a straight line with a step is
+fitted to both sides, mu = a + b x + step (x > 0), without the edge itself. The edge is the place with the
+largest product of slope and step, if its step exceeds the scatter around the fit: its contrast. Noise,
+glitches and drifts climb as steeply, but do not stay.
+"""
 
 import math
 from collections.abc import Iterator
@@ -9,8 +15,10 @@ import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode, FloatArray
-from bluesky_xpdml.reduction.channels import Signal, is_present, signal_of
+from bluesky_xpdml.reduction.channels import Signal, has_mode, read_mode
+from bluesky_xpdml.reduction.noise import binned_slopes
 from bluesky_xpdml.reduction.normalisation import find_e0
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 _K = """
 Na 1071 Mg 1303 Al 1559 Si 1839 P 2146 S 2472 Cl 2822 Ar 3206 K 3608.4 Ca 4038.5 Sc 4492 Ti 4966 V 5465
@@ -39,7 +47,7 @@ Am 18510 22952 23808 Cm 18970 23651 24526
 """Symbol, L3, L2, L1."""
 
 
-def _table(text: str, edges: tuple[str, ...]) -> dict[tuple[str, str], float]:
+def _read_table(text: str, edges: tuple[str, ...]) -> dict[tuple[str, str], float]:
     words = text.split()
     width = len(edges) + 1
     return {
@@ -49,51 +57,25 @@ def _table(text: str, edges: tuple[str, ...]) -> dict[tuple[str, str], float]:
     }
 
 
-EDGE_ENERGIES: dict[tuple[str, str], float] = _table(_K, ("K",)) | _table(_L, ("L3", "L2", "L1"))
+EDGE_ENERGIES: dict[tuple[str, str], float] = _read_table(_K, ("K",)) | _read_table(_L, ("L3", "L2", "L1"))
 """Binding energy of each (element, edge) [eV]: X-ray Data Booklet, LBNL, 3rd ed. (2009), table 1-1; beyond it
 Elam, Ravel and Sieber, Radiat. Phys. Chem. 63 (2002) 121."""
 
-
-def edge_energy(element: str, edge: str) -> float:
-    """Return the tabulated energy of an absorption edge [eV].
-
-    Parameters
-    ----------
-    element
-        Chemical symbol.
-    edge
-        `K`, `L3`, `L2` or `L1`.
-
-    Raises
-    ------
-    ReductionError
-        If the edge is not in the table.
-
-    Examples
-    --------
-    >>> edge_energy("Fe", "K"), edge_energy("Pt", "L3")
-    (7112.0, 11564.0)
-    """
-    try:
-        return EDGE_ENERGIES[element, edge]
-    except KeyError:
-        raise ReductionError(
-            f"no tabulated energy for the {edge} edge of {element}: the table holds K from Na to U "
-            "and L1, L2, L3 from Zr to Cm; give e0 explicitly"
-        ) from None
-
-
 BEFORE = (-100.0, -12.0)
-"""Part of a scan below a rise that the line is fitted to [eV]."""
+"""Range below a rise that the line is fitted to [eV]."""
 AFTER = (15.0, 100.0)
-"""The same above it, beyond the white line [eV]."""
+"""Range above it, beyond the white line [eV]."""
 CONTRAST = 5.0
-"""A step that exceeds the scatter around the line less often is no edge. Of the spectra that beamline staff
-judged, in the half that this was chosen on, the bad ones reach 3.8, the least of the good ones 10.4."""
+"""Smallest ratio of a step to the scatter around it. Of the spectra that beamline staff judged, in the half
+that this was chosen on, the bad ones reach 3.8, and the good ones 10.4 or more."""
 BIN = 3.0
 """Width of the bins whose slopes are compared [eV]."""
 CLIMBS = 30
-"""So many of the steepest places are looked at."""
+"""Number of the steepest places that are examined."""
+TOLERANCE = (-12.0, 25.0)
+"""How far e0 may lie from the tabulated energy [eV]: oxidised atoms absorb up to 20 eV above the metal."""
+LIKELIEST = ("K", "L3", "L2", "L1")
+"""Which edge is meant if several are near: the stronger, more often measured one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +85,13 @@ class Step:
     energy: float
     """Energy of the steepest place [eV]."""
     height: float
-    """Of the step between the lines before and after [unit of mu]."""
+    """Step between the lines before and after [unit of mu]."""
     scatter: float
-    """Standard deviation of what the lines leave over [unit of mu]."""
+    """Standard deviation of the residuals [unit of mu]."""
 
     @property
     def contrast(self) -> float:
-        """Return how often the step exceeds the scatter."""
+        """Step in units of the scatter."""
         if self.scatter > 0.0:
             return self.height / self.scatter
         return math.inf if self.height > 0.0 else 0.0
@@ -118,17 +100,10 @@ class Step:
 def find_edge(energy: FloatArray, mu: FloatArray) -> Step:
     """Find the largest rise of a scan that stays.
 
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,).
-
     Raises
     ------
     ReductionError
-        If nothing rises, or what rises is no more than the scatter around it.
+        If nothing rises, or the rise is no larger than the scatter around it.
 
     Examples
     --------
@@ -140,7 +115,8 @@ def find_edge(energy: FloatArray, mu: FloatArray) -> Step:
     if energy.size < 10 or not np.ptp(mu) > 0.0:
         raise ReductionError(
             f"no absorption edge: {energy.size} points between {mu.min(initial=np.inf):.4g} and "
-            f"{mu.max(initial=-np.inf):.4g}; check that the shutter was open and the detector was read"
+            f"{mu.max(initial=-np.inf):.4g}; check that the shutter was open and the detector was read",
+            ReasonCode.EDGE_STEP,
         )
     rise = largest_rise(energy, mu)
     if rise is not None and rise.contrast >= CONTRAST:
@@ -149,40 +125,47 @@ def find_edge(energy: FloatArray, mu: FloatArray) -> Step:
     if fall is not None and fall.contrast >= CONTRAST:
         raise ReductionError(
             f"no absorption edge: the absorption falls by {fall.height:.3g} at {fall.energy:.0f} eV and "
-            "rises nowhere as much; check that I0 and It are not exchanged"
+            "rises nowhere as much; check that I0 and It are not exchanged",
+            ReasonCode.EDGE_STEP,
         )
-    most = "nothing rises and stays" if rise is None else _too_little(rise)
+    found = "nothing rises and stays"
+    if rise is not None:
+        found = (
+            f"the largest rise, at {rise.energy:.0f} eV, is {max(rise.contrast, 0.0):.1f} times the scatter "
+            f"around it, expected {CONTRAST:.0f} or more"
+        )
     raise ReductionError(
-        f"no absorption edge: {most}; check that the beam hits the sample, that the scan covers the edge, "
-        "and the gain of the detectors"
+        f"no absorption edge: {found}; check that the beam hits the sample, that the scan covers the edge, "
+        "and the gain of the detectors",
+        ReasonCode.EDGE_STEP,
     )
 
 
 def largest_rise(energy: FloatArray, mu: FloatArray) -> Step | None:
-    """Return the place where climb and step are largest together; None where nothing rises and stays.
+    """Return the place with the largest product of slope and step; None if nothing rises and stays.
 
     Parameters
     ----------
     energy
         Strictly ascending energies [eV], (n,).
     mu
-        Absorption [any unit], (n,).
+        Absorption [any unit], finite, (n,).
 
     Examples
     --------
     >>> largest_rise(np.arange(7000.0, 7300.0), np.zeros(300)) is None
     True
     """
-    # Scaled, so that neither tiny nor huge units meet the borders of floating point.
+    # Scaled, so that neither tiny nor huge units reach the limits of floating point.
     scale = float(np.ptp(mu)) if energy.size >= 10 else 0.0
     if not scale > 0.0:
         return None
     values = (mu - mu[0]) / scale
-    centres, slopes = _slopes(energy, values)
+    centres, slopes = binned_slopes(energy, values, BIN, median=True)
     rises = [
         (float(slopes[index]) * rise.height, rise)
         for index in np.argsort(-slopes)[:CLIMBS]
-        if slopes[index] > 0.0 and (rise := step_at(energy, values, float(centres[index]))) is not None
+        if slopes[index] > 0.0 and (rise := fit_step(energy, values, float(centres[index]))) is not None
     ]
     rising = [pair for pair in rises if pair[1].height > 0.0]
     if not rising:
@@ -191,22 +174,13 @@ def largest_rise(energy: FloatArray, mu: FloatArray) -> Step | None:
     return replace(largest, height=scale * largest.height, scatter=scale * largest.scatter)
 
 
-def step_at(energy: FloatArray, mu: FloatArray, e0: float) -> Step | None:
-    """Fit a straight line with a step to both sides of an edge; None where a side has too few points.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,).
-    e0
-        Where the step is [eV].
+def fit_step(energy: FloatArray, mu: FloatArray, e0: float) -> Step | None:
+    """Fit a straight line with a step at e0 [eV]; None if a side has fewer than three points.
 
     Examples
     --------
     >>> energy = np.arange(7000.0, 7300.0)
-    >>> round(step_at(energy, 0.01 * energy + (energy > 7112.0), 7112.0).height, 6)
+    >>> round(fit_step(energy, 0.01 * energy + (energy > 7112.0), 7112.0).height, 6)
     1.0
     """
     x = energy - e0
@@ -217,39 +191,8 @@ def step_at(energy: FloatArray, mu: FloatArray, e0: float) -> Step | None:
     x, values = x[chosen] / AFTER[1], mu[chosen]
     columns = np.column_stack([np.ones_like(x), x, x > 0.0])
     coefficients, *_ = np.linalg.lstsq(columns, values, rcond=None)
-    left = values - np.einsum("ij,j->i", columns, coefficients)
-    return Step(energy=e0, height=float(coefficients[2]), scatter=float(np.std(left)))
-
-
-def _too_little(rise: Step) -> str:
-    return (
-        f"the largest rise, at {rise.energy:.0f} eV, is {max(rise.contrast, 0.0):.1f} times the scatter "
-        f"around it, expected {CONTRAST:.0f} or more"
-    )
-
-
-def _slopes(energy: FloatArray, mu: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return slopes between bins, after a median over three of them, which single glitches do not pass."""
-    n_bins = max(int(min(np.ptp(energy) / BIN, 4.0 * energy.size)), 2)
-    edges = np.linspace(energy[0], energy[-1], n_bins + 1)
-    index = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, n_bins - 1)
-    counts = np.bincount(index, minlength=n_bins)
-    filled = counts > 0
-    means = np.bincount(index, weights=mu, minlength=n_bins)[filled] / counts[filled]
-    energies = np.bincount(index, weights=energy, minlength=n_bins)[filled] / counts[filled]
-    if means.size > 2:
-        means[1:-1] = np.median([means[:-2], means[1:-1], means[2:]], axis=0)
-    return 0.5 * (energies[1:] + energies[:-1]), np.diff(means) / np.diff(energies)
-
-
-TOLERANCE = (-12.0, 25.0)
-"""How far e0 may lie from the tabulated energy [eV]: oxidised atoms absorb up to 20 eV above the metal."""
-ORDER = ("K", "L3", "L2", "L1")
-"""Which edge is meant where several are near: the stronger, more often measured one."""
-AMBIGUOUS = "the element is ambiguous"
-"""How the remark begins that names the other edges near e0."""
-
-_MODES = tuple(mode for mode in DetectionMode if mode is not DetectionMode.REFERENCE)
+    residuals = values - np.einsum("ij,j->i", columns, coefficients)
+    return Step(energy=e0, height=float(coefficients[2]), scatter=float(np.std(residuals)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,22 +205,15 @@ class NamedEdge:
     """Measured minus tabulated energy [eV]."""
 
     def __str__(self) -> str:
-        """Say which edge, and how far away."""
+        """Return which edge it is, and how far away."""
         side = "above" if self.distance >= 0.0 else "below"
         return f"{self.element} {self.edge}, {abs(self.distance):.1f} eV {side} the tabulated edge"
 
 
 def edges_near(e0: float, *, element: str = "", edge: str = "") -> tuple[NamedEdge, ...]:
-    """Return the tabulated edges that an edge at e0 may be, the likeliest first.
+    """Return the tabulated edges that an edge at e0 [eV] may be, the likeliest first.
 
-    K comes before L3, L2 and L1, and among each the nearest.
-
-    Parameters
-    ----------
-    e0
-        Measured edge energy [eV].
-    element, edge
-        Only this element, or this edge, where it is known.
+    K comes before L3, L2 and L1, and among each the nearest. `element` and `edge` restrict the search.
 
     Examples
     --------
@@ -291,82 +227,95 @@ def edges_near(e0: float, *, element: str = "", edge: str = "") -> tuple[NamedEd
         for (symbol, name), tabulated in EDGE_ENERGIES.items()
         if TOLERANCE[0] <= e0 - tabulated <= TOLERANCE[1] and element in {"", symbol} and edge in {"", name}
     ]
-    return tuple(sorted(near, key=lambda item: (ORDER.index(item.edge), abs(item.distance))))
+    return tuple(sorted(near, key=lambda item: (LIKELIEST.index(item.edge), abs(item.distance))))
 
 
 def name_edge(
     scan: AbsorptionScan, *, e0: float | Literal["auto"] = "auto"
-) -> tuple[AbsorptionScan, tuple[str, ...]]:
-    """Find the element and the edge of a scan that does not name both.
+) -> tuple[AbsorptionScan, tuple[Reason, ...]]:
+    """Find the element and the edge of a scan that does not state both.
 
     Parameters
     ----------
     scan
         What was counted.
     e0
-        Where the edge is [eV]; `auto` finds it.
+        Edge energy [eV]; `auto` finds it.
 
     Returns
     -------
-    AbsorptionScan, tuple of str
-        The scan with both names where they could be found, and in words how, with the other candidates.
+    AbsorptionScan, tuple of Reason
+        The scan with element and edge, if they were found, and how: `ELEMENT_FROM_EDGE` with the other
+        candidates, and `ELEMENT_AMBIGUOUS` if one of them is as likely.
 
     Raises
     ------
     ReductionError
-        If no channel shows an edge, or none of the element that the scan names.
+        If no channel shows an edge, or none of the stated element.
 
     Examples
     --------
-    >>> import numpy as np
     >>> energy = np.arange(8800.0, 9200.0)
-    >>> named, said = name_edge(AbsorptionScan(energy=energy, mu=np.arctan((energy - 8985.2) / 2.0)))
-    >>> named.element, named.edge, said
+    >>> named, reasons = name_edge(AbsorptionScan(energy=energy, mu=np.arctan((energy - 8985.2) / 2.0)))
+    >>> named.element, named.edge, reasons
     ('Cu', 'K', ('element found from the edge: Cu K, 6.0 eV above the tabulated edge',))
     """
     if scan.element and scan.edge:
         return scan, ()
     if scan.element and all(symbol != scan.element for symbol, _ in EDGE_ENERGIES):
         return scan, ()
-    found = _edge_of(scan) if e0 == "auto" else float(e0)
-    near = edges_near(found, element=scan.element, edge=scan.edge)
+    energy = _measured_edge(scan) if e0 == "auto" else float(e0)
+    near = edges_near(energy, element=scan.element, edge=scan.edge)
     if near:
-        return replace(scan, element=near[0].element, edge=near[0].edge), tuple(_said(scan, near, found))
+        named = replace(scan, element=near[0].element, edge=near[0].edge)
+        return named, tuple(_describe_candidates(scan, near, energy))
     if scan.element:
         known = ", ".join(
             f"{edge} {value:.0f}" for (symbol, edge), value in EDGE_ENERGIES.items() if symbol == scan.element
         )
         raise ReductionError(
-            f"the scan has its edge at {found:.0f} eV, where {scan.element} has none ({known} eV): check the "
-            "element and the energy axis"
+            f"the scan has its edge at {energy:.0f} eV, where {scan.element} has none ({known} eV): check "
+            "the element and the energy axis",
+            ReasonCode.ELEMENT_CONTRADICTED,
         )
     return scan, ()
 
 
-def _said(scan: AbsorptionScan, near: tuple[NamedEdge, ...], found: float) -> Iterator[str]:
+def _describe_candidates(
+    scan: AbsorptionScan, near: tuple[NamedEdge, ...], energy: float
+) -> Iterator[Reason]:
     first, *others = near
     names = ", ".join(f"{other.element} {other.edge} ({other.distance:+.1f} eV)" for other in others)
     how = "edge found from its energy" if scan.element else "element found from the edge"
-    yield f"{how}: {first}" + (f"; also near: {names}" if others else "")
+    yield Reason(
+        f"{how}: {first}" + (f"; also near: {names}" if others else ""), ReasonCode.ELEMENT_FROM_EDGE
+    )
     rivals = [f"{other.element} {other.edge}" for other in others if other.edge in {"K", "L3"}]
     if rivals:
-        yield (
-            f"{AMBIGUOUS}: the edge at {found:.1f} eV may be {first.element} {first.edge} or "
-            f"{' or '.join(rivals)}; name the element"
+        yield Reason(
+            f"the element is ambiguous: the edge at {energy:.1f} eV may be {first.element} {first.edge} or "
+            f"{' or '.join(rivals)}; name the element",
+            ReasonCode.ELEMENT_AMBIGUOUS,
         )
     if first.edge in {"L2", "L1"}:
-        yield f"{AMBIGUOUS}: {first.edge} edges are seldom what is measured; name the element"
+        yield Reason(
+            f"the element is ambiguous: {first.edge} edges are seldom what is measured; name the element",
+            ReasonCode.ELEMENT_AMBIGUOUS,
+        )
 
 
-def _edge_of(scan: AbsorptionScan) -> float:
+def _measured_edge(scan: AbsorptionScan) -> float:
     """Return the edge energy in the first channel that shows one [eV]."""
     reasons = []
-    for mode in (each for each in _MODES if is_present(scan, each)):
+    for mode in DetectionMode:
+        if mode is DetectionMode.REFERENCE or not has_mode(scan, mode):
+            continue
         try:
-            return _refined(signal_of(scan, mode))
+            return _refined(read_mode(scan, mode))
         except ReductionError as error:
             reasons.append(str(error) if mode is DetectionMode.MU else f"{mode}: {error}")
-    raise ReductionError("; ".join(reasons) or "the scan holds no channel that gives an absorption")
+    message = "; ".join(reasons) or "the scan holds no channel that gives an absorption"
+    raise ReductionError(message, ReasonCode.EDGE_STEP)
 
 
 def _refined(signal: Signal) -> float:

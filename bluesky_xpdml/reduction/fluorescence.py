@@ -1,4 +1,20 @@
-"""Dead time of counting detectors: what was missed while pulses were processed."""
+"""Corrections of measured fluorescence: dead time of the detector, and self-absorption in the sample.
+
+Self-absorption: a thick, concentrated sample damps its own white line. For a sample so thick that nothing
+passes, with incidence angle phi and exit angle theta (Troeger et al., Phys. Rev. B 46 (1992) 3283; Booth and
+Bridges, Phys. Scr. T115 (2005) 202)::
+
+    If / I0 ~ mu_a(E) / (mu_tot(E) / sin(phi) + mu_tot(E_f) / sin(theta))
+
+mu_a is what the absorbing shell adds, in steps of its own jump x; everything else is beta::
+
+    m = x (1 + beta) / (x + beta)        x = m beta / (1 + beta - m)
+    beta = (mu_other(E0) + mu_tot(E_f) sin(phi) / sin(theta)) / jump
+
+m is the measured, x the true spectrum, both 0 before and 1 far behind the edge. Cross sections are those
+of Elam, Ravel and Sieber (Radiat. Phys. Chem. 63 (2002) 121). Their slow fall with the energy is left to the
+normalisation; samples that are not thick are corrected too much.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +24,10 @@ import numpy as np
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.composition import parse_composition
+from bluesky_xpdml.vocabulary import ReasonCode
 
 
-def deadtime_corrected(
+def correct_deadtime(
     counts: FloatArray, icr: FloatArray, ocr: FloatArray, *, fast_deadtime: float = 0.0
 ) -> FloatArray:
     r"""Correct the counts in a region of interest for dead time.
@@ -35,8 +52,8 @@ def deadtime_corrected(
     Returns
     -------
     FloatArray
-        Counts that would have been seen, (n,); NaN where OCR is not positive, or where no true rate
-        gives the ICR.
+        Counts that would have been seen, (n,); NaN where OCR is not positive, or if no true rate
+        yields the ICR.
 
     Raises
     ------
@@ -45,7 +62,7 @@ def deadtime_corrected(
 
     Examples
     --------
-    >>> deadtime_corrected(np.array([100.0]), np.array([2e5]), np.array([1.6e5]))
+    >>> correct_deadtime(np.array([100.0]), np.array([2e5]), np.array([1.6e5]))
     array([125.])
     """
     if not counts.shape == icr.shape == ocr.shape:
@@ -77,7 +94,7 @@ LARGEST_AMPLIFICATION = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfAbsorption:
-    """What the sample is and how it stands; without these the correction is a guess.
+    """Composition and geometry of a thick sample.
 
     Examples
     --------
@@ -86,7 +103,7 @@ class SelfAbsorption:
     """
 
     composition: str
-    """Formula of the sample with everything in it, the binder too."""
+    """Formula of the whole sample, with its binder."""
     incidence: float
     """Angle between the incident beam and the surface [degrees]."""
     exit: float
@@ -94,14 +111,7 @@ class SelfAbsorption:
 
 
 def self_absorption_ratio(correction: SelfAbsorption, element: str, edge: str) -> float:
-    """Return beta: what else absorbs on the way in and out, in jumps of the absorbing shell.
-
-    Parameters
-    ----------
-    correction
-        Composition and geometry.
-    element, edge
-        The absorbing shell.
+    """Return beta of the formula above: all other absorption, in jumps of the absorbing shell.
 
     Raises
     ------
@@ -119,14 +129,20 @@ def self_absorption_ratio(correction: SelfAbsorption, element: str, edge: str) -
     amounts = parse_composition(correction.composition)
     if element not in amounts:
         raise ReductionError(
-            f"expected {element} in the composition of the sample, found {correction.composition}"
+            f"expected {element} in the composition of the sample, found {correction.composition}",
+            ReasonCode.SELF_ABSORPTION,
         )
     for name, angle in (("incidence", correction.incidence), ("exit", correction.exit)):
         if not 0.0 < angle <= 90.0:
-            raise ReductionError(f"expected an angle of {name} above 0 and up to 90 degrees, found {angle:g}")
+            raise ReductionError(
+                f"expected an angle of {name} above 0 and up to 90 degrees, found {angle:g}",
+                ReasonCode.SETTINGS_INVALID,
+            )
     shell = xraydb.xray_edge(element, edge)
     if shell is None:
-        raise ReductionError(f"no cross sections are tabulated for the {edge} edge of {element}")
+        raise ReductionError(
+            f"no cross sections are tabulated for the {edge} edge of {element}", ReasonCode.SELF_ABSORPTION
+        )
     masses = {symbol: amount * xraydb.atomic_mass(symbol) for symbol, amount in amounts.items()}
 
     def total(energy: float) -> float:
@@ -137,26 +153,18 @@ def self_absorption_ratio(correction: SelfAbsorption, element: str, edge: str) -
     return float((below + total(_line_energy(element, edge)) * geometry) / (above - below))
 
 
-def corrected(norm: FloatArray, beta: float) -> FloatArray:
-    """Undo the self-absorption of a normalised spectrum.
-
-    Parameters
-    ----------
-    norm
-        Measured, 0 before and 1 behind the edge, (n,).
-    beta
-        From `self_absorption_ratio`.
+def correct_self_absorption(norm: FloatArray, beta: float) -> FloatArray:
+    """Undo the self-absorption of a normalised spectrum, x = m beta / (1 + beta - m).
 
     Raises
     ------
     ReductionError
-        If the spectrum rises so high that no sample of this composition, thick and in this geometry, can
-        show it, or nearly so.
+        If the spectrum rises higher than that of a thick sample of this composition in this geometry can.
 
     Examples
     --------
     >>> true = np.array([0.0, 1.5, 1.0])
-    >>> corrected(true * (1.0 + 2.0) / (true + 2.0), 2.0).round(6)
+    >>> correct_self_absorption(true * (1.0 + 2.0) / (true + 2.0), 2.0).round(6)
     array([0. , 1.5, 1. ])
     """
     room = 1.0 + beta - norm
@@ -166,7 +174,8 @@ def corrected(norm: FloatArray, beta: float) -> FloatArray:
         raise ReductionError(
             f"the spectrum rises to {norm.max():.2f} edge steps: a thick sample of this composition in this "
             f"geometry cannot show more than {1.0 + beta - least:.2f}; check composition and angles, or the "
-            "sample is not thick"
+            "sample is not thick",
+            ReasonCode.SELF_ABSORPTION,
         )
     return np.asarray(norm * beta / room)
 
@@ -177,6 +186,9 @@ def _line_energy(element: str, edge: str) -> float:
 
     lines = [line for line in xraydb.xray_lines(element).values() if line.initial_level == edge]
     if not lines:
-        raise ReductionError(f"no fluorescence lines are tabulated for the {edge} edge of {element}")
+        raise ReductionError(
+            f"no fluorescence lines are tabulated for the {edge} edge of {element}",
+            ReasonCode.SELF_ABSORPTION,
+        )
     strength = sum(line.intensity for line in lines)
     return float(sum(line.energy * line.intensity for line in lines) / strength)

@@ -1,4 +1,4 @@
-"""Noise of a curve, read from the curve itself."""
+"""Noise, saturation and steps of a measured curve, read from the curve itself."""
 
 from typing import NamedTuple
 
@@ -7,30 +7,30 @@ import numpy as np
 from bluesky_xpdml.records import FloatArray
 
 FLAT_POINTS = 6
-"""So many equal counts in a row at a channel's maximum are a detector at its end."""
+"""A channel that stays at its maximum for this many points is saturated."""
+BEFORE = (-150.0, -12.0)
+"""Range of the level below an edge [eV from the edge]."""
+AFTER = (15.0, 60.0)
+"""Range of the level above an edge [eV from the edge]."""
 
 
-def clipped(values: FloatArray) -> str:
-    """Say that a channel is clipped, or nothing where it is not.
+def saturation(values: FloatArray) -> str:
+    """Return how long a channel stays at its maximum, in words; empty if it is not saturated.
 
-    Parameters
-    ----------
-    values
-        Counts or currents of either sign, (n,); points that are not finite are skipped. A channel that
-        never moves is dead or ideal, not clipped.
+    Points that are not finite are skipped, and a constant channel is not called saturated.
 
     Examples
     --------
-    >>> clipped(np.minimum(np.arange(20.0), 12.0))
+    >>> saturation(np.minimum(np.arange(20.0), 12.0))
     'stays at its maximum for 8 points: the detector is saturated'
-    >>> clipped(np.ones(20))
+    >>> saturation(np.ones(20))
     ''
     """
     size = np.abs(values[np.isfinite(values)])
     if size.size == 0 or size.min() == size.max():
         return ""
-    run = _longest_run(size >= size.max())
-    return f"stays at its maximum for {run} points: the detector is saturated" if run >= FLAT_POINTS else ""
+    flat = _longest_run(size >= size.max())
+    return f"stays at its maximum for {flat} points: the detector is saturated" if flat >= FLAT_POINTS else ""
 
 
 def _longest_run(flags: np.ndarray) -> int:
@@ -39,16 +39,9 @@ def _longest_run(flags: np.ndarray) -> int:
 
 
 def noise_level(energy: FloatArray, mu: FloatArray) -> float:
-    """Return the noise of a curve: how far points lie from the line between their neighbours [unit of mu].
+    """Return the noise of a curve [unit of mu]: 1.4826 times the median of `|neighbour_deviation|`.
 
-    The median makes it blind to single glitches, the neighbours to slow structure.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,); with fewer than 5 points the result is 0.
+    The median ignores single glitches, the neighbours ignore slow structure. 0 for fewer than 5 points.
 
     Examples
     --------
@@ -64,14 +57,10 @@ def noise_level(energy: FloatArray, mu: FloatArray) -> float:
 
 
 def neighbour_deviation(energy: FloatArray, mu: FloatArray) -> FloatArray:
-    """Return each inner point's distance from its neighbours' line, scaled to unit noise gain, (n - 2,).
+    """Return the distance of each inner point from the line between its neighbours, (n - 2,).
 
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], (n,), n > 2.
+    It is scaled to unit noise gain, d_i = (mu_i - a mu_(i-1) - b mu_(i+1)) / sqrt(1 + a^2 + b^2) with the
+    weights a, b of linear interpolation: its standard deviation is that of a point.
 
     Examples
     --------
@@ -84,42 +73,22 @@ def neighbour_deviation(energy: FloatArray, mu: FloatArray) -> FloatArray:
     return np.asarray(deviation / np.sqrt(1.0 + left**2 + right**2))
 
 
-BEFORE = (-150.0, -12.0)
-"""Where the level below the edge is read [eV from the edge]."""
-AFTER = (15.0, 60.0)
-"""Where the level above it is read [eV from the edge]."""
-
-
 class Rise(NamedTuple):
-    """An edge in a curve."""
+    """Step of a curve at an edge."""
 
     step: float
     """Mean height above the line through the pre-edge [unit of the curve]."""
     noise: float
-    """Of a point of the pre-edge [unit of the curve]."""
+    """Noise of a point in the pre-edge [unit of the curve]."""
 
     @property
     def relative_noise(self) -> float:
-        """Return the noise in edge steps; infinite without a step upwards."""
+        """Noise in edge steps; infinite if there is no step upwards."""
         return self.noise / self.step if self.step > 0.0 else float("inf")
 
 
 def rise_near(energy: FloatArray, mu: FloatArray, near: float) -> Rise | None:
-    """Measure the rise of a curve over an edge.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Curve [any unit], finite, (n,).
-    near
-        Where the edge should be [eV].
-
-    Returns
-    -------
-    Rise or None
-        None where fewer than five points lie below the edge, or none above: then nothing can be said.
+    """Measure the step of a finite curve at an energy; None with fewer than 5 points below or none above.
 
     Examples
     --------
@@ -135,3 +104,22 @@ def rise_near(energy: FloatArray, mu: FloatArray, near: float) -> Rise | None:
     line = np.polyfit(x[before], level, 1) if np.ptp(x[before]) > 20.0 else np.array([0.0, level.mean()])
     step = np.mean(mu[after] - np.polyval(line, x[after]))
     return Rise(step=float(step), noise=noise_level(energy[before], level))
+
+
+def binned_slopes(
+    energy: FloatArray, mu: FloatArray, width: float, *, median: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """Return the slopes between bins of a width [eV], and the energies halfway between the bins.
+
+    Single noisy points hardly affect them; with `median`, over three bins, single glitches do not either.
+    """
+    n_bins = max(int(min(np.ptp(energy) / width, 4.0 * energy.size)), 2)
+    edges = np.linspace(energy[0], energy[-1], n_bins + 1)
+    index = np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, n_bins - 1)
+    counts = np.bincount(index, minlength=n_bins)
+    filled = counts > 0
+    means = np.bincount(index, weights=mu, minlength=n_bins)[filled] / counts[filled]
+    energies = np.bincount(index, weights=energy, minlength=n_bins)[filled] / counts[filled]
+    if median and means.size > 2:
+        means[1:-1] = np.median([means[:-2], means[1:-1], means[2:]], axis=0)
+    return 0.5 * (energies[1:] + energies[:-1]), np.diff(means) / np.diff(energies)

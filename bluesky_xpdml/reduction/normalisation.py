@@ -22,6 +22,8 @@ import numpy as np
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray
 from bluesky_xpdml.reduction.channels import Signal
+from bluesky_xpdml.reduction.noise import binned_slopes
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 QUADRATIC_RANGE = 200.0
 """From this length on a post-edge range is fitted by a parabola [eV]."""
@@ -29,6 +31,16 @@ LINEAR_RANGE = 60.0
 """From this length on by a straight line, below by a constant [eV]."""
 SLOPE_RANGE = 20.0
 """A shorter pre-edge range is fitted by a constant [eV]."""
+LORENTZIAN_POINTS = 75
+"""Reach of the second search for e0 around the first [points]."""
+PROMINENT = 0.6
+"""Fraction of the derivative's range that a candidate's neighbours must exceed."""
+E0_WINDOW = 25.0
+"""Largest distance of e0 from the tabulated energy [eV]; axes were seen 19 eV off."""
+FAINT = 0.05
+"""A rise near the tabulated edge below this part of the scan's largest is no edge."""
+SLOPE_BIN = 3.0
+"""Width of the bins whose slopes are compared [eV]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +51,7 @@ class FitRanges:
     pre_edge_degree: int
     post_edge: tuple[float, float]
     degree: int
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Reason, ...] = ()
 
 
 def fit_ranges(
@@ -48,21 +60,14 @@ def fit_ranges(
     post_edge: tuple[float, float] | Literal["auto"],
     degree: int | Literal["auto"],
 ) -> FitRanges:
-    """Choose what was left open.
+    """Choose the ranges [eV relative to e0] and the degree that are `auto`, for energies x relative to e0.
 
-    Parameters
-    ----------
-    x
-        Energies relative to e0 [eV], ascending, (n,).
-    pre_edge, post_edge
-        Ranges [eV relative to e0], or `auto`.
-    degree
-        Degree of the post-edge polynomial, or `auto`: 2 from 200 eV of range on, 1 from 60 eV, else 0.
+    The degree is 2 for post-edge ranges from 200 eV on, 1 from 60 eV, else 0.
 
     Raises
     ------
     ReductionError
-        If the scan has nothing before or after the edge, or a range or degree makes no sense.
+        If the scan has nothing before or after the edge, or a range or degree is invalid.
 
     Examples
     --------
@@ -70,25 +75,34 @@ def fit_ranges(
     >>> ranges.pre_edge, ranges.post_edge, ranges.degree
     ((-150.0, -30.0), (33.0, 99.0), 1)
     """
-    before, line, short = _pre_edge(x) if pre_edge == "auto" else (_sound(pre_edge, "pre-edge"), 1, [])
-    after = _post_edge(x) if post_edge == "auto" else _sound(post_edge, "post-edge")
+    before, line, remarks = _pre_edge(x) if pre_edge == "auto" else (_given(pre_edge, "pre-edge"), 1, [])
+    after = _post_edge(x) if post_edge == "auto" else _given(post_edge, "post-edge")
     length = min(after[1], float(x[-1])) - after[0]
     if degree == "auto":
         degree = 2 if length >= QUADRATIC_RANGE else 1 if length >= LINEAR_RANGE else 0
         if degree < 2:
             name = "straight line" if degree else "constant"
-            short = [*short, f"{length:.0f} eV of post-edge: fitted by a {name}"]
+            remarks = [*remarks, f"{length:.0f} eV of post-edge: fitted by a {name}"]
     elif not 0 <= degree <= 3:
-        raise ReductionError(f"expected a post-edge polynomial of degree 0 to 3, found {degree}")
+        raise ReductionError(
+            f"expected a post-edge polynomial of degree 0 to 3, found {degree}", ReasonCode.SETTINGS_INVALID
+        )
     return FitRanges(
-        pre_edge=before, pre_edge_degree=line, post_edge=after, degree=degree, remarks=tuple(short)
+        pre_edge=before,
+        pre_edge_degree=line,
+        post_edge=after,
+        degree=degree,
+        remarks=tuple(Reason(remark, ReasonCode.NORMALISATION_RANGE) for remark in remarks),
     )
 
 
-def _sound(given: tuple[float, float], what: str) -> tuple[float, float]:
+def _given(given: tuple[float, float], what: str) -> tuple[float, float]:
     low, high = float(given[0]), float(given[1])
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ReductionError(f"expected a {what} range of two ascending numbers, found {low:g} to {high:g}")
+        raise ReductionError(
+            f"expected a {what} range of two ascending numbers, found {low:g} to {high:g}",
+            ReasonCode.SETTINGS_INVALID,
+        )
     return low, high
 
 
@@ -96,7 +110,8 @@ def _pre_edge(x: FloatArray) -> tuple[tuple[float, float], int, list[str]]:
     """Return range and degree of the pre-edge: up to 30 eV below e0, or half of a short one."""
     if x[0] > -2.0:
         raise ReductionError(
-            f"the scan begins {x[0]:+.0f} eV from the edge: without a pre-edge there is no edge step"
+            f"the scan begins {x[0]:+.0f} eV from the edge: without a pre-edge there is no edge step",
+            ReasonCode.EDGE_NOT_COVERED,
         )
     low = max(float(np.floor(x[0])), -150.0)
     high = -30.0 if low <= -60.0 else round(0.5 * low, 1)
@@ -113,15 +128,10 @@ def _post_edge(x: FloatArray) -> tuple[float, float]:
     low = float(np.clip(round(high / 3.0), 15.0, 100.0))
     if high - low < 5.0:
         raise ReductionError(
-            f"the scan ends {x[-1]:+.0f} eV from the edge: at least 20 eV above it are needed to normalise"
+            f"the scan ends {x[-1]:+.0f} eV from the edge: at least 20 eV above it are needed to normalise",
+            ReasonCode.EDGE_NOT_COVERED,
         )
     return low, high
-
-
-LORENTZIAN_POINTS = 75
-"""The second search for e0 looks this far to both sides of the first [points]."""
-PROMINENT = 0.6
-"""Fraction of the derivative's range that a candidate's neighbours must exceed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +160,7 @@ def normalise(
     degree: int,
     pre_edge_degree: int = 1,
 ) -> Normalised:
-    """Normalise a spectrum to its edge step.
+    """Normalise a spectrum to its edge step; the formulas are those of the table above.
 
     Parameters
     ----------
@@ -188,7 +198,8 @@ def normalise(
     if not edge_step > 1e-12 * np.abs(mu).max():
         raise ReductionError(
             f"the edge step at {e0:.2f} eV is {edge_step:.3g}, expected a rise: the absorption falls where "
-            "the edge should be; check that I0 and It are not exchanged, the element, and the fit ranges"
+            "the edge should be; check that I0 and It are not exchanged, the element, and the fit ranges",
+            ReasonCode.EDGE_STEP,
         )
     norm = (mu - line) / edge_step
     shape = above / edge_step
@@ -237,7 +248,8 @@ def find_e0(energy: FloatArray, mu: FloatArray, *, within: tuple[float, float] |
         low, high = within or (energy[0], energy[-1])
         raise ReductionError(
             f"expected at least 5 points within {low:.0f} to {high:.0f} eV to find the edge, found "
-            f"{np.count_nonzero(allowed)} (the scan runs from {energy[0]:.0f} to {energy[-1]:.0f} eV)"
+            f"{np.count_nonzero(allowed)} (the scan runs from {energy[0]:.0f} to {energy[-1]:.0f} eV)",
+            ReasonCode.EDGE_NOT_COVERED,
         )
     derivative = np.gradient(mu) / np.gradient(energy)
     first = _prominent_maximum(derivative, allowed)
@@ -260,7 +272,8 @@ def _slice(energy: FloatArray, e0: float, around: tuple[float, float], degree: i
         raise ReductionError(
             f"the {what} range {around[0]:+.0f} to {around[1]:+.0f} eV around {e0:.1f} eV holds "
             f"{max(0, high - low)} points, a polynomial of degree {degree} needs {degree + 1}; the scan runs "
-            f"from {energy[0] - e0:+.0f} to {energy[-1] - e0:+.0f} eV"
+            f"from {energy[0] - e0:+.0f} to {energy[-1] - e0:+.0f} eV",
+            ReasonCode.NORMALISATION_RANGE,
         )
     return slice(low, high)
 
@@ -276,7 +289,8 @@ def _polynomial(energy: FloatArray, mu: FloatArray, part: slice, degree: int) ->
     except np.linalg.LinAlgError:
         raise ReductionError(
             f"the points from {low:.2f} to {high:.2f} eV lie too close together for "
-            f"a polynomial of degree {degree}"
+            f"a polynomial of degree {degree}",
+            ReasonCode.NORMALISATION_RANGE,
         ) from None
     return np.asarray(powers @ coefficients)
 
@@ -291,7 +305,7 @@ def _prominent_maximum(derivative: FloatArray, allowed: np.ndarray) -> int:
 
 
 def _sharpness(energy: FloatArray, e0: float) -> float:
-    """Return the Lorentzian's width: between the grid's usual small step and the core hole's width [eV]."""
+    """Return the width of the Lorentzian: the mean of the grid's small steps and the core hole's [eV]."""
     steps = np.diff(energy)
     step = float(np.clip(np.percentile(steps, 10), 0.01, 1.0))
     return 0.5 * (step + float(np.clip(e0 / 25000.0, 0.01, 1.0)))
@@ -303,37 +317,17 @@ def _lorentzian(energy: FloatArray, values: FloatArray, sigma: float) -> FloatAr
     return np.asarray(weights @ values / weights.sum(axis=1))
 
 
-E0_WINDOW = 25.0
-"""The edge is sought this far to both sides of the tabulated energy [eV]; axes were seen 19 eV off."""
-FAINT = 0.05
-"""A rise near the tabulated edge below this part of the scan's largest is no edge."""
-
-
 def edge_energy_of(
     signal: Signal, e0: float | Literal["auto"], table: float | None, scan: AbsorptionScan
-) -> tuple[float, list[str]]:
-    """Find e0 where the element's edge should be.
+) -> tuple[float, tuple[Reason, ...]]:
+    """Return e0 [eV] near the tabulated energy of the edge, and remarks on how it was found.
 
-    Parameters
-    ----------
-    signal
-        Absorption on the calibrated axis.
-    e0
-        Edge energy [eV], or `auto`.
-    table
-        Tabulated energy of the edge [eV]; None where none is known, then the whole scan is searched.
-    scan
-        Names element and edge, for messages.
-
-    Returns
-    -------
-    e0, remarks
-        [eV], and what should be said about how it was found.
+    If `table` is None the whole scan is searched; `scan` names element and edge for messages.
 
     Raises
     ------
     ReductionError
-        If a given e0 lies outside the scan, or nothing rises where the edge should be.
+        If a given e0 lies outside the scan, or nothing rises near the tabulated energy.
 
     Examples
     --------
@@ -341,48 +335,42 @@ def edge_energy_of(
     >>> energy = np.arange(7000.0, 7200.0)
     >>> signal = Signal(energy=energy, mu=np.arctan(energy - 7112.0), mode=DetectionMode.MU)
     >>> edge_energy_of(signal, "auto", 7112.0, AbsorptionScan(energy=energy))
-    (7112.0, [])
+    (7112.0, ())
     """
     if e0 != "auto":
         if not signal.energy[0] < e0 < signal.energy[-1]:
             raise ReductionError(
-                f"e0 = {e0:g} eV lies outside the scan ({signal.energy[0]:.0f} to {signal.energy[-1]:.0f} eV)"
+                f"e0 = {e0:g} eV lies outside the scan ({signal.energy[0]:.0f} to "
+                f"{signal.energy[-1]:.0f} eV)",
+                ReasonCode.SETTINGS_INVALID,
             )
-        return float(e0), []
+        return float(e0), ()
     if table is None:
         name = f"{scan.element or 'unknown element'} {scan.edge or 'unknown edge'}"
         remark = f"no tabulated energy for {name}: e0 is the largest derivative of the whole scan"
-        return find_e0(signal.energy, signal.mu), [remark]
+        return find_e0(signal.energy, signal.mu), (Reason(remark, ReasonCode.ELEMENT_MISSING),)
     window = (table - E0_WINDOW, table + E0_WINDOW)
     elsewhere = _require_rise(signal, window, f"{scan.element} {scan.edge}")
     found = find_e0(signal.energy, signal.mu, within=window)
+    if elsewhere is None:
+        return found, ()
     remark = (
-        f"e0 was sought within {E0_WINDOW:.0f} eV of the tabulated {table:.0f} eV; a steeper rise lies at"
+        f"e0 was sought within {E0_WINDOW:.0f} eV of the tabulated {table:.0f} eV; a steeper rise lies at "
+        f"{elsewhere:.0f} eV"
     )
-    return found, [f"{remark} {elsewhere:.0f} eV"] if elsewhere else []
+    return found, (Reason(remark, ReasonCode.AXIS_DOUBTFUL),)
 
 
 def _require_rise(signal: Signal, window: tuple[float, float], name: str) -> float | None:
-    """Refuse a scan whose edge is elsewhere; return where the steepest rise is, if outside the window."""
-    centres, slope = _coarse_slope(signal)
+    """Refuse a scan whose edge is elsewhere; return the steepest rise if it is outside the window."""
+    centres, slope = binned_slopes(signal.energy, signal.mu, SLOPE_BIN)
     inside = (centres > window[0]) & (centres < window[1])
     largest, here = slope.max(), slope[inside].max() if inside.any() else 0.0
     where = float(centres[np.argmax(slope)])
     if here < FAINT * largest or here <= 0.0:
         raise ReductionError(
             f"no rise within {window[0]:.0f} to {window[1]:.0f} eV, where the {name} edge should be; the "
-            f"scan's steepest rise is at {where:.0f} eV: check the element and the energy axis"
+            f"scan's steepest rise is at {where:.0f} eV: check the element and the energy axis",
+            ReasonCode.EDGE_NOT_COVERED,
         )
     return where if here < largest else None
-
-
-def _coarse_slope(signal: Signal, width: float = 3.0) -> tuple[FloatArray, FloatArray]:
-    """Return the slope over bins a few eV wide, which single noisy points do not carry."""
-    n_bins = max(int(np.ptp(signal.energy) / width), 2)
-    edges = np.linspace(signal.energy[0], signal.energy[-1], n_bins + 1)
-    index = np.clip(np.searchsorted(edges, signal.energy, side="right") - 1, 0, n_bins - 1)
-    counts = np.bincount(index, minlength=n_bins)
-    filled = counts > 0
-    means = np.bincount(index, weights=signal.mu, minlength=n_bins)[filled] / counts[filled]
-    energies = np.bincount(index, weights=signal.energy, minlength=n_bins)[filled] / counts[filled]
-    return 0.5 * (energies[1:] + energies[:-1]), np.diff(means) / np.diff(energies)

@@ -1,4 +1,4 @@
-"""Axes of scattering patterns: scattering angles and momentum transfers, in one unit.
+"""Patterns I(Q): units of the axis, merging of detector positions, subtraction of a background.
 
 Q = 4 pi sin(theta) / wavelength, where 2 theta is the angle between the incident and the scattered beam.
 """
@@ -13,10 +13,14 @@ import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray, Quality, ScatteringPattern
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
+
+FEWEST_POINTS = 50
+"""Smallest number of usable points of a pattern."""
 
 
 class QUnit(StrEnum):
-    """What the axis of a pattern is counted in."""
+    """Unit of the axis of a pattern."""
 
     PER_ANGSTROM = "1/A"
     """Momentum transfer [1/angstrom]"""
@@ -64,44 +68,10 @@ def momentum_transfer(axis: FloatArray, unit: QUnit | str, wavelength: float | N
     if angle.size and (np.nanmin(angle) < 0.0 or np.nanmax(angle) > np.pi):
         raise ReductionError(
             f"scattering angles lie between 0 and 180 degrees, found {np.rad2deg(np.nanmin(angle)):.4g} to "
-            f"{np.rad2deg(np.nanmax(angle)):.4g}: check the unit of the axis"
+            f"{np.rad2deg(np.nanmax(angle)):.4g}: check the unit of the axis",
+            ReasonCode.Q_RANGE,
         )
     return np.asarray(4.0 * np.pi * np.sin(0.5 * angle) / length)
-
-
-def axis_of(q: FloatArray, unit: QUnit | str, wavelength: float | None = None) -> FloatArray:
-    """Convert momentum transfers [1/angstrom] to another axis, the inverse of `momentum_transfer`.
-
-    Parameters
-    ----------
-    q
-        Momentum transfers [1/angstrom], (n,).
-    unit
-        One of `1/A`, `1/nm`, `2th_deg`, `2th_rad`.
-    wavelength
-        Of the X-rays [angstrom]; needed for angles.
-
-    Raises
-    ------
-    ReductionError
-        If the unit is unknown, angles are asked for without a wavelength, or q cannot be reached with it.
-
-    Examples
-    --------
-    >>> axis_of(np.array([6.2832]), "2th_deg", wavelength=1.0).round(2)
-    array([60.])
-    """
-    unit = _unit(unit)
-    if unit in _FACTORS:
-        return np.asarray(q, dtype=float) / _FACTORS[unit]
-    sine = np.asarray(q, dtype=float) * _required(wavelength) / (4.0 * np.pi)
-    if sine.size and (np.nanmin(sine) < 0.0 or np.nanmax(sine) > 1.0):
-        raise ReductionError(
-            f"Q lies between 0 and {4.0 * np.pi / _required(wavelength):.4g} 1/angstrom at a wavelength of "
-            f"{wavelength:g} angstrom, found {np.nanmin(q):.4g} to {np.nanmax(q):.4g}"
-        )
-    angle = 2.0 * np.arcsin(sine)
-    return np.asarray(np.rad2deg(angle) if unit is QUnit.TWO_THETA_DEGREES else angle)
 
 
 def _unit(unit: QUnit | str) -> QUnit:
@@ -109,37 +79,38 @@ def _unit(unit: QUnit | str) -> QUnit:
         return QUnit(unit)
     except ValueError:
         known = ", ".join(QUnit)
-        raise ReductionError(f"expected one of {known} as the unit of the axis, found {unit!r}") from None
+        raise ReductionError(
+            f"expected one of {known} as the unit of the axis, found {unit!r}", ReasonCode.SETTINGS_INVALID
+        ) from None
 
 
 def _required(wavelength: float | None) -> float:
     if wavelength is None:
         raise ReductionError(
             "an axis of scattering angles needs the wavelength; give it in angstrom with --wavelength, or "
-            "convert the axis to Q"
+            "convert the axis to Q",
+            ReasonCode.CALIBRATION_MISSING,
         )
     if not (math.isfinite(wavelength) and wavelength > 0.0):
-        raise ReductionError(f"expected a positive wavelength [angstrom], found {wavelength:g}")
+        raise ReductionError(
+            f"expected a positive wavelength [angstrom], found {wavelength:g}", ReasonCode.CALIBRATION_MISSING
+        )
     return wavelength
-
-
-FEWEST_POINTS = 50
-"""A pattern with fewer is no pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtracted:
-    """A pattern without its background, and how much of that was taken."""
+    """A pattern without its background."""
 
     pattern: ScatteringPattern
     scale: float
-    """Of the background; 0 where there is none."""
+    """Scale of the background; 0 if there is none."""
     how: str
-    """Where the scale is from."""
+    """How the scale was found."""
 
 
 def clean_pattern(pattern: ScatteringPattern) -> ScatteringPattern:
-    """Return a pattern without the points that cannot be used, and say how many those were.
+    """Return a pattern without its unusable points; its quality notes how many were dropped.
 
     Raises
     ------
@@ -169,7 +140,7 @@ def clean_pattern(pattern: ScatteringPattern) -> ScatteringPattern:
         raise ReductionError("expected Q in ascending order without repeated values")
     if keep.all():
         return pattern
-    remark = f"{unusable} of {q.size} points without a number left out"
+    remark = Reason(f"{unusable} of {q.size} points without a number left out", ReasonCode.INTERPRETED_INPUT)
     return replace(
         pattern,
         q=q[keep],
@@ -188,18 +159,18 @@ def subtract_background(
 ) -> Subtracted:
     """Subtract a scaled background, I = I_sample - scale * I_background.
 
-    The background is interpolated where its points lie elsewhere; Q where it was not measured is left out.
+    The background is interpolated on the grid of the pattern; Q at which it was not measured is left out.
 
     Parameters
     ----------
     pattern
-        Of the sample with all around it.
+        I(Q) of the sample with its container and the air.
     background
-        Of what is around it; None where nothing was measured.
+        I(Q) without the sample; None if none was measured.
     scale
-        Of the background, or `fit`: as much as leaves nowhere a negative intensity, an upper bound.
+        Scale of the background, or `fit`: the largest that leaves no negative intensity, an upper bound.
     q_min
-        From where on a fit looks [1/angstrom].
+        First Q of the fit [1/angstrom].
 
     Raises
     ------
@@ -225,7 +196,9 @@ def subtract_background(
         scale = _largest_scale(pattern, level, q_min)
         how = "the largest that leaves no negative intensity, an upper bound"
     if not 0.0 <= scale < np.inf:
-        raise ReductionError(f"expected a background scale that is not negative, found {scale:g}")
+        raise ReductionError(
+            f"expected a background scale that is not negative, found {scale:g}", ReasonCode.SETTINGS_INVALID
+        )
     variance = pattern.variance
     if variance is not None and background.variance is not None:
         variance = variance + scale**2 * np.interp(pattern.q, background.q, background.variance)
@@ -244,15 +217,15 @@ def merge_patterns(
 ) -> ScatteringPattern:
     """Merge patterns of one sample at several detector positions, or several exposures.
 
-    All are interpolated to the finest of their grids. Where they overlap they are averaged by their
-    variances, without variances equally.
+    All are interpolated to the finest of their grids. Overlapping parts are averaged with weights
+    1 / variance, without variances equally.
 
     Parameters
     ----------
     patterns
         At least one, of one wavelength.
     scale
-        `overlap`: each is scaled to what is merged already where they overlap; `none`: taken as they are.
+        `overlap`: each is scaled to the overlap with those before; `none`: taken as they are.
 
     Raises
     ------
@@ -268,7 +241,7 @@ def merge_patterns(
     (25, 2.0)
     """
     if not patterns:
-        raise ReductionError("expected at least one pattern to merge")
+        raise ReductionError("expected at least one pattern to merge", ReasonCode.MISSING_DATA)
     ordered = sorted((clean_pattern(each) for each in patterns), key=lambda each: float(each.q[0]))
     merged, scales = ordered[0], [1.0]
     for each in ordered[1:]:
@@ -281,7 +254,9 @@ def merge_patterns(
         quality = quality.merge(each.quality)
     if max(scales) > 2.0 * min(scales):
         span = f"{min(scales):.3g} to {max(scales):.3g}"
-        quality = quality.suspect(f"patterns were scaled by {span} to be merged")
+        quality = quality.suspect(
+            Reason(f"patterns were scaled by {span} to be merged", ReasonCode.PATTERN_SCALE)
+        )
     return replace(
         merged,
         raw_uids=tuple(dict.fromkeys(uid for each in ordered for uid in each.raw_uids)),
@@ -292,7 +267,7 @@ def merge_patterns(
 
 
 def _overlap(pattern: ScatteringPattern, background: ScatteringPattern) -> ScatteringPattern:
-    """Return the part of a pattern where the background was measured as well."""
+    """Return the part of a pattern that the background covers."""
     _require_same_wavelength(pattern, background)
     # Half a step more is no extrapolation that matters, and keeps grids whole that differ by rounding.
     margin = 0.5 * float(np.median(np.diff(background.q)))
@@ -300,7 +275,8 @@ def _overlap(pattern: ScatteringPattern, background: ScatteringPattern) -> Scatt
     if np.count_nonzero(inside) < FEWEST_POINTS:
         raise ReductionError(
             f"the background covers {background.q[0]:.3g} to {background.q[-1]:.3g} 1/angstrom, the pattern "
-            f"{pattern.q[0]:.3g} to {pattern.q[-1]:.3g}: check the units of both axes"
+            f"{pattern.q[0]:.3g} to {pattern.q[-1]:.3g}: check the units of both axes",
+            ReasonCode.Q_RANGE,
         )
     return replace(
         pattern,
@@ -318,7 +294,10 @@ def _largest_scale(pattern: ScatteringPattern, level: FloatArray, q_min: float) 
     # Where the background is next to nothing the ratio is noise.
     usable = (pattern.q[2:-2] >= q_min) & (under > 1e-3 * under.max())
     if not usable.any():
-        raise ReductionError("the background holds no intensity to fit a scale to; give the scale")
+        raise ReductionError(
+            "the background holds no intensity to fit a scale to; give the scale",
+            ReasonCode.BACKGROUND_MISSING,
+        )
     return float(max(np.min(over[usable] / under[usable]), 0.0))
 
 
@@ -328,7 +307,8 @@ def _require_same_wavelength(one: ScatteringPattern, other: ScatteringPattern) -
     if not np.isclose(one.wavelength, other.wavelength, rtol=0.01):
         raise ReductionError(
             f"patterns were measured at {one.wavelength:.5g} and {other.wavelength:.5g} angstrom: they "
-            "cannot be combined"
+            "cannot be combined",
+            ReasonCode.CALIBRATION_CONTRADICTED,
         )
 
 
@@ -337,13 +317,16 @@ def _overlap_scale(merged: ScatteringPattern, new: ScatteringPattern) -> float:
     if np.count_nonzero(inside) < 5:
         raise ReductionError(
             f"a pattern from {new.q[0]:.3g} 1/angstrom on does not overlap the others, which end at "
-            f"{merged.q[-1]:.3g}: without an overlap the scale is unknown"
+            f"{merged.q[-1]:.3g}: without an overlap the scale is unknown",
+            ReasonCode.PATTERN_SCALE,
         )
     here = np.interp(merged.q[inside], new.q, new.intensity)
     power = float(np.sum(here**2))
     factor = float(np.sum(merged.intensity[inside] * here)) / power if power > 0.0 else 0.0
     if factor <= 0.0:
-        raise ReductionError("patterns do not agree where they overlap: no positive scale joins them")
+        raise ReductionError(
+            "overlapping patterns do not agree: no positive scale joins them", ReasonCode.PATTERN_SCALE
+        )
     return factor
 
 

@@ -1,4 +1,4 @@
-"""I(Q) to G(r): one function, explicit settings, and a verdict."""
+"""I(Q) to G(r), and to coordination numbers: explicit settings, and a verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import Estimate, FloatArray, PairDistribution, Quality, ScatteringPattern
-from bluesky_xpdml.reduction.channels import noise_level
 from bluesky_xpdml.reduction.composition import HOW_TO_GIVE, atom_fractions, formula, parse_composition
+from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.pattern import FEWEST_POINTS, Subtracted, subtract_background
 from bluesky_xpdml.reduction.scattering_factors import MeanFactors, form_factor, mean_factors
 from bluesky_xpdml.reduction.structure_function import (
@@ -18,54 +18,50 @@ from bluesky_xpdml.reduction.structure_function import (
     sine_transform,
     structure_function,
 )
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 FIRST_Q = 0.5
-"""Below, beam stop and small-angle scattering rule [1/angstrom]."""
+"""Beam stop and small-angle scattering dominate below [1/angstrom]."""
 WINDOW = 2.0
-"""Over which the strength of the oscillations is judged [1/angstrom]."""
+"""Width over which the strength of the oscillations is measured [1/angstrom]."""
 LEAST_SIGNAL = 0.3
-"""Variance of the oscillations of F(Q) over that of its noise, below which Q only adds noise."""
+"""Smallest useful variance of the oscillations of F(Q), relative to that of its noise."""
 GROWTH = 1.5
-"""Thermal motion lets F(Q) fade; where its amplitude grows again by this factor, errors have taken over."""
+"""Thermal motion lets F(Q) fade; if its amplitude grows again by this factor, errors dominate."""
 USUAL_R_POLY = 0.9
 """No bonds but those of hydrogen are shorter [angstrom]."""
 LARGEST_R_POLY = 1.4
 """[angstrom]"""
 R_POLY_PART = 0.6
-"""Of the shortest distance in the sample, where r_poly is safe."""
+"""r_poly as a part of the shortest distance in the sample."""
 USED_PART = 0.96
-"""Of a pattern: bins at its end hold the few pixels in the detector's corners, and its edges."""
+"""Used part of a pattern: bins at its end hold the few pixels in the corners of the detector."""
 SIGNIFICANT = 3.0
-"""A bin counts while its intensity exceeds its standard uncertainty by this factor."""
+"""A bin is used if its intensity exceeds its standard uncertainty by this factor."""
+MOST_POINTS = 50_000
+"""Largest number of points of G(r)."""
+SHORT_RANGE = 10.0
+"""A smaller q_max blurs the first shell [1/angstrom]."""
+NINETY_PERCENT = 1.6449
+"""Half the width of a 90 % interval [standard deviations]."""
 
 
-def first_q(pattern: ScatteringPattern) -> tuple[float, str]:
-    """Return where F(Q) begins [1/angstrom], and why.
-
-    Examples
-    --------
-    >>> first_q(ScatteringPattern(q=np.array([0.2, 0.6, 1.0]), intensity=np.ones(3)))[0]
-    0.6
-    """
+def _first_q(pattern: ScatteringPattern) -> tuple[float, str]:
+    """Return the first Q of F(Q) [1/angstrom], and why."""
     above = pattern.q[pattern.q >= FIRST_Q]
     q_min = float(above[0]) if above.size else float(pattern.q[0])
     return q_min, f"first point from {FIRST_Q} 1/angstrom on, above beam stop and small-angle scattering"
 
 
-def last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
-    """Return how far the pattern can be used [1/angstrom], and why.
-
-    Examples
-    --------
-    >>> last_q(ScatteringPattern(q=np.array([0.2, 0.6, 1.0]), intensity=np.array([1.0, 1.0, -1.0])), 0.2)
-    (0.6, 'beyond, no intensity stands above its noise')
-    """
+def _last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
+    """Return the last usable Q of a pattern [1/angstrom], and why."""
     noise = 0.0 if pattern.variance is None else SIGNIFICANT * np.sqrt(pattern.variance)
     good = np.flatnonzero((pattern.intensity > noise) & (pattern.q >= q_min))
     if good.size == 0:
         raise ReductionError(
             f"no intensity above its noise from {q_min:.3g} 1/angstrom on: the background scale is too "
-            "large, or there is no sample"
+            "large, or there is no sample",
+            ReasonCode.SIGNAL_TO_NOISE,
         )
     end = float(pattern.q[good[-1]])
     if end > USED_PART * pattern.q[-1]:
@@ -75,19 +71,10 @@ def last_q(pattern: ScatteringPattern, q_min: float) -> tuple[float, str]:
 
 
 def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> tuple[float, str]:
-    """Return where to end the transform [1/angstrom], and why.
+    """Return the end of the transform [1/angstrom], and why.
 
-    Q is worth taking while F(Q) oscillates by more than its noise, which comes from the variances, or else
-    from how points differ from their neighbours; and while it fades, as thermal motion makes it.
-
-    Parameters
-    ----------
-    q
-        Momentum transfers up to q_max_inst [1/angstrom], (n,).
-    f
-        Corrected F(Q) [1/angstrom], (n,).
-    variance
-        Of F(Q) [1/angstrom^2], (n,), or None.
+    Q is used while F(Q) oscillates by more than its noise, which is given by the variances, or else by the
+    deviations of points from their neighbours; and while it fades, as thermal motion makes it.
 
     Raises
     ------
@@ -106,7 +93,8 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
     strong = np.flatnonzero(power > noise)
     if strong.size == 0:
         raise ReductionError(
-            "F(Q) oscillates nowhere by more than its noise: count longer, or check the background"
+            "F(Q) oscillates nowhere by more than its noise: count longer, or check the background",
+            ReasonCode.SIGNAL_TO_NOISE,
         )
     last = int(strong[-1])
     # Before the first peak there is little as well; fading begins where F(Q) is strongest.
@@ -123,7 +111,7 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
 def _windows(
     q: FloatArray, f: FloatArray, variance: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return ends of windows over q, the variance of F(Q) in them, and what noise alone may make of it."""
+    """Return the ends of windows over q, the variance of F(Q) in them, and the largest one of noise alone."""
     ends, powers, noises = [], [], []
     for end in np.arange(q[-1], q[0] + WINDOW, -0.25 * WINDOW)[::-1]:
         inside = (q > end - WINDOW) & (q <= end)
@@ -141,22 +129,8 @@ def _windows(
     return np.array(ends), np.array(powers), np.array(noises)
 
 
-def choose_r_poly(q: FloatArray, f: FloatArray) -> tuple[float, str]:
-    """Return below which distance features of G(r) are taken for errors [angstrom], and why.
-
-    Parameters
-    ----------
-    q
-        Momentum transfers up to q_max_inst [1/angstrom], (n,).
-    f
-        F(Q) corrected with the usual r_poly of 0.9 angstrom [1/angstrom], (n,).
-
-    Examples
-    --------
-    >>> q = np.linspace(0.5, 25.0, 1000)
-    >>> round(choose_r_poly(q, np.sin(2.0 * q) * np.exp(-0.01 * q**2))[0], 2)
-    1.2
-    """
+def _choose_r_poly(q: FloatArray, f: FloatArray) -> tuple[float, str]:
+    """Return the distance below which features of G(r) are errors [angstrom], and why."""
     r = np.arange(1.1, 4.0, 0.02)
     g, _ = sine_transform(q, f, r, lorch=True)
     peaks = (g[1:-1] > g[:-2]) & (g[1:-1] >= g[2:]) & (g[1:-1] > 0.4 * g.max())
@@ -167,15 +141,9 @@ def choose_r_poly(q: FloatArray, f: FloatArray) -> tuple[float, str]:
     return r_poly, f"{R_POLY_PART} of the shortest strong distance, {first:.2f} angstrom, within 0.9 to 1.4"
 
 
-MOST_POINTS = 50_000
-"""Of G(r)."""
-SHORT_RANGE = 10.0
-"""A q_max below blurs the first shell [1/angstrom]."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfSettings:
-    """How a pattern becomes G(r). `auto` is resolved from the pattern; what it became is recorded, and why.
+    """How a pattern is reduced to G(r). `auto` is resolved from the pattern; values and why are published.
 
     Examples
     --------
@@ -184,17 +152,17 @@ class PdfSettings:
     """
 
     composition: str | Mapping[str, float] | None = None
-    """Formula or amounts by element; None: what the pattern says of its sample."""
+    """Formula or amounts by element; if None, that of the pattern's sample."""
     background_scale: float | Literal["fit"] = "fit"
-    """Of the background; `fit`: the largest that leaves no negative intensity."""
+    """Scale of the background; `fit`: the largest that leaves no negative intensity."""
     q_min: float | Literal["auto"] = "auto"
-    """Where F(Q) begins [1/angstrom]."""
+    """First Q of F(Q) [1/angstrom]."""
     q_max: float | Literal["auto"] = "auto"
-    """Where the transform ends [1/angstrom]."""
+    """End of the transform [1/angstrom]."""
     q_max_inst: float | Literal["auto"] = "auto"
-    """How far the pattern is used for scale and correction [1/angstrom]."""
+    """Last Q used for scale and correction [1/angstrom]."""
     r_poly: float | Literal["auto"] = "auto"
-    """Below, features of G(r) are taken for errors [angstrom]."""
+    """Features of G(r) below are errors [angstrom]."""
     r_min: float = 0.0
     """First distance [angstrom]."""
     r_max: float = 30.0
@@ -227,16 +195,16 @@ def reduce_pdf(
     Parameters
     ----------
     pattern
-        I(Q) of the sample with all around it.
+        I(Q) of the sample with its container and the air.
     settings
         How to reduce it; everything `auto` if None.
     background
-        I(Q) of what is around the sample.
+        I(Q) without the sample; None if none was measured.
 
     Raises
     ------
     ReductionError
-        If there is no composition, ranges make no sense, or no intensity is left. The message is the reason
+        If there is no composition, ranges are invalid, or no intensity is left. The message is the reason
         that is published.
 
     Examples
@@ -290,27 +258,33 @@ def _distances(settings: PdfSettings) -> FloatArray:
     if not (0.0 <= low < high < np.inf and 0.0 < step < high - low):
         raise ReductionError(
             f"expected 0 <= r_min < r_max and a smaller positive r_step [angstrom], found {low:g}, {high:g}, "
-            f"{step:g}"
+            f"{step:g}",
+            ReasonCode.SETTINGS_INVALID,
         )
     n_points = int((high - low) / step + 1.0 + 1e-6)
     if n_points > MOST_POINTS:
-        raise ReductionError(f"expected at most {MOST_POINTS} distances, found {n_points}: enlarge r_step")
+        raise ReductionError(
+            f"expected at most {MOST_POINTS} distances, found {n_points}: enlarge r_step",
+            ReasonCode.SETTINGS_INVALID,
+        )
     return np.asarray(low + step * np.arange(n_points))
 
 
 def _composition(pattern: ScatteringPattern, settings: PdfSettings) -> dict[str, float]:
     said = settings.composition or pattern.sample.composition
     if not said:
-        raise ReductionError(f"the composition of the sample is not known; {HOW_TO_GIVE}")
+        raise ReductionError(
+            f"the composition of the sample is not known; {HOW_TO_GIVE}", ReasonCode.COMPOSITION_MISSING
+        )
     return parse_composition(said)
 
 
 def _corrected(
     pattern: ScatteringPattern, composition: Mapping[str, float], settings: PdfSettings
 ) -> _Corrected:
-    q_min, why_min = first_q(pattern) if settings.q_min == "auto" else (settings.q_min, "given")
+    q_min, why_min = _first_q(pattern) if settings.q_min == "auto" else (settings.q_min, "given")
     q_inst, why_inst = (
-        last_q(pattern, q_min) if settings.q_max_inst == "auto" else (settings.q_max_inst, "given")
+        _last_q(pattern, q_min) if settings.q_max_inst == "auto" else (settings.q_max_inst, "given")
     )
     used = _between(pattern, q_min, q_inst)
     factors = mean_factors(composition, used.q)
@@ -332,7 +306,8 @@ def _between(pattern: ScatteringPattern, q_min: float, q_max_inst: float) -> Sca
     """Return the points from q_min to q_max_inst."""
     if not 0.0 <= q_min < q_max_inst < np.inf:
         raise ReductionError(
-            f"expected 0 <= q_min < q_max_inst, found {q_min:g} and {q_max_inst:g} 1/angstrom"
+            f"expected 0 <= q_min < q_max_inst, found {q_min:g} and {q_max_inst:g} 1/angstrom",
+            ReasonCode.Q_RANGE,
         )
     # Limits that were rounded when they were written down must not cost a point.
     inside = (pattern.q >= q_min - 1e-9) & (pattern.q <= q_max_inst + 1e-9)
@@ -340,7 +315,8 @@ def _between(pattern: ScatteringPattern, q_min: float, q_max_inst: float) -> Sca
         raise ReductionError(
             f"only {np.count_nonzero(inside)} points lie between q_min = {q_min:.4g} and q_max_inst = "
             f"{q_max_inst:.4g} 1/angstrom; the pattern runs from {pattern.q[0]:.4g} to {pattern.q[-1]:.4g}: "
-            "check the unit of its axis"
+            "check the unit of its axis",
+            ReasonCode.Q_RANGE,
         )
     return replace(
         pattern,
@@ -353,7 +329,7 @@ def _between(pattern: ScatteringPattern, q_min: float, q_max_inst: float) -> Sca
 def _r_poly(q: FloatArray, f: FloatArray, settings: PdfSettings) -> tuple[float, str]:
     if settings.r_poly != "auto":
         return float(settings.r_poly), "given"
-    return choose_r_poly(q, remove_polynomial(q, f, USUAL_R_POLY))
+    return _choose_r_poly(q, remove_polynomial(q, f, USUAL_R_POLY))
 
 
 def _q_max(corrected: _Corrected, settings: PdfSettings) -> tuple[float, str]:
@@ -363,7 +339,8 @@ def _q_max(corrected: _Corrected, settings: PdfSettings) -> tuple[float, str]:
     if not q[0] < settings.q_max <= q[-1] * 1.001 + float(np.diff(q[-2:])[0]):
         raise ReductionError(
             f"q_max = {settings.q_max:g} 1/angstrom lies outside what is used of the pattern, {q[0]:.4g} to "
-            f"{q[-1]:.4g}: lower q_max, or raise q_max_inst"
+            f"{q[-1]:.4g}: lower q_max, or raise q_max_inst",
+            ReasonCode.Q_RANGE,
         )
     return float(settings.q_max), "given"
 
@@ -371,7 +348,7 @@ def _q_max(corrected: _Corrected, settings: PdfSettings) -> tuple[float, str]:
 def _transformed(
     corrected: _Corrected, grid: FloatArray, r: FloatArray, q_max: float, *, lorch: bool
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Transform on the grid of the whole pattern, which stays the same when the limits move."""
+    """Transform on the grid of the whole pattern, whose sines are cached for any limits."""
     q, variance = corrected.pattern.q, corrected.raw.variance
     first = int(np.searchsorted(grid, q[0]))
     used = slice(first, first + q.size)
@@ -395,19 +372,27 @@ def _quality(subtracted: Subtracted, q_max: float, no_variance: bool) -> Quality
     quality = subtracted.pattern.quality
     if subtracted.how != "given":
         remark = f"background scale {subtracted.scale:.4g}: {subtracted.how}"
-        quality = quality.note(remark if subtracted.scale else "no background was subtracted")
+        if subtracted.scale:
+            quality = quality.note(Reason(remark, ReasonCode.PATTERN_SCALE))
+        else:
+            quality = quality.note(Reason("no background was subtracted", ReasonCode.BACKGROUND_MISSING))
     if q_max < SHORT_RANGE:
-        quality = quality.suspect(f"q_max is only {q_max:.3g} 1/angstrom: distances below 0.5 angstrom merge")
+        quality = quality.suspect(
+            Reason(
+                f"q_max is only {q_max:.3g} 1/angstrom: distances below 0.5 angstrom merge",
+                ReasonCode.Q_RANGE,
+            )
+        )
     if no_variance:
-        quality = quality.note("the pattern has no variances: G(r) has none")
+        quality = quality.note(
+            Reason("the pattern has no variances: G(r) has none", ReasonCode.VARIANCE_MISSING)
+        )
     if subtracted.pattern.completeness < 1.0:
         share = f"{100.0 * subtracted.pattern.completeness:.0f} %"
-        quality = quality.suspect(f"only {share} of the planned frames were measured")
+        quality = quality.suspect(
+            Reason(f"only {share} of the planned frames were measured", ReasonCode.INCOMPLETE)
+        )
     return quality
-
-
-NINETY_PERCENT = 1.6449
-"""Half the width of a 90 % interval in standard deviations."""
 
 
 def coordination_number(
@@ -429,18 +414,18 @@ def coordination_number(
     pdf
         With a composition and the uncertainty of its scale.
     shell
-        Where the peak begins and ends [angstrom].
+        Start and end of the peak [angstrom].
     number_density
         Atoms per volume [1/angstrom^3].
     centre, neighbour
         Symbols of the pair; needed for more than one element.
     composition
-        Where the PDF does not know it.
+        If the PDF has none.
 
     Raises
     ------
     ReductionError
-        If shell, density or pair make no sense, or the uncertainty of the scale is not known.
+        If shell, density or pair are invalid, or the uncertainty of the scale is unknown.
 
     Examples
     --------
@@ -479,7 +464,7 @@ def coordination_number(
 
 
 def _share(composition: Mapping[str, float], centre: str | None, neighbour: str | None) -> float:
-    """Return which part of the radial distribution one neighbour of a pair makes up."""
+    """Return the weight of one neighbour of a pair in the radial distribution, c f_1 f_2 / <f>^2."""
     elements = list(composition)
     if len(elements) == 1:
         centre, neighbour = centre or elements[0], neighbour or elements[0]

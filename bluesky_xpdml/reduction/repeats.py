@@ -1,8 +1,8 @@
 """Repeated scans of one sample: aligned, compared, and averaged with their variances.
 
-Where every scan has its own foil, the foils align them, and what the edges still differ by is a property of
-the sample: radiation reduces and oxidises, and an alignment by the shape would hide it. Without foils
-the derivatives are aligned by their cross correlation, within 1 eV; their median stays where it was.
+If every scan has its own foil, the foils align them, and remaining differences between the edges are a
+property of the sample: radiation reduces and oxidises, and an alignment by the shape would hide it. Without
+foils the derivatives are aligned by their cross correlation, within 1 eV; their median does not move.
 """
 
 from collections.abc import Sequence
@@ -16,46 +16,44 @@ from bluesky_xpdml.records import AbsorptionScan, AxisSource, FloatArray, Qualit
 from bluesky_xpdml.reduction.edge_position import smooth
 from bluesky_xpdml.reduction.noise import noise_level
 from bluesky_xpdml.reduction.normalisation import FitRanges, find_e0, fit_ranges, normalise
-from bluesky_xpdml.reduction.xanes import faults
+from bluesky_xpdml.reduction.xanes import find_faults
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 HEAVIEST = 4.0
-"""No repeat weighs more than so many times the median one."""
+"""Largest weight of a repeat, relative to the median one."""
 SCATTER_POINTS = 11
-"""The scatter between repeats is averaged over so many points: a few repeats tell little of a single one."""
+"""The scatter between repeats is averaged over this many points: a few repeats say little about one point."""
 E0_REACH = 5.0
-"""The edge of the mean is sought this far from that of the repeats [eV]."""
+"""Largest distance of the edge of the mean from that of the repeats [eV]."""
+WINDOW = (-20.0, 60.0)
+"""Range of the comparison [eV from the edge]."""
+STEP = 0.1
+"""Grid of the comparison [eV]."""
+SMOOTHING = 0.8
+"""Standard deviation of the Gaussian before the comparison [eV]."""
+FEWEST = 3
+"""Of two repeats that differ, either may be wrong."""
+TIMES_FARTHER = 4.0
+"""An outlier is this many times farther from the median than the median repeat."""
+SMALLEST_DISTANCE = 0.02
+"""Repeats nearer than this are no outliers [edge steps, root mean square]."""
+SHORTER = 50.0
+"""A repeat that ends this much earlier than the others was interrupted [eV]."""
+MOVING = 0.2
+"""Smallest movement of the edge from the first to the last repeat that is reported [eV]."""
 
 
-def averaged_spectrum(scans: Sequence[Xanes], *, shifts: FloatArray, noise: FloatArray) -> Xanes:
-    """Average repeats on the grid of the first.
+def average_repeats(scans: Sequence[Xanes], *, shifts: FloatArray, noise: FloatArray) -> Xanes:
+    """Average normalised repeats on the grid of the first, with shifts [eV] and noise [edge steps], (r,).
 
-    The repeats are normalised spectra, weighted by their inverse variance; the mean is scaled to their
-    median edge step and normalised anew. Its variance is the larger of what the noise of the repeats lets
-    expect and of what they scatter.
-
-    Parameters
-    ----------
-    scans
-        Reduced spectra, (r,).
-    shifts
-        Added to their energies [eV], (r,).
-    noise
-        Standard deviation of a point of each [edge steps], positive, (r,).
+    The mean, weighted with w_i = 1 / noise_i^2, is scaled to the median edge step and normalised again. Its
+    variance is the larger of sum(w_i^2 noise_i^2) and the scatter sum(w_i (y_i - mean)^2) / (r - 1), where
+    sum(w_i) = 1.
 
     Raises
     ------
     ReductionError
         If they share no range around the edge, or their mean cannot be normalised.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.reduction.xanes import reduce_xanes
-    >>> energy = np.arange(6950.0, 7400.0, 1.0)
-    >>> scan = AbsorptionScan(energy=energy, mu=np.arctan((energy - 7120.0) / 2.0), element="Fe", edge="K")
-    >>> one = reduce_xanes(scan)
-    >>> mean = averaged_spectrum([one, one], shifts=np.zeros(2), noise=np.full(2, 0.01))
-    >>> bool(np.allclose(mean.norm, one.norm))
-    True
     """
     energy = _common_grid(scans, shifts)
     curves = np.array(
@@ -72,7 +70,7 @@ def averaged_spectrum(scans: Sequence[Xanes], *, shifts: FloatArray, noise: Floa
     if len(scans) > 2:
         variance = np.maximum(variance, _scatter(curves - mean, weights))
     step = float(np.median([xanes.edge_step for xanes in scans]))
-    return _renormalised(scans, energy, step * mean, step**2 * variance)
+    return _normalise_mean(scans, energy, step * mean, step**2 * variance)
 
 
 def _common_grid(scans: Sequence[Xanes], shifts: FloatArray) -> FloatArray:
@@ -82,7 +80,8 @@ def _common_grid(scans: Sequence[Xanes], shifts: FloatArray) -> FloatArray:
     energy = first[(first >= low) & (first <= high)]
     if energy.size < 10 or not low < scans[0].e0 < high:
         raise ReductionError(
-            f"the repeats share only {low:.0f} to {high:.0f} eV: expected a range with the edge"
+            f"the repeats share only {low:.0f} to {high:.0f} eV: expected a range with the edge",
+            ReasonCode.EDGE_NOT_COVERED,
         )
     return np.asarray(energy)
 
@@ -95,7 +94,9 @@ def _scatter(deviation: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(uniform_filter1d(single, SCATTER_POINTS, mode="nearest"))
 
 
-def _renormalised(scans: Sequence[Xanes], energy: FloatArray, mu: FloatArray, variance: FloatArray) -> Xanes:
+def _normalise_mean(
+    scans: Sequence[Xanes], energy: FloatArray, mu: FloatArray, variance: FloatArray
+) -> Xanes:
     middle = float(np.median([xanes.e0 for xanes in scans]))
     e0 = find_e0(energy, mu, within=(middle - E0_REACH, middle + E0_REACH))
     ranges = _ranges(scans[0], energy - e0)
@@ -133,7 +134,7 @@ def _renormalised(scans: Sequence[Xanes], energy: FloatArray, mu: FloatArray, va
         quality=Quality(),
     )
     scan = AbsorptionScan(energy=energy, mu=mu, completeness=completeness)
-    return replace(xanes, quality=_shared(scans).suspect(*faults(xanes, scan)))
+    return replace(xanes, quality=_shared(scans).suspect(*find_faults(xanes, scan)))
 
 
 def _ranges(first: Xanes, x: FloatArray) -> FitRanges:
@@ -156,40 +157,22 @@ def _ranges(first: Xanes, x: FloatArray) -> FitRanges:
 
 
 def _shared(scans: Sequence[Xanes]) -> Quality:
-    """Return the remarks that all repeats share; what is said of single ones is theirs."""
+    """Return the reasons that all repeats share."""
     first, *others = scans
     shared = [reason for reason in first.quality.reasons if all(reason in x.quality.reasons for x in others)]
     doubtful = all(xanes.quality.verdict is not Verdict.GOOD for xanes in scans)
     return Quality().suspect(*shared) if doubtful else Quality().note(*shared)
 
 
-WINDOW = (-20.0, 60.0)
-"""Where repeats are compared [eV from the edge]."""
-STEP = 0.1
-"""Grid of the comparison [eV]."""
-SMOOTHING = 0.8
-"""Standard deviation of the Gaussian before they are compared [eV]."""
-FEWEST = 3
-"""Of two repeats that differ nobody can say which is wrong."""
-TIMES_FARTHER = 4.0
-"""An outlier is so many times farther from the median than the median repeat."""
-SMALLEST_DISTANCE = 0.02
-"""Repeats that are nearer than this belong together [edge steps, root mean square]."""
-SHORTER = 50.0
-"""A repeat that ends so much earlier than the others was interrupted [eV]."""
-MOVING = 0.2
-"""Edges that move by more than this from the first to the last repeat tell of a change [eV]."""
-
-
 class Alignment(StrEnum):
-    """What repeats are aligned by."""
+    """How repeats are aligned."""
 
     AUTO = "auto"
-    """The foils where every repeat has one, else the shape."""
+    """By the foils if every repeat has one, else by the shape."""
     SHAPE = "shape"
-    """The cross correlation of the derivatives."""
+    """By the cross correlation of the derivatives."""
     NONE = "none"
-    """Nothing: the axes are taken as they are."""
+    """Not at all: the axes are taken as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,27 +192,27 @@ class RepeatSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """What was found of one repeat."""
+    """One repeat, compared with the others."""
 
     source: str
     """File name or scan id."""
     offset: float
-    """What its own calibration added to the energies [eV]."""
+    """Offset of its own calibration [eV]."""
     apparent_shift: float
-    """What would have to be added for its edge to lie on that of the others [eV]."""
+    """Shift that would put its edge on that of the others [eV]."""
     applied_shift: float
-    """What was added to align it [eV]."""
+    """Shift that was applied to align it [eV]."""
     distance: float
     """Root mean square distance from the median of all [edge steps]."""
     noise: float
-    """Of a point [edge steps]."""
+    """Noise of a point [edge steps]."""
     rejected: str = ""
-    """Why it was left out; empty where it was not."""
+    """Why it was left out; empty if it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedRepeats:
-    """The average of some repeats, and what became of each."""
+    """The average of repeats, and each of them compared with the others."""
 
     xanes: Xanes
     """The average, with the variance of its mu."""
@@ -237,7 +220,7 @@ class MergedRepeats:
 
     @property
     def n_kept(self) -> int:
-        """Return how many repeats were averaged."""
+        """Number of repeats that were averaged."""
         return sum(not repeat.rejected for repeat in self.repeats)
 
 
@@ -270,13 +253,17 @@ def merge_repeats(scans: Sequence[Xanes], settings: RepeatSettings | None = None
     _require_same(scans)
     found = _compared(scans, settings)
     kept = [i for i, repeat in enumerate(found) if not repeat.rejected]
-    average = averaged_spectrum(
+    average = average_repeats(
         [scans[i] for i in kept],
         shifts=np.array([found[i].applied_shift for i in kept]),
         noise=np.array([found[i].noise for i in kept]),
     )
-    said = [f"repeat {repeat.source} left out: {repeat.rejected}" for repeat in found if repeat.rejected]
-    quality = average.quality.note(*said).suspect(*_moving(scans, found))
+    left_out = (
+        Reason(f"repeat {repeat.source} left out: {repeat.rejected}", ReasonCode.REPEATS_MERGED)
+        for repeat in found
+        if repeat.rejected
+    )
+    quality = average.quality.note(*left_out).suspect(*_moving_edge(scans, found))
     counts = {"repeats": len(kept), "repeats_rejected": len(found) - len(kept)}
     xanes = replace(average, quality=quality, settings={**average.settings, **counts})
     return MergedRepeats(xanes=xanes, repeats=tuple(found))
@@ -286,11 +273,13 @@ def _require_same(scans: Sequence[Xanes]) -> None:
     what = {(xanes.element, xanes.edge) for xanes in scans}
     if len(what) != 1:
         names = ", ".join(sorted(" ".join(each) for each in what)) or "no spectrum"
-        raise ReductionError(f"expected repeats of one element and edge, found {names}")
+        raise ReductionError(
+            f"expected repeats of one element and edge, found {names}", ReasonCode.REPEATS_DISAGREE
+        )
 
 
 def _compared(scans: Sequence[Xanes], settings: RepeatSettings) -> list[Repeat]:
-    """Return what is to be known of each repeat."""
+    """Compare each repeat with the median of all."""
     e0 = float(np.median([xanes.e0 for xanes in scans]))
     grid = np.arange(e0 + WINDOW[0], e0 + WINDOW[1], STEP)
     curves = np.array([_smoothed(xanes, grid) for xanes in scans])
@@ -331,7 +320,7 @@ def _noise(xanes: Xanes) -> float:
 
 
 def _apparent_shifts(curves: FloatArray, reach: float) -> FloatArray:
-    """Return the shift that lays each derivative best on the median one, their own median taken off [eV]."""
+    """Return the shift that fits each derivative best to the median one, less the median shift [eV]."""
     if len(curves) == 1:
         return np.zeros(1)
     slopes = np.gradient(curves, axis=1)
@@ -375,8 +364,8 @@ def _rejected(repeat: Repeat, all_repeats: Sequence[Repeat], end: float, setting
     return ""
 
 
-def _moving(scans: Sequence[Xanes], repeats: Sequence[Repeat]) -> list[str]:
-    """Say that the edge moves steadily although the foils stand still."""
+def _moving_edge(scans: Sequence[Xanes], repeats: Sequence[Repeat]) -> list[Reason]:
+    """Report an edge that moves steadily although the foils do not."""
     if len(scans) <= FEWEST or any(xanes.axis.source is not AxisSource.REFERENCE for xanes in scans):
         return []
     edge = -np.array([repeat.apparent_shift for repeat in repeats if not repeat.rejected])
@@ -388,4 +377,4 @@ def _moving(scans: Sequence[Xanes], repeats: Sequence[Repeat]) -> list[str]:
     if abs(moved) < MOVING or steady < 0.8:
         return []
     what = f"the edge moves by {moved:+.2f} eV over {edge.size} repeats although the foil stands still"
-    return [f"{what}: the sample may change in the beam"]
+    return [Reason(f"{what}: the sample may change in the beam", ReasonCode.REPEATS_DISAGREE)]

@@ -1,4 +1,4 @@
-"""How strongly atoms scatter X-rays: form factors and Compton scattering, averaged over a composition.
+"""Form factors and Compton scattering of atoms, averaged over a composition.
 
 ================  =============================================================================
 `<f>^2`           square of the mean form factor, (sum_i c_i f_i(Q))^2
@@ -20,6 +20,7 @@ import numpy as np
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.composition import ELEMENTS, atom_fractions
+from bluesky_xpdml.vocabulary import ReasonCode
 
 LARGEST_Q = 75.0
 """The form factors were fitted up to sin(theta) / wavelength = 6 / angstrom [1/angstrom]."""
@@ -50,7 +51,7 @@ def form_factor(element: str, q: FloatArray) -> FloatArray:
     Raises
     ------
     ReductionError
-        If the element is unknown, or q is negative or beyond what was tabulated.
+        If the element is unknown, or q is negative or beyond the table.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def form_factor(element: str, q: FloatArray) -> FloatArray:
 
 
 def mean_factors(composition: str | Mapping[str, float], q: FloatArray) -> MeanFactors:
-    """Return <f>^2 and <f^2> of a composition.
+    """Return <f>^2 and <f^2> of a composition [electron units per atom].
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray
     for element, fraction in atom_fractions(composition).items():
         _require(element, q)
         number = ELEMENTS.index(element) + 1
-        # The tables begin above 0; towards it incoherent scattering vanishes with the square of Q.
+        # The tables begin above 0; below, incoherent scattering vanishes with the square of Q.
         tabulated = np.maximum(q, FIRST_COMPTON)
         values = [xraylib.SF_Compt(number, each / (4.0 * np.pi)) for each in tabulated]
         total += fraction * np.array(values) * (q / tabulated) ** 2
@@ -127,17 +128,20 @@ def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray
 
 def _require(element: str, q: FloatArray) -> None:
     if element not in ELEMENTS:
-        raise ReductionError(f"expected the symbol of an element, found {element!r}")
+        raise ReductionError(
+            f"expected the symbol of an element, found {element!r}", ReasonCode.COMPOSITION_MISSING
+        )
     if np.size(q) and not (np.min(q) >= 0.0 and np.max(q) <= LARGEST_Q):
         raise ReductionError(
             f"form factors are known for Q from 0 to {LARGEST_Q:.0f} 1/angstrom, found {np.min(q):.4g} to "
-            f"{np.max(q):.4g}: check the unit of the axis"
+            f"{np.max(q):.4g}: check the unit of the axis",
+            ReasonCode.Q_RANGE,
         )
 
 
 @lru_cache(maxsize=64)
 def _form_factor(element: str, grid: bytes) -> FloatArray:
-    """Return the form factor on a grid that may be asked for again; the table lies in a data base."""
+    """Return the form factor on a grid; the table is read from a database."""
     import xraydb
 
     values = np.asarray(xraydb.f0(element, np.frombuffer(grid) / (4.0 * np.pi)), dtype=float)

@@ -1,15 +1,19 @@
-"""From I(Q) to S(Q) and F(Q).
+"""From I(Q) to S(Q), F(Q) and G(r).
 
 =========  =========================================================================================
 a          scale, sum(I <f^2>) / sum(I^2) over the upper 40 % of the range: a I -> <f^2>
-F(Q)       Q (a I - <f^2>) / <f>^2, less a polynomial Q P(Q) that holds what is no structure
+F(Q)       Q (a I - <f^2>) / <f>^2, less a polynomial Q P(Q) that is no structure
 S(Q)       1 + F(Q) / Q
+G(r)       (2 / pi) * integral of F(Q) sin(Q r) dQ from q_min to q_max
 =========  =========================================================================================
 
-The polynomial has the degree n = r_poly * q_max_inst / pi, so that only features of G(r) below r_poly go with
-it; between two whole degrees the two are blended (P. Juhas, T. Davis, C. L. Farrow, S. J. L. Billinge,
+The polynomial has the degree n = r_poly * q_max_inst / pi, so that it removes only features of G(r) below
+r_poly; between two whole degrees the two are blended (P. Juhas, T. Davis, C. L. Farrow, S. J. L. Billinge,
 J. Appl. Cryst. 46 (2013) 560). Without Compton scattering and multiple scattering in the model the scale is
 not an absolute one.
+
+The sines of a grid are cached, so that each further pattern costs one product of a matrix and a vector.
+Variances go through the same matrix squared.
 """
 
 from dataclasses import dataclass
@@ -20,16 +24,17 @@ import numpy as np
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.scattering_factors import MeanFactors
+from bluesky_xpdml.vocabulary import ReasonCode
 
 SCALED_FROM = 0.6
-"""Part of q_max_inst from which the intensity is scaled to the form factors."""
+"""Part of q_max_inst above which the intensity is scaled to the form factors."""
 COMPTON_UNCERTAINTY = 0.12
-"""Standard uncertainty of the scale that Compton scattering and background leave open.
+"""Relative standard uncertainty of the scale by Compton scattering and background.
 
 The first shell of nickel moves between 10 and 13 neighbours over background scales that users choose.
 """
 DEGREES = (1.0, 30.0)
-"""Of the correction polynomial; below it corrects nothing, above it is the structure itself."""
+"""Range of the degree of the polynomial: below it corrects nothing, above it fits the structure itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ class StructureFunction:
     variance: FloatArray | None
     """[1/angstrom^2]"""
     scale: float
-    """What the intensity was multiplied by [electron units per unit of the intensity]."""
+    """Factor a of the intensity [electron units per unit of the intensity]."""
     uncertainty: float
     """Relative standard uncertainty of the scale."""
 
@@ -50,17 +55,6 @@ def structure_function(
     q: FloatArray, intensity: FloatArray, variance: FloatArray | None, factors: MeanFactors
 ) -> StructureFunction:
     """Scale an intensity to the form factors and return F(Q), uncorrected.
-
-    Parameters
-    ----------
-    q
-        Momentum transfers [1/angstrom], ascending, (n,).
-    intensity
-        Without background [any unit], (n,).
-    variance
-        Of the intensity [its unit squared], (n,), or None.
-    factors
-        Averages over the composition at q.
 
     Raises
     ------
@@ -88,19 +82,10 @@ def structure_function(
 def remove_polynomial(q: FloatArray, f: FloatArray, r_poly: float) -> FloatArray:
     """Return F(Q) less the polynomial without constant term that fits it best, (n,).
 
-    Parameters
-    ----------
-    q
-        Momentum transfers from q_min to q_max_inst [1/angstrom], ascending, (n,).
-    f
-        F(Q), (n,).
-    r_poly
-        Distance below which features of G(r) are taken for errors [angstrom].
-
     Raises
     ------
     ReductionError
-        If the degree is out of every reason for the range.
+        If the degree is implausible for the range.
 
     Examples
     --------
@@ -113,7 +98,8 @@ def remove_polynomial(q: FloatArray, f: FloatArray, r_poly: float) -> FloatArray
         low, high = (limit * np.pi / q[-1] for limit in DEGREES)
         raise ReductionError(
             f"r_poly = {r_poly:g} angstrom asks for a polynomial of degree {degree:.3g} over {q.size} "
-            f"points; expected r_poly between {low:.2g} and {high:.2g} for q_max_inst = {q[-1]:.4g}"
+            f"points; expected r_poly between {low:.2g} and {high:.2g} for q_max_inst = {q[-1]:.4g}",
+            ReasonCode.SETTINGS_INVALID,
         )
     whole = int(degree)
     basis = _basis(np.ascontiguousarray(q).tobytes(), whole + 1)
@@ -137,13 +123,14 @@ def _scale(q: FloatArray, intensity: FloatArray, target: FloatArray, low: float,
     if not (product > 0.0 and power > 0.0):
         raise ReductionError(
             f"no intensity is left above Q = {low * q[-1]:.3g} 1/angstrom (mean {np.mean(counted):.3g}): the "
-            "background scale is too large, or q_max_inst lies beyond the data"
+            "background scale is too large, or q_max_inst lies beyond the data",
+            ReasonCode.SIGNAL_TO_NOISE,
         )
     return product / power
 
 
 def _uncertainty(q: FloatArray, intensity: FloatArray, target: FloatArray, scale: float) -> float:
-    """Return how far the scale moves with the range that it is read from, and with Compton scattering."""
+    """Return how much the scale depends on the range that it is read from, and on Compton scattering."""
     deviations = []
     for low in (0.4, 0.6, 0.8):
         try:
@@ -168,13 +155,13 @@ def sine_transform(
     Parameters
     ----------
     q
-        Momentum transfers [1/angstrom], ascending, (n,). The sines of this grid are kept for any limits.
+        Momentum transfers [1/angstrom], ascending, (n,). The sines of this grid are cached for any limits.
     f
         Reduced structure function [1/angstrom], (n,).
     r
         Distances [angstrom], (m,).
     q_min, q_max
-        Where the integral begins and ends [1/angstrom]; at the first and the last q if None.
+        Limits of the integral [1/angstrom]; the first and the last q if None.
     lorch
         Whether to damp F(Q) by sin(x) / x with x = pi Q / q_max (E. Lorch, J. Phys. C 2 (1969) 229).
     variance
@@ -183,7 +170,7 @@ def sine_transform(
     Returns
     -------
     g, variance
-        G(r) [1/angstrom^2] and its variance [1/angstrom^4], both (m,); None where `variance` was None.
+        G(r) [1/angstrom^2] and its variance [1/angstrom^4], both (m,); None if `variance` is None.
 
     Raises
     ------
@@ -212,13 +199,14 @@ def sine_transform(
 
 
 def _weights(q: FloatArray, q_min: float, q_max: float) -> FloatArray:
-    """Return the weights of the trapezoidal rule over the points between the limits, 0 elsewhere."""
+    """Return the weights of the trapezoidal rule between the limits, 0 elsewhere."""
     first = int(np.searchsorted(q, q_min - 1e-9))
     last = int(np.searchsorted(q, q_max + 1e-9, side="right"))
     if last - first < 2:
         raise ReductionError(
             f"expected at least two points from q_min = {q_min:g} to q_max = {q_max:g} 1/angstrom; the "
-            f"pattern runs from {q[0]:g} to {q[-1]:g}"
+            f"pattern runs from {q[0]:g} to {q[-1]:g}",
+            ReasonCode.Q_RANGE,
         )
     halves = 0.5 * np.diff(q[first:last])
     weights = np.zeros_like(q)
@@ -227,7 +215,7 @@ def _weights(q: FloatArray, q_min: float, q_max: float) -> FloatArray:
     return weights
 
 
-# Few grids are enough for a beamline; one of 1500 by 3000 points takes 54 megabytes.
+# A beamline uses few grids; one of 1500 by 3000 points takes 54 megabytes.
 @lru_cache(maxsize=4)
 def _matrices(q: bytes, r: bytes) -> tuple[FloatArray, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     sines = np.sin(np.outer(np.frombuffer(r), np.frombuffer(q)))

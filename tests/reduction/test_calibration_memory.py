@@ -68,4 +68,4 @@ def test_what_is_no_calibration_is_refused(entry):
 def test_uncertainty_grows_to_both_sides_of_the_calibration():
     foil = calibration(time=7200.0)
     assert foil.axis_at(0.0, 0.1).uncertainty == foil.axis_at(14400.0, 0.1).uncertainty == pytest.approx(0.5)
-    assert foil.age_text(0.0) == "calibrated 2.0 h after by the Fe foil of a"
+    assert foil.describe_age(0.0) == "calibrated 2.0 h after by the Fe foil of a"

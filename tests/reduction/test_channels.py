@@ -5,7 +5,7 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode
-from bluesky_xpdml.reduction.channels import absorption
+from bluesky_xpdml.reduction.channels import select_mode
 from bluesky_xpdml.reduction.noise import noise_level
 
 ENERGY = np.arange(7000.0, 7200.0, 1.0)
@@ -18,7 +18,7 @@ def scan(**channels):
 
 
 def test_transmission_comes_before_fluorescence():
-    signal = absorption(scan(i0=I0, it=I0 * np.exp(-EDGE), fluorescence=I0 * EDGE), near=7112.0)
+    signal = select_mode(scan(i0=I0, it=I0 * np.exp(-EDGE), fluorescence=I0 * EDGE), near=7112.0).signal
     assert signal.mode is DetectionMode.TRANSMISSION
     assert signal.mu == pytest.approx(EDGE)
     assert signal.remarks == ()
@@ -34,7 +34,7 @@ def test_transmission_comes_before_fluorescence():
     ],
 )
 def test_fluorescence_is_used_where_transmission_is_dead_and_that_is_said(dead, reason):
-    signal = absorption(scan(i0=I0, it=dead, fluorescence=I0 * EDGE), near=7112.0)
+    signal = select_mode(scan(i0=I0, it=dead, fluorescence=I0 * EDGE), near=7112.0).signal
     assert signal.mode is DetectionMode.FLUORESCENCE
     assert signal.mu == pytest.approx(EDGE)
     assert "transmission not used" in signal.remarks[0]
@@ -43,24 +43,24 @@ def test_fluorescence_is_used_where_transmission_is_dead_and_that_is_said(dead, 
 
 def test_the_asked_for_channel_is_used_or_refused():
     both = scan(i0=I0, it=I0 * np.exp(-EDGE), fluorescence=I0 * EDGE)
-    assert absorption(both, mode=DetectionMode.FLUORESCENCE).mode is DetectionMode.FLUORESCENCE
+    assert select_mode(both, mode=DetectionMode.FLUORESCENCE).signal.mode is DetectionMode.FLUORESCENCE
     with pytest.raises(ReductionError, match="reference needs It and Ir; the scan has no Ir"):
-        absorption(both, mode=DetectionMode.REFERENCE)
+        select_mode(both, mode=DetectionMode.REFERENCE)
 
 
 def test_negative_currents_are_turned():
-    signal = absorption(scan(i0=-I0, it=-I0 * np.exp(-EDGE)))
+    signal = select_mode(scan(i0=-I0, it=-I0 * np.exp(-EDGE))).signal
     assert signal.mu == pytest.approx(EDGE)
     assert "negative currents" in signal.remarks[0]
 
 
 def test_currents_of_opposite_sign_are_refused():
     with pytest.raises(ReductionError, match="200 of 200 points"):
-        absorption(scan(i0=I0, it=-I0))
+        select_mode(scan(i0=I0, it=-I0))
 
 
 def test_negative_mu_is_fine():
-    signal = absorption(scan(i0=I0, it=3.0 * I0 * np.exp(-EDGE)))
+    signal = select_mode(scan(i0=I0, it=3.0 * I0 * np.exp(-EDGE))).signal
     assert signal.mu.max() < 0.0
 
 
@@ -68,7 +68,7 @@ def test_lost_points_are_left_out_and_counted():
     it = I0 * np.exp(-EDGE)
     it[[3, 50]] = np.nan
     it[70] = -5.0
-    signal = absorption(scan(i0=I0, it=it))
+    signal = select_mode(scan(i0=I0, it=it)).signal
     assert signal.energy.size == signal.mu.size == ENERGY.size - 3
     assert signal.remarks == ("3 of 200 points with NaN or non-positive intensity left out",)
 
@@ -76,12 +76,12 @@ def test_lost_points_are_left_out_and_counted():
 def test_numbers_beyond_any_absorption_are_left_out():
     mu = EDGE.copy()
     mu[7] = 1e300
-    assert absorption(scan(mu=mu)).energy.size == ENERGY.size - 1
+    assert select_mode(scan(mu=mu)).signal.energy.size == ENERGY.size - 1
 
 
 def test_nothing_usable_names_every_channel():
     with pytest.raises(ReductionError, match=r"transmission not used.*; fluorescence not used"):
-        absorption(scan(i0=I0, it=0.0 * I0, fluorescence=np.full(ENERGY.size, np.nan)))
+        select_mode(scan(i0=I0, it=0.0 * I0, fluorescence=np.full(ENERGY.size, np.nan)))
 
 
 def test_noise_is_measured_in_spite_of_slope_curvature_and_glitches():

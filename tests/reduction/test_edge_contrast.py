@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.edges import CONTRAST, find_edge, largest_rise, step_at
+from bluesky_xpdml.reduction.edges import CONTRAST, find_edge, fit_step, largest_rise
 
 ENERGY = np.arange(6900.0, 7400.0, 1.5)
 
@@ -18,19 +18,19 @@ def edge(position=7112.0, height=1.0):
 
 
 def test_the_step_of_a_straight_line_with_a_step_is_exact():
-    step = step_at(ENERGY, 3.0 - 0.002 * ENERGY + 0.7 * (ENERGY > 7200.0), 7200.0)
+    step = fit_step(ENERGY, 3.0 - 0.002 * ENERGY + 0.7 * (ENERGY > 7200.0), 7200.0)
     assert step.height == pytest.approx(0.7, abs=1e-9)
     assert step.scatter < 1e-9
     assert step.contrast > 1e6
 
 
 def test_a_side_with_too_few_points_has_no_step():
-    assert step_at(ENERGY, edge(), ENERGY[0] + 5.0) is None
-    assert step_at(ENERGY, edge(), ENERGY[-1] - 5.0) is None
+    assert fit_step(ENERGY, edge(), ENERGY[0] + 5.0) is None
+    assert fit_step(ENERGY, edge(), ENERGY[-1] - 5.0) is None
 
 
 def test_nothing_over_nothing_is_no_contrast():
-    flat = step_at(ENERGY, np.zeros(ENERGY.size), 7112.0)
+    flat = fit_step(ENERGY, np.zeros(ENERGY.size), 7112.0)
     assert flat.contrast == 0.0
     assert not math.isnan(flat.contrast)
 

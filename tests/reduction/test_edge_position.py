@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.reduction.edge_position import LEVELS, SMOOTHING, edge_position, pre_edge_line, smooth
+from bluesky_xpdml.reduction.edge_position import LEVELS, SMOOTHING, edge_shape, pre_edge_line, smooth
 
 X = np.arange(-160.0, 100.0, 0.25)
+
+
+def edge_position(x, mu):
+    shape = edge_shape(x, mu)
+    return shape.edge, shape.half_edge
 
 
 def step(x: np.ndarray, centre: float, width: float = 2.0) -> np.ndarray:

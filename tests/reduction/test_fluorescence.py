@@ -7,7 +7,7 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode
-from bluesky_xpdml.reduction.channels import absorption, living_sum
+from bluesky_xpdml.reduction.channels import select_mode, sum_elements
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 
@@ -34,7 +34,7 @@ def scan(**elements):
 
 
 def test_living_elements_are_summed_and_nothing_is_said():
-    counts, remarks = living_sum(scan(), 7112.0)
+    counts, remarks = sum_elements(scan(), 7112.0)
     assert np.array_equal(counts, sum(GOOD.values()))
     assert remarks == ()
 
@@ -52,7 +52,7 @@ def test_living_elements_are_summed_and_nothing_is_said():
     ],
 )
 def test_an_element_that_does_not_see_the_sample_is_left_out_and_named(broken, reason):
-    signal = absorption(scan(Fe9=broken), near=7112.0)
+    signal = select_mode(scan(Fe9=broken), near=7112.0).signal
     assert signal.mode is DetectionMode.FLUORESCENCE
     assert signal.mu == pytest.approx(sum(GOOD.values()) / 1e6)
     (remark,) = signal.remarks
@@ -64,14 +64,14 @@ def test_a_detector_of_dead_elements_is_dead():
     dead = AbsorptionScan(
         energy=ENERGY, i0=np.ones(ENERGY.size), fluorescence_elements={"a": 0 * ENERGY, "b": 0 * ENERGY + 3}
     )
-    with pytest.raises(ReductionError, match=r"none of 2 detector elements lives: a \(constant at 0\), b"):
-        absorption(dead, mode=DetectionMode.FLUORESCENCE)
+    with pytest.raises(ReductionError, match=r"none of 2 detector elements works: a \(constant at 0\), b"):
+        select_mode(dead, mode=DetectionMode.FLUORESCENCE)
 
 
 def test_of_two_elements_that_differ_both_stay():
     two = {"a": element(), "b": element(step=0.1, background=1.0)}
     pair = AbsorptionScan(energy=ENERGY, i0=np.ones(ENERGY.size), fluorescence_elements=two)
-    assert living_sum(pair, 7112.0)[1] == ()
+    assert sum_elements(pair, 7112.0)[1] == ()
 
 
 def test_measured_elements_of_a_four_element_detector_all_live(shared_data):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, Verdict
-from bluesky_xpdml.reduction.edges import AMBIGUOUS, EDGE_ENERGIES, edges_near, name_edge
+from bluesky_xpdml.reduction.edges import EDGE_ENERGIES, edges_near, name_edge
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
+from bluesky_xpdml.vocabulary import ReasonCode
 
 
 def scan(position, **names):
@@ -59,7 +60,7 @@ def test_every_edge_within_reach_is_named(e0):
 def test_both_candidates_are_named_where_two_edges_are_near():
     named, said = name_edge(scan(8351.0))
     assert (named.element, named.edge) == ("Ni", "K")
-    assert said[1].startswith(AMBIGUOUS)
+    assert said[1].code is ReasonCode.ELEMENT_AMBIGUOUS
     assert "may be Ni K or Er L3" in said[1]
 
 

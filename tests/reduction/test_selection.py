@@ -7,7 +7,7 @@ import pytest
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode
-from bluesky_xpdml.reduction.channels import absorption, select
+from bluesky_xpdml.reduction.channels import select_mode
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 ENERGY = np.concatenate(
@@ -29,7 +29,7 @@ def scan(**channels):
 
 def test_electron_yield_is_a_mode_of_its_own():
     counts = I0 * (edge() + 0.3)
-    signal = absorption(scan(electron_yield=counts), near=NEAR)
+    signal = select_mode(scan(electron_yield=counts), near=NEAR).signal
     assert signal.mode is DetectionMode.ELECTRON_YIELD
     assert signal.mu == pytest.approx(counts / I0)
     assert reduce_xanes(scan(electron_yield=counts)).mode is DetectionMode.ELECTRON_YIELD
@@ -41,7 +41,7 @@ def test_a_clean_transmission_comes_first():
         fluorescence=I0 * edge(1.0, 0.0001),
         electron_yield=I0 * edge(1.0, 0.0001),
     )
-    chosen = select(everything, near=NEAR)
+    chosen = select_mode(everything, near=NEAR)
     assert chosen.signal.mode is DetectionMode.TRANSMISSION
     assert set(chosen.rises) == {
         DetectionMode.TRANSMISSION,
@@ -69,23 +69,23 @@ def test_a_worse_transmission_gives_way_to_fluorescence_and_that_is_said(transmi
         element="Fe",
         edge="K",
     )
-    signal = absorption(both, near=NEAR)
+    signal = select_mode(both, near=NEAR).signal
     assert signal.mode is DetectionMode.FLUORESCENCE
     assert re.search(said, " ".join(signal.remarks)), signal.remarks
 
 
 def test_of_two_noisy_modes_the_less_noisy_is_taken():
     noisy = scan(it=I0 * np.exp(-edge(0.8, 0.03)), fluorescence=I0 * edge(1.0, 0.08))
-    assert absorption(noisy, near=NEAR).mode is DetectionMode.TRANSMISSION
+    assert select_mode(noisy, near=NEAR).signal.mode is DetectionMode.TRANSMISSION
 
 
 def test_the_declared_mode_wins_where_it_is_usable():
     both = scan(it=I0 * np.exp(-edge(0.8, 0.001)), fluorescence=I0 * edge(1.0, 0.01))
-    chosen = absorption(both, prefer=DetectionMode.FLUORESCENCE, near=NEAR)
+    chosen = select_mode(both, prefer=DetectionMode.FLUORESCENCE, near=NEAR).signal
     assert chosen.mode is DetectionMode.FLUORESCENCE
     assert chosen.remarks == ()
     dead = scan(it=I0 * np.exp(-edge(0.8, 0.001)), fluorescence=np.zeros(ENERGY.size))
-    chosen = absorption(dead, prefer=DetectionMode.FLUORESCENCE, near=NEAR)
+    chosen = select_mode(dead, prefer=DetectionMode.FLUORESCENCE, near=NEAR).signal
     assert chosen.mode is DetectionMode.TRANSMISSION
     assert "fluorescence not used: If is constant" in chosen.remarks[0]
 
@@ -93,8 +93,8 @@ def test_the_declared_mode_wins_where_it_is_usable():
 def test_a_declared_reference_is_reduced_as_such():
     it = I0 * np.exp(-edge(0.8))
     both = scan(it=it, ir=it * np.exp(-edge(0.6)))
-    assert absorption(both, prefer=DetectionMode.REFERENCE, near=NEAR).mode is DetectionMode.REFERENCE
-    assert absorption(both, near=NEAR).mode is DetectionMode.TRANSMISSION
+    assert select_mode(both, prefer=DetectionMode.REFERENCE, near=NEAR).signal.mode is DetectionMode.REFERENCE
+    assert select_mode(both, near=NEAR).signal.mode is DetectionMode.TRANSMISSION
 
 
 def test_what_every_mode_shows_is_recorded():
@@ -113,4 +113,4 @@ def test_without_any_usable_mode_every_reason_is_given():
     with pytest.raises(
         ReductionError, match=r"transmission not used.*fluorescence not used.*electron yield not used"
     ):
-        absorption(dead, near=NEAR)
+        select_mode(dead, near=NEAR)

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan
-from bluesky_xpdml.reduction.fluorescence import SelfAbsorption, corrected, self_absorption_ratio
+from bluesky_xpdml.reduction.fluorescence import (
+    SelfAbsorption,
+    correct_self_absorption,
+    self_absorption_ratio,
+)
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 
 ENERGY = np.concatenate(
@@ -68,7 +72,7 @@ def test_the_correction_inverts_the_damping(beta, height):
     damped = height * (1.0 + beta) / (height + beta) if height > -beta else 0.0
     expected = height if height > -beta else 0.0
     try:
-        found = corrected(np.array([damped]), beta)[0]
+        found = correct_self_absorption(np.array([damped]), beta)[0]
     except ReductionError:
         assert height > 1.0 or beta < 0.2
         return
@@ -80,7 +84,9 @@ def test_a_dilute_sample_is_left_as_it_is():
         SelfAbsorption(composition="FeSi1000O2000", incidence=45, exit=45), "Fe", "K"
     )
     assert dilute > 100.0
-    assert corrected(np.array([0.0, 1.5, 1.0]), dilute) == pytest.approx([0.0, 1.5, 1.0], abs=0.01)
+    assert correct_self_absorption(np.array([0.0, 1.5, 1.0]), dilute) == pytest.approx(
+        [0.0, 1.5, 1.0], abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_what_makes_no_sense_is_refused(sample, message):
 
 def test_a_spectrum_that_the_sample_cannot_show_is_refused():
     with pytest.raises(ReductionError, match="cannot show more than"):
-        corrected(np.array([0.0, 2.0]), 0.8)
+        correct_self_absorption(np.array([0.0, 2.0]), 0.8)
 
 
 def test_transmission_is_not_corrected_and_that_is_said():

@@ -6,10 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, ReductionError, XpdmlError
-from bluesky_xpdml.reduction.pattern import QUnit, axis_of
+from bluesky_xpdml.reduction.pattern import QUnit
 from bluesky_xpdml.sources.patterns import read_pattern, read_pdf
 
 Q = np.arange(0.5, 20.0, 0.1)
+
+
+def axis_of(q, unit, wavelength):
+    """Convert Q [1/angstrom] to an axis, by Bragg's law."""
+    angle = 2.0 * np.arcsin(q * wavelength / (4.0 * np.pi))
+    return {"1/A": q, "1/nm": 10.0 * q, "2th_rad": angle, "2th_deg": np.degrees(angle)}[unit]
 
 
 def rows(axis, *columns, fmt="%.9g"):

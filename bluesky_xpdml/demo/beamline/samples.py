@@ -11,7 +11,7 @@ import numpy as np
 
 from bluesky_xpdml.demo.beamline.physics import resolution, victoreen
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.reduction.edge_position import edge_position, smooth
+from bluesky_xpdml.reduction.edge_position import edge_shape, smooth
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.broadening import broaden
 from bluesky_xpdml.simulation.measured_curve import MARGIN, measured_curve
@@ -244,7 +244,7 @@ def _simulated_sample(entry: dict[str, Any]) -> SimulatedSample:
     step, computed = entry["energy_step"], np.array(entry["mu"])
     foil = FOIL_ENERGIES[entry["element"]]
     x = entry["energy_start"] - foil + step * np.arange(computed.size)
-    half = np.array([edge_position(x, computed)[1]])
+    half = np.array([edge_shape(x, computed).half_edge])
     low, high = (np.array([width]) for width in WIDTHS)
     broad = broaden(x, computed[None, :], half, low, high)[0]
     measured = smooth(broad, resolution(foil) / step)

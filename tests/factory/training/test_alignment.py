@@ -10,7 +10,7 @@ from bluesky_xpdml.factory.training.alignment import TYPICAL_WIDTHS, align, clas
 from bluesky_xpdml.factory.training.augmentation import Augmentation, augmented_features
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, FINE_GRID
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.reduction.edge_position import edge_position
+from bluesky_xpdml.reduction.edge_position import edge_shape
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.broadening import broaden
 
@@ -31,7 +31,7 @@ def test_the_mean_edge_of_each_class_lies_on_the_curve(iron_sites: SiteSpectra) 
     broad = broaden(aligned.x, aligned.mu, aligned.half_edge, *widths)
     nothing = np.zeros(len(sites))
     signal = on_fine_grid(aligned, broad, aligned.shift, nothing)
-    edges = np.array([edge_position(FINE_GRID, row)[0] for row in signal[: len(iron_sites)]])
+    edges = np.array([edge_shape(FINE_GRID, row).edge for row in signal[: len(iron_sites)]])
     valence = iron_sites.valence
     for value in (2.0, 3.0, 4.0):
         expected = float(np.interp(value, MODEL.valence, MODEL.edge))
