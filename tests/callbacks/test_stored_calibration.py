@@ -56,8 +56,8 @@ def test_the_interval_never_shrinks_with_the_age_and_stays_below_that_of_an_unkn
 @pytest.mark.parametrize(
     ("scan", "reason"),
     [
-        (without_foil(40.0), "too long to say anything"),
-        (replace(without_foil(1.0), time=None), "when the scan was taken is unknown"),
+        (without_foil(40.0), "too long to be used"),
+        (replace(without_foil(1.0), time=None), "the time of the scan is unknown"),
         (without_foil(1.0, mono="Si(311)"), "no reference channel"),
         (without_foil(1.0, mono=""), "no reference channel"),
     ],
