@@ -72,10 +72,10 @@ class Region:
     """Where it begins [eV above the metal foil, or angstrom]."""
     high: float
     """Where it ends [same]."""
-    attribution: Mapping[str, float]
-    """By descriptor: sum over the region's features [unit of the descriptor]."""
-    importance: Mapping[str, float]
-    """By descriptor: sum of the impurity importances of its features, a share of 1."""
+    attribution: Mapping[Descriptor, float]
+    """Sum over the region's features [unit of the descriptor]."""
+    importance: Mapping[Descriptor, float]
+    """Sum of the impurity importances of its features, a share of 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +88,7 @@ class Explanation:
     """Of the grid and of the regions: `eV` or `angstrom`."""
     features: tuple[str, ...]
     """Names of the features."""
-    attributions: Mapping[str, Attribution]
-    """By descriptor."""
+    attributions: Mapping[Descriptor, Attribution]
     regions: tuple[Region, ...]
     """In the order of the curve, without gaps; each feature belongs to one."""
     edge_share: float | None = None

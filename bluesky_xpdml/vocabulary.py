@@ -94,6 +94,11 @@ class Descriptor(StrEnum):
         """Return the three descriptors that every bundle answers."""
         return (cls.OXIDATION_STATE, cls.COORDINATION_NUMBER, cls.BOND_LENGTH)
 
+    @classmethod
+    def surroundings(cls) -> tuple[Self, ...]:
+        """Return the descriptors that one forest answers at once."""
+        return (cls.OCN, cls.NNRS, cls.MOOD)
+
     @property
     def unit(self) -> str:
         """Unit as published: `e`, `1` or `angstrom`."""

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
-from bluesky_xpdml.models.observation import observe
 from bluesky_xpdml.models.standards import MeasuredSpectrum
+from bluesky_xpdml.models.xanes import observe
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

@@ -16,7 +16,7 @@ from bluesky_xpdml.documents import (
     load_profile,
     origin_of,
 )
-from bluesky_xpdml.models.explain import explained
+from bluesky_xpdml.models.explain import with_explanation
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Prediction
 from bluesky_xpdml.settings import Settings, with_settings
@@ -60,7 +60,7 @@ class RunAnalysis:
         origin = origin_of(run.start, carry=self.carry)
         found = tuple(replace(each, origin=origin) for each in self._answers(run))
         store = self.explain_with
-        return found if store is None else tuple(explained(each, store) for each in found)
+        return found if store is None else tuple(with_explanation(each, store) for each in found)
 
     def _answers(self, run: CollectedRun) -> tuple[Prediction, ...]:
         profile = self._profile_of(run)

@@ -26,7 +26,7 @@ from bluesky_xpdml.documents import (
 )
 from bluesky_xpdml.documents.profile import look_up_text
 from bluesky_xpdml.errors import MissingDataError, ModelNotFoundError, ReductionError, XpdmlError
-from bluesky_xpdml.models.predict_pdf import predict_pdf
+from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import (
     Calibration,

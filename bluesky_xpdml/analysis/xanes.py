@@ -19,9 +19,9 @@ from bluesky_xpdml.documents import (
 )
 from bluesky_xpdml.documents.profile import look_up_text
 from bluesky_xpdml.errors import MissingDataError, ReductionError, XpdmlError
-from bluesky_xpdml.models.partial import continued, widened
-from bluesky_xpdml.models.predict import predict_xanes
+from bluesky_xpdml.models.partial import continue_scan, widen
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import PURPOSE, AbsorptionScan, Prediction, Quality, Xanes
 from bluesky_xpdml.reduction.edges import name_edge
 from bluesky_xpdml.reduction.energy import CalibrationMemory, calibration_of
@@ -359,7 +359,7 @@ def analyse_partial_scan(
     settings: XanesSettings,
     memory: CalibrationMemory | None = None,
 ) -> tuple[Prediction, ...]:
-    """Return the answer for a scan that goes on, its intervals widened; nothing before its edge is passed.
+    """Return the answer for a scan that goes on, its intervals widen; nothing before its edge is passed.
 
     Parameters
     ----------
@@ -381,7 +381,7 @@ def analyse_partial_scan(
     ()
     """
     try:
-        longer = continued(scan)
+        longer = continue_scan(scan)
     except XpdmlError:
         return ()
     # Half a foil is good enough to answer by, not to be remembered.
@@ -389,5 +389,5 @@ def analyse_partial_scan(
     answer = analyse_scan(longer, store=store, settings=settings, memory=earlier)
     if not answer.descriptors:
         return ()
-    answer = widened(answer, float(scan.energy[-1]))
+    answer = widen(answer, float(scan.energy[-1]))
     return (answer,) if answer.descriptors else ()

@@ -27,8 +27,8 @@ def calibrate(
     """Fit the edge curves of a beamline on its own standards, and say how good they are without each."""
     from dataclasses import asdict
 
-    from bluesky_xpdml.models.calibrate import calibrate_edges
     from bluesky_xpdml.models.edge_calibration import write_calibrations
+    from bluesky_xpdml.models.standards import calibrate_edges
     from bluesky_xpdml.models.store import BundleStore
     from bluesky_xpdml.sources.standards import load_standards
 

@@ -71,7 +71,7 @@ def predict_both(
     list of tuple
         File and answer: the joint one, under the name of the spectrum, then those of the two files.
     """
-    from bluesky_xpdml.models.predict_joint import predict_sample
+    from bluesky_xpdml.models.joint import predict_sample
 
     (by_spectrum,) = reader.predict(spectrum, Technique.XANES)
     element = by_spectrum.element or reader.spectra.element
@@ -223,7 +223,7 @@ class Reader:
         return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings.xanes())
 
     def _differential(self, path: Path) -> Prediction:
-        from bluesky_xpdml.models.predict_pdf import predict_pdf
+        from bluesky_xpdml.models.pdf import predict_pdf
         from bluesky_xpdml.vocabulary import Modality
 
         metal = self.spectra.element

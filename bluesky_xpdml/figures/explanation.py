@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from bluesky_xpdml.figures.curves import ACCENT, INK, LONGEST_DISTANCE, MUTED, PANELS, STYLE
-from bluesky_xpdml.models.explain import TELLING
+from bluesky_xpdml.models.explain import DISTINGUISHABLE
 from bluesky_xpdml.records import Attribution, Explanation, FloatArray, Prediction
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
@@ -60,7 +60,7 @@ def sentence_of(prediction: Prediction) -> str:
     by_edge, by_shape = said["edge_curve_oxidation_state"], said["forest_oxidation_state"]
     both = f"Oxidation state by the edge position alone {by_edge:.2f}, by the shape alone {by_shape:.2f}"
     if explanation.edge_share is None:
-        agree = abs(by_edge - by_shape) < TELLING
+        agree = abs(by_edge - by_shape) < DISTINGUISHABLE
         return f"{both}: {'they agree, either leads here' if agree else 'the answer is no mixture of both'}."
     return f"{both}: the answer follows the edge position by {100.0 * explanation.edge_share:.0f} %."
 

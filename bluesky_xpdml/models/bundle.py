@@ -1,4 +1,4 @@
-"""Model bundles: a manifest, compact forests and a card, checked by hash and free of code.
+"""Model bundles: a manifest, compact forests and a card, checked by hash, without code.
 
 ::
 
@@ -26,24 +26,30 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
-from bluesky_xpdml.models.novelty import NoveltyReference, from_tables
+from bluesky_xpdml.models.novelty import NOVELTY, NoveltyReference, from_tables, novelty
 from bluesky_xpdml.records import FloatArray, ModelReference
+from bluesky_xpdml.vocabulary import Descriptor
 
-CLASSES = ("oxidation_state", "coordination_number")
+FORMAT = 2
+"""Number of the bundle format that is written. Format 2 added tables to the forests; format 1 has none."""
+READABLE = (1, 2)
+"""Formats that are read; others are refused."""
+MANIFEST = "manifest.json"
+FORESTS = "forests.npz.xz"
+CARD = "card.md"
+TABLES = "tables/"
+"""Names in the archive that begin so are tables, not arrays of a forest."""
+CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER)
+"""Targets that are means over numbered classes."""
 
 
-def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a manifest with everything that the present format asks for.
-
-    Parameters
-    ----------
-    manifest
-        Of any readable format; it is left as it is.
+def upgrade_manifest(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy of a manifest of any readable format with the keys of the present format.
 
     Examples
     --------
     >>> old = {"format": 1, "edge_model": {"edge": [14.0]}, "targets": {}}
-    >>> upgraded(old)["edge_model"]["pre_edge_shift"]
+    >>> upgrade_manifest(old)["edge_model"]["pre_edge_shift"]
     0.0
     """
     if manifest["format"] != 1:
@@ -54,9 +60,9 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     }
     if "edge_model" not in manifest:
         return {**manifest, "targets": targets}
-    state = targets.get("oxidation_state")
+    state = targets.get(Descriptor.OXIDATION_STATE)
     if state is not None:
-        targets["oxidation_state"] = {
+        targets[Descriptor.OXIDATION_STATE] = {
             "interval_factor_uncalibrated": state["interval_factor"],
             "interval_floor": 0.0,
             "forest_sigma_without_peak": state["forest_sigma"],
@@ -69,17 +75,6 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _with_thresholds(target: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"thresholds": [0.95] * len(target.get("classes", ())), **target}
-
-
-FORMAT = 2
-"""Number of the bundle format that is written. Format 2 added tables to the forests; format 1 has none."""
-READABLE = (1, 2)
-"""Formats that are read; others are refused."""
-MANIFEST = "manifest.json"
-FORESTS = "forests.npz.xz"
-CARD = "card.md"
-TABLES = "tables/"
-"""Names in the archive that begin so are tables, not arrays of a forest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +95,20 @@ class Bundle:
         """Element that the bundle answers for."""
         return str(self.manifest["element"])
 
+    @property
+    def name(self) -> str:
+        """Name with version, as the folder is called: `Fe-xanes-1`."""
+        return f"{self.manifest['name']}-{self.manifest['version']}"
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        """Settings of each target, by descriptor."""
+        targets: Mapping[str, Any] = self.manifest["targets"]
+        return targets
+
     @cached_property
     def reference(self) -> ModelReference:
-        """What a prediction says of the model that made it."""
+        """Reference of the bundle in its predictions."""
         return ModelReference(
             name=self.manifest["name"], version=self.manifest["version"], sha256=self.sha256
         )
@@ -118,11 +124,53 @@ class Bundle:
 
     @cached_property
     def familiar(self) -> NoveltyReference | None:
-        """What familiar rows look like; None where the bundle does not say."""
-        entry = self.manifest.get("novelty")
+        """What familiar rows look like; None if the bundle does not hold it."""
+        entry = self.manifest.get(NOVELTY)
         if entry is None or "novelty_centre" not in self.tables:
             return None
         return from_tables(self.tables, entry)
+
+    def novelty_diagnostics(self, row: FloatArray) -> dict[str, float]:
+        """Return `novelty_score`, `novelty_p_value` and `novelty_threshold` of a row of features.
+
+        A row that scores above the threshold is called novel. Empty if the bundle holds no reference.
+
+        Parameters
+        ----------
+        row
+            Features, (n_features,).
+        """
+        if self.familiar is None:
+            return {}
+        found = novelty(self.familiar, row)
+        return {
+            "novelty_score": found.score,
+            "novelty_p_value": found.p_value,
+            "novelty_threshold": self.manifest[NOVELTY]["threshold"],
+        }
+
+    def require_input(self, computed: Mapping[str, Any], part: str = "") -> None:
+        """Check that the bundle expects the features that this version computes.
+
+        Parameters
+        ----------
+        computed
+            Description of the features, as in the manifest.
+        part
+            Entry of the manifest's input to compare with; the whole input if empty.
+
+        Raises
+        ------
+        BundleError
+            If it was trained on other features.
+        """
+        expected = self.manifest["input"][part] if part else self.manifest["input"]
+        for key, value in computed.items():
+            if expected.get(key) != value:
+                raise BundleError(
+                    f"{self.name} expects {f'{part} {key}'.lstrip()} {expected.get(key)}, this version "
+                    f"computes {value}: use the bundle with the version it came with, or train it again"
+                )
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -162,7 +210,7 @@ def load_bundle(folder: Path) -> Bundle:
         msg = f"{folder / FORESTS} holds no forests ({error}): expected plain arrays, fetch the bundle again"
         raise BundleError(msg) from error
     return Bundle(
-        manifest=upgraded(manifest),
+        manifest=upgrade_manifest(manifest),
         forests=forests,
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
         tables=tables,
@@ -201,13 +249,7 @@ def write_bundle(
 
 
 def manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    """Return the hash that a manifest has once it is written.
-
-    Parameters
-    ----------
-    manifest
-        Plain JSON values.
-    """
+    """Return the SHA-256 that a manifest of plain JSON values has once it is written."""
     return hashlib.sha256(_encoded(manifest)).hexdigest()
 
 

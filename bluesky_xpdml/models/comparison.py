@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What there is to say of two bundles for the same element, edge and modality."""
+    """Differences of two bundles for the same element, edge and modality."""
 
     names: tuple[str, str]
     """With their versions."""
@@ -79,39 +79,45 @@ def compare_bundles(first: Bundle, second: Bundle) -> Comparison:
     Examples
     --------
     >>> from bluesky_xpdml.models.store import BundleStore
-    >>> bundle = BundleStore.default().find("Fe", "K", "xanes")
+    >>> from bluesky_xpdml.vocabulary import Modality
+    >>> bundle = BundleStore.default().find("Fe", "K", Modality.XANES)
     >>> compare_bundles(bundle, bundle).recipe
     ()
     """
-    for key in ("element", "edge", "modality"):
-        values = [str(bundle.manifest.get(key, "")) for bundle in (first, second)]
-        if values[0] != values[1]:
-            msg = (
-                f"expected two bundles of the same {key}, found {values[0] or 'none'} and "
-                f"{values[1] or 'none'}: only answers to the same question can be compared"
-            )
-            raise BundleError(msg)
-    metrics = [bundle.manifest.get("metrics", {}) for bundle in (first, second)]
+    _require_same_question(first, second)
+    bundles = (first, second)
+    metrics = [_entry(bundle, "metrics") for bundle in bundles]
     measured, n_compounds = _measured([table.get("measured", []) for table in metrics])
-    rest = [
+    other = [
         {key: value for key, value in table.items() if key not in {"simulated", "measured"}}
         for table in metrics
     ]
     return Comparison(
-        names=(_name(first), _name(second)),
+        names=(first.name, second.name),
         hashes=(first.sha256, second.sha256),
-        training=_differing(*(bundle.manifest.get("training", {}) for bundle in (first, second))),
-        recipe=_differing(*(bundle.manifest.get("recipe", {}) for bundle in (first, second))),
-        packages=_pairs(*(bundle.manifest.get("packages", {}) for bundle in (first, second))),
+        training=_differing(*(_entry(bundle, "training") for bundle in bundles)),
+        recipe=_differing(*(_entry(bundle, "recipe") for bundle in bundles)),
+        packages=_pairs(*(_entry(bundle, "packages") for bundle in bundles)),
         simulated=_pairs(*(_scores(table.get("simulated", [])) for table in metrics)),
         measured=measured,
         n_compounds=n_compounds,
-        other=_differing(*rest),
+        other=_differing(*other),
     )
 
 
-def _name(bundle: Bundle) -> str:
-    return f"{bundle.reference.name}-{bundle.reference.version}"
+def _require_same_question(first: Bundle, second: Bundle) -> None:
+    for key in ("element", "edge", "modality"):
+        values = [str(bundle.manifest.get(key, "")) for bundle in (first, second)]
+        if values[0] != values[1]:
+            raise BundleError(
+                f"expected two bundles of the same {key}, found {values[0] or 'none'} and "
+                f"{values[1] or 'none'}: only answers to the same question can be compared"
+            )
+
+
+def _entry(bundle: Bundle, key: str) -> Mapping[str, Any]:
+    entry: Mapping[str, Any] = bundle.manifest.get(key, {})
+    return entry
 
 
 def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Pair, ...]:
@@ -161,7 +167,8 @@ def _measured(tables: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[tuple[Pair
 def _mean_errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     errors: dict[str, list[float]] = {}
     for row in rows:
+        values = row.get("value", {})
         for target, truth in row.get("truth", {}).items():
-            if target in row.get("value", {}):
-                errors.setdefault(target, []).append(abs(row["value"][target] - truth))
+            if target in values:
+                errors.setdefault(target, []).append(abs(values[target] - truth))
     return {target: sum(found) / len(found) for target, found in errors.items()}

@@ -1,7 +1,9 @@
 """A beamline's own edge curve: how far the edges of its standards lie off the curve of a bundle.
 
-`xpdml calibrate` fits an offset and a slope an element to a beamline's own standards and keeps them in a JSON
-file, with every standard and its residual. A bundle whose curve is moved by them answers for that beamline.
+`xpdml calibrate` fits an offset a and a slope b per element to a beamline's own standards and stores them in
+a JSON file, with every standard and its residual. The curve of a bundle then becomes, with the covariance C::
+
+    m(v) + a + b (v - 3),  sigma(v)^2 = sigma^2 + (1, v - 3) C (1, v - 3)^T
 """
 
 import json
@@ -21,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedStandard:
-    """One compound of known valence, and what is said of it without itself."""
+    """One compound of known valence, and its valence by the curve of the other standards."""
 
     compound: str
     valence: float
@@ -57,25 +59,16 @@ class EdgeCalibration:
 def calibrated(bundle: Bundle, calibration: EdgeCalibration) -> Bundle:
     """Return a bundle with the edge curve of a beamline.
 
-    Parameters
-    ----------
-    bundle
-        XANES models of the element.
-    calibration
-        Of the same element and bundle.
-
     Raises
     ------
     ModelError
         If it was made for another bundle.
     """
-    name = f"{bundle.reference.name}-{bundle.reference.version}"
-    if calibration.bundle != name:
-        msg = (
-            f"the calibration of {calibration.element} was made for {calibration.bundle}, {name} answers: "
-            "run xpdml calibrate again, or pin the bundle"
+    if calibration.bundle != bundle.name:
+        raise ModelError(
+            f"the calibration of {calibration.element} was made for {calibration.bundle}, {bundle.name} "
+            "answers: run xpdml calibrate again, or pin the bundle"
         )
-        raise ModelError(msg)
     model = bundle.edge_model
     distance = model.valence - 3.0
     rows = np.stack([np.ones_like(distance), distance], axis=1)
@@ -90,31 +83,18 @@ def calibrated(bundle: Bundle, calibration: EdgeCalibration) -> Bundle:
 
 
 def write_calibrations(path: Path, calibrations: Sequence[EdgeCalibration]) -> None:
-    """Write the calibrations of a beamline.
-
-    Parameters
-    ----------
-    path
-        JSON file.
-    calibrations
-        One an element.
-    """
+    """Write the calibrations of a beamline, one per element, to a JSON file."""
     content = {"format": FORMAT, "elements": [asdict(one) for one in calibrations]}
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_calibrations(path: Path) -> dict[str, EdgeCalibration]:
-    """Read the calibrations of a beamline, by element.
-
-    Parameters
-    ----------
-    path
-        What `write_calibrations` wrote.
+    """Read the calibrations of a beamline that `write_calibrations` wrote, by element.
 
     Raises
     ------
     ModelError
-        If the file is missing, or holds something else.
+        If the file is missing, or is no such file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,16 +1,16 @@
 """Why a prediction is what it is: Shapley values of the forests, and what the rest of the model adds.
 
-For each descriptor, base + features + others = answer. The base is what the model answers, on the mean, to
-some rows of its training; the features are those of the curve as it was measured. The others of XANES are
+For each descriptor, base + features + others = answer. The base is the mean answer of the forest to some rows
+of its training; the features are those of the measured curve. The others of XANES are
 
 axis shifts
     What averaging over possible errors of the energy axis changes.
 edge position
-    How far the position of the edge pulls the oxidation state away from what the shape says.
+    How far the position of the edge moves the oxidation state away from the valence by the shape.
 oxidation state, coordination number
     What these answers change in the bond-valence distance, which is most of a bond length.
 coordination number in the forest
-    What the correction to that distance makes of the probabilities of coordination numbers.
+    What the probabilities of coordination numbers change in the correction to that distance.
 
 and of PDF, `rounding`: stored probabilities do not quite add up to one.
 """
@@ -22,17 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import BundleError, ModelError, XpdmlError
-from bluesky_xpdml.features import pdf as pdf_side
-from bluesky_xpdml.features import xanes as xanes_side
-from bluesky_xpdml.features.pdf import GRID as DISTANCES
-from bluesky_xpdml.features.pdf import SHELL_GRID, first_shell
-from bluesky_xpdml.features.xanes import GRID as ENERGIES
-from bluesky_xpdml.features.xanes import SMOOTHING, foil_scale
+from bluesky_xpdml.features import pdf as pdf_inputs
+from bluesky_xpdml.features import xanes as xanes_inputs
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.observation import observe
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
-from bluesky_xpdml.models.xanes_answers import bond_valence_length
+from bluesky_xpdml.models.xanes import bond_valence_length, observe
 from bluesky_xpdml.records import (
     Attribution,
     Explanation,
@@ -43,42 +38,47 @@ from bluesky_xpdml.records import (
     Xanes,
 )
 from bluesky_xpdml.reduction.edge_position import edge_shape, smooth
+from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode
 
-TARGETS = ("oxidation_state", "coordination_number", "bond_length")
-"""Descriptors that are explained."""
 BACKGROUND = "background"
 """Table of a bundle: features of some rows of its training, (n_rows, n_features)."""
 IMPORTANCES = "importances"
-"""Key of a bundle's manifest: by target, `impurity` and `permutation`, a number a feature each."""
+"""Key of a bundle's manifest: by target, `impurity` and `permutation`, one number per feature."""
+BELOW_EDGE = 5.0
+"""The pre-edge ends this far below the edge position [eV]."""
+MAXIMUM_WITHIN = 20.0
+"""The main maximum lies within this range above the edge position [eV]."""
+NARROWEST = 1.0
+"""Least distance between edge position and main maximum [eV], so that no region is empty."""
+STEP = 0.1
+"""Step of the grid on which maxima are located [eV]."""
+BRIDGE = 2.0
+"""The second shell ends at this many distances of the first."""
+DISTINGUISHABLE = 0.1
+"""Edge and shape must differ by this much before their shares are defined [e]."""
+ROUNDING = 0.02
+"""Tolerance of a share outside 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A prediction and the bundle that made it.
-
-    Raises
-    ------
-    BundleError
-        By every method that needs what bundles of older formats do not hold.
-    """
+class _Answer:
+    """A prediction and the bundle that made it."""
 
     prediction: Prediction
     bundle: Bundle
 
-    def known(self, targets: Iterable[str]) -> list[str]:
-        """Return the targets, all of which can be explained.
-
-        Raises
-        ------
-        ModelError
-            If one of them cannot.
-        """
+    def explainable(self, targets: Iterable[str]) -> list[Descriptor]:
+        """Return the targets as descriptors; `ModelError` if one of them cannot be explained."""
         wanted = list(targets)
-        known = [t for t in TARGETS if t in self.bundle.forests and t in self.prediction.descriptors]
+        known = [
+            name
+            for name in Descriptor.main()
+            if name in self.bundle.forests and name in self.prediction.descriptors
+        ]
         if not wanted or set(wanted) - set(known):
-            asked, there = ", ".join(wanted) or "nothing", ", ".join(known) or "none"
-            raise ModelError(f"cannot explain {asked}: expected some of {there}")
-        return wanted
+            found, expected = ", ".join(wanted) or "nothing", ", ".join(known) or "none"
+            raise ModelError(f"cannot explain {found}: expected some of {expected}", ReasonCode.NOT_EXPLAINED)
+        return [Descriptor(name) for name in wanted]
 
     @property
     def background(self) -> FloatArray:
@@ -87,32 +87,31 @@ class Question:
             raise self._older(f"a table {BACKGROUND!r}")
         return self.bundle.tables[BACKGROUND]
 
-    def answer(self, target: str) -> float:
-        """Return what was predicted."""
+    def value(self, target: Descriptor) -> float:
         return self.prediction.descriptors[target].value
 
-    def mean_answer(self, target: str) -> float:
-        """Return what the forest of a target answers to the background, on the mean."""
+    def background_mean(self, target: Descriptor) -> float:
+        """Return the mean answer of the target's forest to the background."""
         return float((self.bundle.forests[target].predict(self.background) @ self._outputs(target)).mean())
 
-    def shapley(self, target: str, row: FloatArray) -> tuple[FloatArray, float]:
+    def shapley(self, target: Descriptor, row: FloatArray) -> tuple[FloatArray, float]:
         """Return what each feature adds to the mean answer of the target's forest, and that mean."""
         return shapley_values(self.bundle.forests[target], row, self.background, self._outputs(target))
 
     def attribution(
-        self, target: str, base: float, values: FloatArray, others: Mapping[str, float]
+        self, target: Descriptor, base: float, values: FloatArray, others: Mapping[str, float]
     ) -> Attribution:
-        """Return the record of a target, with what its features brought at training."""
+        """Return the record of a target, with the importances of its features."""
         found = self.bundle.manifest.get(IMPORTANCES, {}).get(target)
         if found is None:
             raise self._older(f"{IMPORTANCES} of {target} in the manifest")
-        # Beyond the features of the curve, a forest may look at answers of another one.
+        # Beyond the features of the curve, a forest may have answers of another one as inputs.
         impurity, permutation = (
             np.asarray(found[kind], dtype=float)[: values.size] for kind in ("impurity", "permutation")
         )
         return Attribution(
             unit=self.prediction.descriptors[target].unit,
-            answer=self.answer(target),
+            answer=self.value(target),
             base=base,
             features=values,
             others=others,
@@ -120,28 +119,16 @@ class Question:
             permutation=permutation,
         )
 
-    def _outputs(self, target: str) -> FloatArray:
-        return np.asarray(self.bundle.manifest["targets"][target].get("classes", [1.0]), dtype=float)
+    def _outputs(self, target: Descriptor) -> FloatArray:
+        return np.asarray(self.bundle.targets[target].get("classes", [1.0]), dtype=float)
 
     def _older(self, missing: str) -> BundleError:
-        said = self.bundle.manifest
-        command = f"xpdml train --element {said['element']} --modality {said['modality']}"
+        manifest = self.bundle.manifest
+        command = f"xpdml train --element {manifest['element']} --modality {manifest['modality']}"
         return BundleError(
-            f"{said['name']}-{said['version']} is of an older format: expected {missing}, found none; train "
-            f"it anew with `{command}`"
+            f"{self.bundle.name} is of an older format: expected {missing}, found none; train it again with "
+            f"`{command}`"
         )
-
-
-BELOW_EDGE = 5.0
-"""The pre-edge ends this far below the edge position [eV]."""
-MAXIMUM_WITHIN = 20.0
-"""The main maximum is sought this far above the edge position [eV]."""
-NARROWEST = 1.0
-"""Least distance between edge position and main maximum [eV], so that no region is empty."""
-STEP = 0.1
-"""Grid on which maxima are sought [eV]."""
-BRIDGE = 2.0
-"""The second shell ends at this many distances of the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +141,7 @@ class Bounds:
     """Start of the first region and the end of each [eV above the metal foil, or angstrom]."""
 
     def members(self, positions: FloatArray) -> NDArray[np.int64]:
-        """Return which region each position lies in; those beyond the ends count for the outermost.
+        """Return the region of each position; those beyond the ends belong to the outermost.
 
         Examples
         --------
@@ -165,70 +152,51 @@ class Bounds:
 
 
 def xanes_bounds(xanes: Xanes) -> Bounds:
-    """Return pre-edge, edge, white line and post-edge of a spectrum [eV above the metal foil].
-
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum.
-
-    Raises
-    ------
-    FeatureError, ReductionError
-        If the foil of the element is not known, or no edge is found.
-    """
-    x, signal = foil_scale(xanes)
+    """Return pre-edge, edge, white line and post-edge of a reduced spectrum [eV above the metal foil]."""
+    x, signal = xanes_inputs.foil_scale(xanes)
     edge = edge_shape(x, xanes.mu).edge
     maximum = _main_maximum(x, signal, edge)
     half = 0.5 * (maximum - edge)
     inner = (edge - BELOW_EDGE, edge + half, maximum + half)
-    # A region may lie beyond the window of the features: it is then named, and holds none.
-    start, end = min(float(ENERGIES[0]), inner[0]), max(float(ENERGIES[-1]), inner[-1])
+    # A region beyond the window of the features is listed without features.
+    start, end = min(float(xanes_inputs.GRID[0]), inner[0]), max(float(xanes_inputs.GRID[-1]), inner[-1])
     return Bounds(names=("pre-edge", "edge", "white line", "post-edge"), ends=(start, *inner, end))
 
 
 def pdf_bounds(distribution: PairDistribution) -> Bounds:
-    """Return first, second and further shells of a pair distribution function [angstrom].
-
-    Parameters
-    ----------
-    distribution
-        On any scale; it covers the grid of the features.
-    """
-    curve = np.interp(SHELL_GRID, distribution.r, distribution.g)
-    nearest = float(first_shell(curve)[0])
-    behind = np.flatnonzero(nearest <= SHELL_GRID)
+    """Return first, second and further shells of a pair distribution function on any scale [angstrom]."""
+    curve = np.interp(pdf_inputs.SHELL_GRID, distribution.r, distribution.g)
+    nearest = float(pdf_inputs.first_shell(curve)[0])
+    behind = np.flatnonzero(nearest <= pdf_inputs.SHELL_GRID)
     falling = curve[behind]
     stops = np.flatnonzero((np.diff(falling) > 0.0) | (falling[1:] <= 0.0))
-    end = float(SHELL_GRID[behind[stops[0]] + 1]) if stops.size else float(SHELL_GRID[-1])
+    end = (
+        float(pdf_inputs.SHELL_GRID[behind[stops[0]] + 1]) if stops.size else float(pdf_inputs.SHELL_GRID[-1])
+    )
     return Bounds(
         names=("first shell", "second shell", "further shells"),
-        ends=(float(DISTANCES[0]), end, max(end, BRIDGE * nearest), float(DISTANCES[-1])),
+        ends=(float(pdf_inputs.GRID[0]), end, max(end, BRIDGE * nearest), float(pdf_inputs.GRID[-1])),
     )
 
 
 def _main_maximum(x: FloatArray, signal: FloatArray, edge: float) -> float:
-    grid = np.arange(edge + NARROWEST, min(edge + MAXIMUM_WITHIN, x[-1], ENERGIES[-1]), STEP)
+    grid = np.arange(edge + NARROWEST, min(edge + MAXIMUM_WITHIN, x[-1], xanes_inputs.GRID[-1]), STEP)
     if grid.size == 0:
         return edge + NARROWEST
     fine = np.arange(x[0], x[-1], STEP)
-    smoothed = smooth(np.interp(fine, x, signal), SMOOTHING / STEP)
+    smoothed = smooth(np.interp(fine, x, signal), xanes_inputs.SMOOTHING / STEP)
     return float(grid[np.argmax(np.interp(grid, fine, smoothed))])
 
 
-TELLING = 0.1
-"""Edge and shape must differ by this much before their shares can be told [e]."""
-ROUNDING = 0.02
-"""A share may be this far outside 0 to 1 before the answer counts as no mixture."""
-
-
-def explain(prediction: Prediction, store: BundleStore, *, targets: Iterable[str] = TARGETS) -> Explanation:
-    """Return why a prediction is what it is, by the bundle that made it.
+def explain(
+    prediction: Prediction, store: BundleStore, *, targets: Iterable[str] = Descriptor.main()
+) -> Explanation:
+    """Explain a prediction by the bundle that made it.
 
     Parameters
     ----------
     prediction
-        With the curve that its answer was read from.
+        With the curve that it was made from.
     store
         Holds the bundle that answered.
     targets
@@ -254,178 +222,152 @@ def explain(prediction: Prediction, store: BundleStore, *, targets: Iterable[str
     return by_technique(prediction, bundle, targets=targets)
 
 
-def explain_xanes(prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = TARGETS) -> Explanation:
-    """Return why a prediction from an absorption spectrum is what it is.
-
-    Parameters
-    ----------
-    prediction
-        With its spectrum.
-    bundle
-        Models that answered.
-    targets
-        Descriptors to explain.
-
-    Raises
-    ------
-    ModelError
-        If the prediction holds no spectrum, or a descriptor has no forest.
-    """
+def explain_xanes(
+    prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = Descriptor.main()
+) -> Explanation:
+    """Explain a prediction from an absorption spectrum, by the bundle that made it."""
     if prediction.xanes is None:
         raise ModelError(f"expected a spectrum in the prediction for {prediction.source}, found none")
-    question = Question(prediction=prediction, bundle=bundle)
-    row = _unshifted(prediction.xanes)
+    answer = _Answer(prediction=prediction, bundle=bundle)
+    row = observe(prediction.xanes).unshifted
     attributions = {
-        target: _of_length(row, question) if target == "bond_length" else _of_shape(target, row, question)
-        for target in question.known(targets)
+        target: _attribute_length(row, answer)
+        if target is Descriptor.BOND_LENGTH
+        else _attribute_class(target, row, answer)
+        for target in answer.explainable(targets)
     }
-    grid = np.tile(xanes_side.GRID, 2)
+    grid = np.tile(xanes_inputs.GRID, 2)
     return Explanation(
         grid=grid,
         unit="eV",
-        features=xanes_side.FEATURE_NAMES,
+        features=xanes_inputs.FEATURE_NAMES,
         attributions=attributions,
         regions=_regions(grid, xanes_bounds(prediction.xanes), attributions),
         edge_share=edge_share(prediction),
     )
 
 
-def explain_pdf(prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = TARGETS) -> Explanation:
-    """Return why a prediction from a pair distribution function is what it is.
-
-    Parameters
-    ----------
-    prediction
-        With its curve.
-    bundle
-        Models that answered.
-    targets
-        Descriptors to explain.
-
-    Raises
-    ------
-    ModelError
-        If the prediction holds no curve, or a descriptor has no forest.
-    """
+def explain_pdf(
+    prediction: Prediction, bundle: Bundle, *, targets: Iterable[str] = Descriptor.main()
+) -> Explanation:
+    """Explain a prediction from a pair distribution function, by the bundle that made it."""
     if prediction.pdf is None:
         raise ModelError(f"expected a curve G(r) in the prediction for {prediction.source}, found none")
-    question = Question(prediction=prediction, bundle=bundle)
-    row = pdf_side.pdf_features(prediction.pdf.r, prediction.pdf.g)
+    answer = _Answer(prediction=prediction, bundle=bundle)
+    row = pdf_inputs.pdf_features(prediction.pdf.r, prediction.pdf.g)
     attributions = {}
-    for target in question.known(targets):
-        values, base = question.shapley(target, row)
-        others = {"rounding": question.answer(target) - base - float(values.sum())}
-        attributions[target] = question.attribution(target, base, values, others)
-    nearest = row[pdf_side.GRID.size]
-    grid = np.append(pdf_side.GRID, np.full(len(pdf_side.SHELL_NAMES), nearest))
+    for target in answer.explainable(targets):
+        values, base = answer.shapley(target, row)
+        others = {"rounding": answer.value(target) - base - float(values.sum())}
+        attributions[target] = answer.attribution(target, base, values, others)
+    nearest = row[pdf_inputs.GRID.size]
+    grid = np.append(pdf_inputs.GRID, np.full(len(pdf_inputs.SHELL_NAMES), nearest))
     return Explanation(
         grid=grid,
         unit="angstrom",
-        features=pdf_side.FEATURE_NAMES,
+        features=pdf_inputs.FEATURE_NAMES,
         attributions=attributions,
         regions=_regions(grid, pdf_bounds(prediction.pdf), attributions),
     )
 
 
-def explained(prediction: Prediction, store: BundleStore) -> Prediction:
-    """Return a prediction with its explanation; where it cannot be explained, with the reason as a remark.
+def with_explanation(prediction: Prediction, store: BundleStore) -> Prediction:
+    """Return a prediction with its explanation, or with the reason why there is none as a note.
 
     Parameters
     ----------
     prediction
-        Any; without an answer it comes back as it is.
+        Any; without an answer it is returned unchanged.
     store
         Holds the bundle that answered.
     """
     if not prediction.descriptors:
         return prediction
-    targets = [target for target in TARGETS if target in prediction.descriptors]
+    targets = [target for target in Descriptor.main() if target in prediction.descriptors]
     try:
-        found = explain(prediction, store, targets=targets)
+        explanation = explain(prediction, store, targets=targets)
     except XpdmlError as error:
-        return prediction.with_quality(prediction.quality.note(f"not explained: {error}"))
-    return replace(prediction, explanation=found)
+        note = Reason(f"not explained: {error}", ReasonCode.NOT_EXPLAINED)
+        return prediction.with_quality(prediction.quality.note(note))
+    return replace(prediction, explanation=explanation)
 
 
 def edge_share(prediction: Prediction) -> float | None:
-    """Return how far an oxidation state follows the edge position and not the shape, 0 to 1.
+    """Return how far an oxidation state v follows the edge position and not the shape, 0 to 1.
 
-    The answer lies between what both say; the share is where. None where they agree to within 0.1 e, where
-    the answer is no mixture of them, or the model knows no edge.
-
-    Parameters
-    ----------
-    prediction
-        With its diagnostics.
+    share = (v - v_shape) / (v_edge - v_shape). None if the two agree to within 0.1 e, the answer does not lie
+    between them, or the model uses no edge.
 
     Examples
     --------
     >>> from bluesky_xpdml.records import Estimate, Quality
-    >>> state = Estimate(value=2.9, low=2.5, high=3.3, unit="e")
-    >>> said = {"edge_curve_oxidation_state": 3.0, "forest_oxidation_state": 2.5}
-    >>> fused = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality(),
-    ...                    descriptors={"oxidation_state": state}, diagnostics=said)
+    >>> from bluesky_xpdml.vocabulary import Technique
+    >>> fused = Prediction(technique=Technique.XANES, element="Fe", edge="K", quality=Quality(),
+    ...     descriptors={Descriptor.OXIDATION_STATE: Estimate(value=2.9, low=2.5, high=3.3, unit="e")},
+    ...     diagnostics={"edge_curve_oxidation_state": 3.0, "forest_oxidation_state": 2.5})
     >>> round(edge_share(fused), 6)
     0.8
     """
     by_edge = prediction.diagnostics.get("edge_curve_oxidation_state")
     by_shape = prediction.diagnostics.get("forest_oxidation_state")
-    state = prediction.descriptors.get("oxidation_state")
-    if by_edge is None or by_shape is None or state is None or abs(by_edge - by_shape) < TELLING:
+    state = prediction.descriptors.get(Descriptor.OXIDATION_STATE)
+    if by_edge is None or by_shape is None or state is None or abs(by_edge - by_shape) < DISTINGUISHABLE:
         return None
     share = (state.value - by_shape) / (by_edge - by_shape)
-    # An answer that follows one alone may lie a rounding beyond it.
     return min(max(share, 0.0), 1.0) if -ROUNDING <= share <= 1.0 + ROUNDING else None
 
 
-def _unshifted(xanes: Xanes) -> FloatArray:
-    observation = observe(xanes)
-    return np.asarray(observation.features[np.argmin(np.abs(observation.shifts))])
-
-
-def _of_shape(target: str, row: FloatArray, question: Question) -> Attribution:
+def _attribute_class(target: Descriptor, row: FloatArray, answer: _Answer) -> Attribution:
     """Attribute a target that a forest of classes answers from the shape of a spectrum."""
-    values, base = question.shapley(target, row)
-    unshifted, answer = base + float(values.sum()), question.answer(target)
-    if target != "oxidation_state":
-        return question.attribution(target, base, values, {"axis shifts": answer - unshifted})
-    shape = question.prediction.diagnostics["forest_oxidation_state"]
-    others = {"axis shifts": shape - unshifted, "edge position": answer - shape}
-    return question.attribution(target, base, values, others)
+    values, base = answer.shapley(target, row)
+    unshifted, value = base + float(values.sum()), answer.value(target)
+    if target is not Descriptor.OXIDATION_STATE:
+        return answer.attribution(target, base, values, {"axis shifts": value - unshifted})
+    shape = answer.prediction.diagnostics["forest_oxidation_state"]
+    others = {"axis shifts": shape - unshifted, "edge position": value - shape}
+    return answer.attribution(target, base, values, others)
 
 
-def _of_length(row: FloatArray, question: Question) -> Attribution:
+def _attribute_length(row: FloatArray, answer: _Answer) -> Attribution:
     """Attribute a bond length: the bond-valence distance, and the forest's correction to it."""
-    forests, settings = question.bundle.forests, question.bundle.manifest["targets"]["bond_length"]
-    rows = np.vstack([row, question.background])
-    rows = np.hstack([rows, forests["coordination_number"].predict(rows)])
-    values, correction = shapley_values(forests["bond_length"], rows[0], rows[1:], np.ones(1))
+    target = Descriptor.BOND_LENGTH
+    forests, settings = answer.bundle.forests, answer.bundle.targets[target]
+    rows = np.vstack([row, answer.background])
+    rows = np.hstack([rows, forests[Descriptor.COORDINATION_NUMBER].predict(rows)])
+    values, correction = shapley_values(forests[target], rows[0], rows[1:], np.ones(1))
     weight = settings["forest_weight"]
-    base, others = _of_bond_valence(settings["bond_valence_r0"], question)
+    base, others = _attribute_bond_valence(settings["bond_valence_r0"], answer)
     base += weight * correction
     others["coordination number in the forest"] = weight * float(values[row.size :].sum())
     values = weight * values[: row.size]
-    reached = base + float(values.sum()) + sum(others.values())
-    others["axis shifts"] = question.answer("bond_length") - reached
-    return question.attribution("bond_length", base, values, others)
+    explained = base + float(values.sum()) + sum(others.values())
+    others["axis shifts"] = answer.value(target) - explained
+    return answer.attribution(target, base, values, others)
 
 
-def _of_bond_valence(parameters: Mapping[str, float], question: Question) -> tuple[float, dict[str, float]]:
-    """Share the bond-valence distance between both answers that enter it, in either order."""
-    names = ("oxidation_state", "coordination_number")
-    state, number = (question.answer(name) for name in names)
-    usual_state, usual_number = (question.mean_answer(name) for name in names)
-    neither = bond_valence_length(parameters, usual_state, usual_number)
-    by_state = bond_valence_length(parameters, state, usual_number)
-    by_number = bond_valence_length(parameters, usual_state, number)
-    both = bond_valence_length(parameters, state, number)
+def _attribute_bond_valence(
+    parameters: Mapping[str, float], answer: _Answer
+) -> tuple[float, dict[str, float]]:
+    """Return the bond-valence distance of the background, and the share of either answer in the difference.
+
+    With d(v, CN) and the means v0, CN0 of the background, the share of v is
+    (d(v, CN0) - d(v0, CN0) + d(v, CN) - d(v0, CN)) / 2: its Shapley value.
+    """
+    state, number = Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER
+    mean_state, mean_number = answer.background_mean(state), answer.background_mean(number)
+    neither = bond_valence_length(parameters, mean_state, mean_number)
+    by_state = bond_valence_length(parameters, answer.value(state), mean_number)
+    by_number = bond_valence_length(parameters, mean_state, answer.value(number))
+    both = bond_valence_length(parameters, answer.value(state), answer.value(number))
     return neither, {
-        "oxidation state": 0.5 * (by_state - neither + both - by_number),
-        "coordination number": 0.5 * (by_number - neither + both - by_state),
+        state.label: 0.5 * (by_state - neither + both - by_number),
+        number.label: 0.5 * (by_number - neither + both - by_state),
     }
 
 
-def _regions(grid: FloatArray, bounds: Bounds, attributions: Mapping[str, Attribution]) -> tuple[Region, ...]:
+def _regions(
+    grid: FloatArray, bounds: Bounds, attributions: Mapping[Descriptor, Attribution]
+) -> tuple[Region, ...]:
     members = bounds.members(grid)
     return tuple(
         Region(

@@ -1,8 +1,8 @@
-"""Forests of decision trees as plain arrays: small on disk, quick in memory, free of code.
+"""Forests of decision trees as plain arrays, and what their outputs say of descriptors.
 
 Nodes stand in breadth-first order, tree after tree, so that the two children of a node are neighbours: a
-row moves to `left[node] + (value > threshold)`. A leaf points to itself under an infinite threshold, and
-all trees can be walked together, level by level, with no branch.
+row moves to `left[node] + (value > threshold)`. A leaf points to itself under an infinite threshold, so that
+all trees are walked together, level by level, without branches.
 
 On disk a forest is three arrays: the feature of each node (-1 for a leaf), the thresholds of inner nodes
 (float16), and the quantised values of leaves. The structure follows from the order.
@@ -10,15 +10,19 @@ On disk a forest is three arrays: the feature of each node (-1 for a leaf), the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import BundleError, FeatureError
-from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.records import Estimate, FloatArray
+from bluesky_xpdml.vocabulary import Descriptor
 
 UNRESOLVED_SHARE = 0.6
 """The walk drops rows that reached a leaf as soon as fewer than this share is still on its way."""
+SURROUNDINGS = "surroundings"
+"""Target that one forest answers with several numbers: `Descriptor.surroundings`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +36,14 @@ class Forest:
     left: NDArray[np.int32]
     """Left child, the right one follows it; a leaf names itself, (n_nodes,)."""
     value: NDArray[np.float32]
-    """What a leaf answers (zeros for inner nodes), (n_nodes, n_outputs)."""
+    """Output of a leaf (zeros for inner nodes), (n_nodes, n_outputs)."""
     roots: NDArray[np.int32]
     """First node of each tree, (n_trees,)."""
     n_features: int
     """Features that rows must have at the least."""
 
     def leaves(self, rows: FloatArray) -> NDArray[np.int32]:
-        """Return the leaf of each row in each tree.
-
-        Parameters
-        ----------
-        rows
-            Features, (n, n_features).
-
-        Returns
-        -------
-        NDArray
-            Node numbers, (n, n_trees).
+        """Return the leaf of each row in each tree: node numbers, (n, n_trees).
 
         Raises
         ------
@@ -80,17 +74,12 @@ class Forest:
             node = child
 
     def predict(self, rows: FloatArray) -> FloatArray:
-        """Return the mean answer of all trees.
+        """Return the mean over all trees: class probabilities or values, (n, n_outputs).
 
         Parameters
         ----------
         rows
             Features, (n, n_features).
-
-        Returns
-        -------
-        FloatArray
-            Class probabilities or regression values, (n, n_outputs).
         """
         return np.asarray(self.value[self.leaves(rows)].mean(axis=1, dtype=np.float64))
 
@@ -156,4 +145,123 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
         value=value,
         roots=first.astype(np.int32),
         n_features=int(feature.max()) + 1,
+    )
+
+
+def prediction_set(probabilities: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
+    """Return which classes belong to the set of each row.
+
+    Class k belongs to the set if 1 - p_k <= threshold_k (class-conditional split-conformal prediction). A set
+    that would be empty holds the likeliest class. Other sets may lack it: if a common class, usually
+    predicted with certainty, is only just likelier than a rare one, the row looks more like members of the
+    rare one.
+
+    Parameters
+    ----------
+    probabilities
+        Of each class, (..., k).
+    thresholds
+        Largest value of one minus the probability with which each class belongs to a set, (k,).
+
+    Returns
+    -------
+    array of bool
+        True for the classes of the set, (..., k).
+
+    Examples
+    --------
+    >>> prediction_set(np.array([0.7, 0.25, 0.05]), np.array([0.5, 0.8, 0.9]))
+    array([ True,  True, False])
+    """
+    found = 1.0 - probabilities <= thresholds + 1e-12
+    likeliest = probabilities == probabilities.max(axis=-1, keepdims=True)
+    return np.asarray(found | (likeliest & ~found.any(axis=-1, keepdims=True)))
+
+
+def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
+    """Return the mean of numbered classes; the interval spans the conformal set and the mean.
+
+    Parameters
+    ----------
+    target
+        Entry of a manifest: `classes`, their `thresholds` and the `unit`.
+    probabilities
+        Of the classes, up to a factor, (k,).
+
+    Examples
+    --------
+    >>> target = {"classes": [2.0, 3.0, 4.0], "thresholds": [0.85, 0.85, 0.85], "unit": "e"}
+    >>> found = mean_of_classes(target, np.array([0.2, 0.75, 0.05]))
+    >>> round(found.value, 2), found.low, found.high
+    (2.85, 2.0, 3.0)
+    """
+    classes = np.asarray(target["classes"], dtype=float)
+    probabilities = probabilities / probabilities.sum()
+    mean = float(np.dot(probabilities, classes))
+    names = [f"{value:.0f}" for value in classes.tolist()]
+    return _with_set(target, classes, probabilities, mean, names)
+
+
+def likeliest_polyhedron(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
+    """Return the likeliest polyhedron by the number of its corners.
+
+    Parameters
+    ----------
+    target
+        Entry of a manifest: `classes` such as `"T4"`, their `thresholds` and the `unit`.
+    probabilities
+        Of the classes, up to a factor, (k,).
+
+    Examples
+    --------
+    >>> target = {"classes": ["T4", "S5", "O6"], "thresholds": [0.5, 0.5, 0.5], "unit": "1"}
+    >>> likeliest_polyhedron(target, np.array([0.1, 0.2, 0.7])).value
+    6.0
+    """
+    corners = np.array([float(name[1:]) for name in target["classes"]])
+    probabilities = probabilities / probabilities.sum()
+    likeliest = float(corners[np.argmax(probabilities)])
+    return _with_set(target, corners, probabilities, likeliest, target["classes"])
+
+
+def means_of_members(
+    forest: Forest, target: Mapping[str, Any], row: FloatArray
+) -> dict[Descriptor, Estimate]:
+    """Return the means over the trees of one forest that answers several numbers at once.
+
+    The interval is value -+ factor max(standard deviation of the trees, floor).
+
+    Parameters
+    ----------
+    forest
+        With one output per name.
+    target
+        Entry of a manifest: `names`, and by name `units`, `interval_factor` and `spread_floor`.
+    row
+        Features, (1, n_features).
+    """
+    members = forest.value[forest.leaves(row)[0]].astype(np.float64)
+    values, spreads = members.mean(axis=0), members.std(axis=0)
+    found = {}
+    for name, value, spread in zip(target["names"], values.tolist(), spreads.tolist(), strict=True):
+        half_width = target["interval_factor"][name] * max(spread, target["spread_floor"][name])
+        found[Descriptor(name)] = Estimate(
+            value=value,
+            low=max(value - half_width, 0.0),
+            high=value + half_width,
+            unit=target["units"][name],
+        )
+    return found
+
+
+def _with_set(
+    target: Mapping[str, Any], numbers: FloatArray, probabilities: FloatArray, value: float, names: list[str]
+) -> Estimate:
+    inside = numbers[prediction_set(probabilities, np.asarray(target["thresholds"]))]
+    return Estimate(
+        value=value,
+        low=min(float(inside.min()), value),
+        high=max(float(inside.max()), value),
+        unit=target["unit"],
+        probabilities=dict(zip(names, probabilities.tolist(), strict=True)),
     )

@@ -1,12 +1,10 @@
-"""Golden predictions: what a bundle's forests answered for a few rows when they were stored.
+"""Golden predictions: the outputs of a bundle's forests for a few rows, stored with the bundle.
 
-Hashes say that the files are those that were written. Golden predictions say that this version of the
-package, with these versions of its packages, still gives the answers that they gave. The rows stand in the
-bundle as the table `golden_rows` (float32), the answers in its manifest::
+Hashes prove that the files are those that were written. Golden predictions prove that this version of the
+package, with these versions of its dependencies, still gives the same answers. The rows are the table
+`golden_rows` (float32) of the bundle, the raw outputs of the forests stand in its manifest::
 
     "golden": {"oxidation_state": [[0.01, 0.97, 0.02], ...], "bond_length": [[-0.012], ...]}
-
-What is kept are the raw outputs of the forests, before anything is composed from them.
 """
 
 from collections.abc import Mapping
@@ -25,52 +23,52 @@ ROWS = "golden_rows"
 GOLDEN = "golden"
 """Entry of the manifest that holds the answers."""
 MOST_ROWS = 8
-"""As many rows are kept; rows are the part of a bundle that is hardest to compress."""
+"""Number of rows that are stored; rows are the part of a bundle that is hardest to compress."""
 DECIMALS = 6
-"""Answers are kept to this many decimals."""
+"""Number of decimals that are stored."""
 TOLERANCE = 1e-5
-"""Answers that differ by no more are the same."""
+"""Answers that differ by no more than this are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenCheck:
-    """How far a bundle's forests are from what they answered when they were stored."""
+    """Difference between the outputs of a bundle's forests and the stored ones."""
 
     n_rows: int
-    """Rows that were asked again; 0 where the bundle holds no golden predictions."""
+    """Rows that were compared; 0 if the bundle holds no golden predictions."""
     deviation: float
     """Largest difference from a golden answer, in the output's own unit."""
     target: str
-    """Forest with that difference; empty where none was asked."""
+    """Forest with that difference; empty if nothing was compared."""
 
     @property
     def checked(self) -> bool:
-        """Whether there was anything to compare with."""
+        """Whether the bundle holds golden predictions."""
         return self.n_rows > 0
 
     @property
     def ok(self) -> bool:
-        """Whether no answer moved by more than the tolerance; true too where nothing was compared."""
+        """Whether no output changed by more than the tolerance; also true if nothing was compared."""
         return self.deviation <= TOLERANCE
 
 
 def golden_answers(
     forests: Mapping[str, Mapping[str, NDArray[np.generic]]], rows: FloatArray
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, list[list[float]]]]:
-    """Return the table of rows and the manifest's entry `golden` for a bundle that is about to be written.
+    """Return the golden predictions for a bundle that is to be written.
 
     Parameters
     ----------
     forests
         Quantised arrays of each forest, as `write_bundle` takes them.
     rows
-        Features, (n, n_features), as wide as the widest forest asks; a forest that asks for less reads the
-        first columns. Eight of them, evenly spaced, are kept.
+        Features, (n, n_features), for the forest with most features; others read the first columns. Eight
+        rows, evenly spaced, are stored.
 
     Returns
     -------
     tables, golden
-        What goes into `tables` of `write_bundle`, and what into the manifest under `golden`.
+        For `tables` of `write_bundle`, and for `golden` of the manifest.
 
     Raises
     ------
@@ -101,12 +99,7 @@ def golden_answers(
 
 
 def check_golden(bundle: Bundle) -> GoldenCheck:
-    """Ask the forests of a bundle again, and compare with what they answered when they were stored.
-
-    Parameters
-    ----------
-    bundle
-        Loaded, so that its hashes agree.
+    """Compare the outputs of a loaded bundle's forests with the stored ones.
 
     Raises
     ------
@@ -118,7 +111,7 @@ def check_golden(bundle: Bundle) -> GoldenCheck:
     if golden is None and rows is None:
         return GoldenCheck(n_rows=0, deviation=0.0, target="")
     if not golden or rows is None or set(golden) != set(bundle.forests):
-        raise _unfit(bundle, "answers for every forest and the rows they belong to")
+        raise _unusable(bundle, "answers for every forest and the rows they belong to")
     deviations = {target: _deviation(bundle, target, rows, golden[target]) for target in golden}
     worst = max(deviations, key=lambda target: deviations[target])
     return GoldenCheck(n_rows=len(rows), deviation=deviations[worst], target=worst)
@@ -128,15 +121,14 @@ def _deviation(bundle: Bundle, target: str, rows: FloatArray, expected: object) 
     try:
         found, kept = bundle.forests[target].predict(rows), np.asarray(expected, dtype=float)
     except (FeatureError, TypeError, ValueError) as error:
-        raise _unfit(bundle, f"rows and answers of numbers for {target}") from error
+        raise _unusable(bundle, f"rows and answers of numbers for {target}") from error
     if found.shape != kept.shape:
-        raise _unfit(bundle, f"answers of the shape {found.shape} for {target}")
+        raise _unusable(bundle, f"answers of the shape {found.shape} for {target}")
     return float(np.abs(found - kept).max())
 
 
-def _unfit(bundle: Bundle, wanted: str) -> BundleError:
-    name = f"{bundle.reference.name}-{bundle.reference.version}"
+def _unusable(bundle: Bundle, wanted: str) -> BundleError:
     return BundleError(
-        f"the golden predictions of {name} cannot be compared: expected {wanted}; fetch the bundle again, "
-        "or train it anew"
+        f"the golden predictions of {bundle.name} cannot be compared: expected {wanted}; fetch or train "
+        "it again"
     )

@@ -1,14 +1,18 @@
 """How unlike the training a row of features is: a score, and the share of familiar rows that score as high.
 
-Two things make a row strange. It does not lie on the surface that the training rows span: principal
-components do not reproduce it. Or it lies on that surface, far from every row of the training: its
-neighbours are distant. Both are divided by what 95 % of familiar rows stay below, and the larger of them is
-the score, so that 1 is where every twentieth familiar row begins. Components are those of standardised
-columns. Distances are measured among the leading ones, each at unit variance, so that a shift of the axis and
-a missing pre-edge peak count alike.
+With the row standardised to x, the principal components C of the training and z = C x at unit variance::
+
+    residual = rms(x - C^T C x)                      what the components do not reproduce
+    distance = mean distance of the leading z to its 3 nearest training rows
+    score    = max(residual / residual_95, distance / distance_95)
+
+residual_95 and distance_95 are what 95 % of familiar rows stay below, so that every twentieth familiar row
+scores above 1. A row is novel either because it leaves the surface that the training rows span, or because
+it lies on that surface far from all of them. The leading components have unit variance, so that a shift of
+the axis and a missing pre-edge peak count alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
+NOVELTY = "novelty"
+"""Entry of a manifest: threshold and units of the scores."""
 TABLES = ("novelty_centre", "novelty_scale", "novelty_components", "novelty_rows", "novelty_simulated")
 """Tables of a bundle that every reference needs."""
 MEASURED = "novelty_measured"
@@ -46,23 +53,23 @@ class NoveltyReference:
     simulated: FloatArray
     """Scores of simulated rows that were not trained on, ascending, (m,)."""
     measured: FloatArray
-    """Scores of measured rows, ascending; none where none were at hand, (q,)."""
+    """Scores of measured rows, ascending; empty if there were none, (q,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Novelty:
-    """How strange one row is."""
+    """How unlike the training one row is."""
 
     score: float
-    """1 is what every twentieth familiar row reaches."""
+    """Every twentieth familiar row scores above 1."""
     p_value: float
-    """Share of simulated familiar rows that score as high, this one counted with them."""
+    """Share of simulated familiar rows that score as high, this one included."""
     p_value_measured: float | None
-    """The same for measured rows; None where none were at hand."""
+    """The same for measured rows; None if there were none."""
 
 
 def novelty(reference: NoveltyReference, row: FloatArray) -> Novelty:
-    """Say how unlike the training one row is.
+    """Return how unlike the training one row is.
 
     Parameters
     ----------
@@ -87,40 +94,27 @@ def novelty(reference: NoveltyReference, row: FloatArray) -> Novelty:
     return Novelty(score=score, p_value=p_value(reference.simulated, score), p_value_measured=measured)
 
 
+def novelty_reasons(diagnostics: Mapping[str, float]) -> Iterator[Reason]:
+    """Yield a reason if a row is unlike the training, given `Bundle.novelty_diagnostics` of it."""
+    score, threshold = diagnostics.get("novelty_score", 0.0), diagnostics.get("novelty_threshold", 0.0)
+    if score > threshold:
+        yield Reason(
+            f"not like what the models were trained on: novelty {score:.1f}, familiar up to {threshold:.1f}; "
+            "another element or compound class, a damaged spectrum, or the axis is off",
+            ReasonCode.NOVEL,
+        )
+
+
 def novelty_scores(reference: NoveltyReference, rows: FloatArray) -> FloatArray:
-    """Return the scores of many rows.
-
-    Parameters
-    ----------
-    reference
-        What familiar rows look like.
-    rows
-        Features, (n, d).
-
-    Returns
-    -------
-    FloatArray
-        Scores, (n,).
-    """
+    """Return the scores of rows of features (n, d), (n,)."""
     residual, distance = misfits(reference, rows)
     return np.maximum(residual / reference.residual_unit, distance / reference.distance_unit)
 
 
 def misfits(reference: NoveltyReference, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return what the components miss of each row, and how far its nearest rows are.
+    """Return residual and distance of rows of features (n, d), both (n,).
 
-    Parameters
-    ----------
-    reference
-        What familiar rows look like.
-    rows
-        Features, (n, d).
-
-    Returns
-    -------
-    residual, distance
-        Root mean square misfit [standard deviations], and mean distance of the nearest training rows
-        [standard deviations of the components], both (n,).
+    The residual is in standard deviations of the columns, the distance in those of the components.
     """
     standard = (rows - reference.centre) / reference.scale
     place = np.einsum("nd,cd->nc", standard, reference.components)
@@ -136,14 +130,7 @@ def misfits(reference: NoveltyReference, rows: FloatArray) -> tuple[FloatArray, 
 
 
 def p_value(scores: FloatArray, score: float) -> float:
-    """Return the share of scores that are as high, the new one counted with them.
-
-    Parameters
-    ----------
-    scores
-        Of familiar rows, ascending, (m,).
-    score
-        Of the new row.
+    """Return (1 + number of ascending scores >= score) / (1 + number of scores).
 
     Examples
     --------
@@ -155,17 +142,12 @@ def p_value(scores: FloatArray, score: float) -> float:
 
 
 def as_tables(reference: NoveltyReference) -> tuple[dict[str, FloatArray], dict[str, Any]]:
-    """Return a reference as a bundle keeps it.
+    """Return a reference as a bundle stores it: its tables by name, and the entry of the manifest.
 
     Parameters
     ----------
     reference
-        What familiar rows look like.
-
-    Returns
-    -------
-    tables, entry
-        Arrays by name, to be stored as float16 or wider, and what the manifest says of them.
+        Of the training rows; its arrays may be stored as float16 or wider.
     """
     tables = {
         "novelty_centre": reference.centre,
@@ -185,15 +167,7 @@ def as_tables(reference: NoveltyReference) -> tuple[dict[str, FloatArray], dict[
 
 
 def from_tables(tables: Mapping[str, NDArray[Any]], entry: Mapping[str, Any]) -> NoveltyReference:
-    """Return the reference that a bundle keeps.
-
-    Parameters
-    ----------
-    tables
-        Arrays of the bundle by name.
-    entry
-        What its manifest says of them.
-    """
+    """Return the reference that a bundle stores, from its tables and the entry of its manifest."""
     centre, scale, components, rows, simulated = (
         np.asarray(tables[name], dtype=np.float64) for name in TABLES
     )

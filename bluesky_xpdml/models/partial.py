@@ -1,14 +1,13 @@
-"""What can be said of a scan that still runs: the answer as if it went on as it ended, with wider intervals.
+"""Predictions from an unfinished scan: it is continued as it ended, and intervals are widened.
 
 The channels of the scan are held at the mean of their last 3 eV up to 60 eV above the metal foil, and the
 ordinary reduction and models answer. Beyond that nothing is added, so that the answer converges to the final
-one by construction. Letting the edge position answer alone while the window of the forests is not filled was
-tried on the same measured oxides: it is about as near to the final answer up to 24 eV, and stays behind
-from there.
+one by construction. The edge position alone, until the window of the forests is filled, was tried on the same
+measured oxides: it is about as near to the final answer up to 24 eV, and worse from there.
 
-Intervals are widened by `WIDENING`, in quadrature. It is measured, not assumed: 116 measured oxides were cut
-just before each energy, and 90 % of the partial answers lay nearer to the answer of the whole scan than this
-(`xpdml bench live` measures it anew, `benchmarks/live.md` has the table).
+Intervals are widened by `WIDENING`, in quadrature: sqrt(half width^2 + widening^2). It is measured: 116
+measured oxides were cut just before each energy, and 90 % of the partial answers lay nearer to the answer of
+the whole scan than this (`xpdml bench live` repeats it, `benchmarks/live.md` has the table).
 """
 
 from collections.abc import Mapping
@@ -19,34 +18,30 @@ import numpy as np
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, Estimate, FloatArray, Prediction
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor, ReasonCode
 
 TAIL = 3.0
-"""The scan is continued by the mean of its last so much [eV]."""
+"""The scan is continued by the mean over this much of its end [eV]."""
 END = 60.0
-"""It is continued up to here [eV above the foil]; nothing beyond enters the features or the calibration."""
+"""End of the continued scan [eV above the foil]; nothing beyond enters the features or the calibration."""
 STEP = 1.0
 """Distance of the points that are added [eV]."""
 SHORTEST_REACH = 18.0
-"""Before, the edge of an oxide may still lie ahead and there is no answer [eV above the foil]."""
+"""Shorter scans may not have reached the edge of an oxide: no answer [eV above the foil]."""
 
 REACHES = (18.0, 20.0, 22.0, 24.0, 26.0, 28.0, 30.0, 32.0, 34.0, 36.0, 38.0)
-"""How far a scan has come [eV above the foil], for `WIDENING`."""
+"""Ends of scans [eV above the foil], for `WIDENING`."""
 WIDENING: Mapping[str, tuple[float, ...]] = {
-    "oxidation_state": (1.60, 0.91, 0.79, 0.77, 0.62, 0.20, 0.08, 0.03, 0.01, 0.01, 0.0),
-    "coordination_number": (0.97, 0.97, 0.95, 0.82, 0.68, 0.46, 0.19, 0.10, 0.03, 0.01, 0.0),
-    "bond_length": (0.13, 0.13, 0.09, 0.09, 0.07, 0.05, 0.02, 0.01, 0.01, 0.0, 0.0),
+    Descriptor.OXIDATION_STATE: (1.60, 0.91, 0.79, 0.77, 0.62, 0.20, 0.08, 0.03, 0.01, 0.01, 0.0),
+    Descriptor.COORDINATION_NUMBER: (0.97, 0.97, 0.95, 0.82, 0.68, 0.46, 0.19, 0.10, 0.03, 0.01, 0.0),
+    Descriptor.BOND_LENGTH: (0.13, 0.13, 0.09, 0.09, 0.07, 0.05, 0.02, 0.01, 0.01, 0.0, 0.0),
 }
 """90 % quantile of ``|partial - final|`` of scans that end a point before each of `REACHES`, rounded up and
 never growing [unit]. Taken from seven elements it holds 80 to 89 % of the eighth's, by energy."""
 
 
-def continued(scan: AbsorptionScan) -> AbsorptionScan:
-    """Return a scan as if it went on as it ended, up to `END` above the foil; a longer one as it is.
-
-    Parameters
-    ----------
-    scan
-        What was counted up to now.
+def continue_scan(scan: AbsorptionScan) -> AbsorptionScan:
+    """Continue an unfinished scan as it ended up to `END` above the foil; a longer one is returned unchanged.
 
     Raises
     ------
@@ -57,17 +52,18 @@ def continued(scan: AbsorptionScan) -> AbsorptionScan:
     --------
     >>> energy = np.arange(7000.0, 7136.0)
     >>> scan = AbsorptionScan(energy=energy, mu=np.arctan(energy - 7120.0), element="Fe", edge="K")
-    >>> longer = continued(scan)
+    >>> longer = continue_scan(scan)
     >>> float(longer.energy[-1]), bool(longer.mu[-1] == scan.mu[-4:].mean())
     (7171.0, True)
     """
     foil = _foil(scan.element)
     reached = float(scan.energy[-1]) - foil
-    # An axis may be off by several eV: what is too early is known once it is calibrated.
+    # An axis may be off by several eV: `widen` checks the reach again, once it is calibrated.
     if reached < 0.5 * SHORTEST_REACH:
         raise ReductionError(
-            f"the scan has come to {reached:+.1f} eV around the foil's edge: there is an answer from about "
-            f"{SHORTEST_REACH:+.0f} eV on"
+            f"the scan has reached {reached:+.1f} eV from the foil's edge: there is an answer from about "
+            f"{SHORTEST_REACH:+.0f} eV on",
+            ReasonCode.INCOMPLETE,
         )
     added = np.arange(float(scan.energy[-1]) + STEP, foil + END + STEP, STEP)
     if added.size == 0:
@@ -90,26 +86,26 @@ def continued(scan: AbsorptionScan) -> AbsorptionScan:
     return replace(scan, **(changed | {"energy": np.concatenate([scan.energy, added])}))  # type: ignore[arg-type]
 
 
-def widened(prediction: Prediction, last_energy: float) -> Prediction:
-    """Return the answer for a continued scan with the intervals that a scan of that length deserves.
+def widen(prediction: Prediction, last_energy: float) -> Prediction:
+    """Widen the intervals of a prediction from a continued scan.
 
     Parameters
     ----------
     prediction
-        Answer for the scan after `continued`.
+        Of the scan after `continue_scan`.
     last_energy
         Where the measured part ends [eV], on the axis as the monochromator gave it.
 
     Returns
     -------
     Prediction
-        With `reach` [eV above the foil] among its diagnostics; without descriptors where the scan has not
-        come past the edge.
+        With `reach` [eV above the foil] among its diagnostics; without descriptors if the scan has not
+        passed the edge.
     """
     offset = prediction.xanes.axis.offset if prediction.xanes is not None else 0.0
     reach = last_energy + offset - _foil(prediction.element)
     descriptors = (
-        {name: _widened(each, widening(name, reach)) for name, each in prediction.descriptors.items()}
+        {name: _widen_estimate(each, widening(name, reach)) for name, each in prediction.descriptors.items()}
         if reach >= SHORTEST_REACH
         else {}
     )
@@ -119,14 +115,14 @@ def widened(prediction: Prediction, last_energy: float) -> Prediction:
 
 
 def widening(name: str, reach: float) -> float:
-    """Return how much an unfinished scan adds to the half width of a 90 % interval, in quadrature.
+    """Return what an unfinished scan adds to the half width of a 90 % interval, in quadrature.
 
     Parameters
     ----------
     name
-        `oxidation_state` [e], `coordination_number` [1] or `bond_length` [angstrom]; others are not widened.
+        Descriptor; others than those of `WIDENING` are not widened.
     reach
-        How far the scan has come [eV above the foil].
+        End of the scan [eV above the foil].
 
     Examples
     --------
@@ -138,7 +134,7 @@ def widening(name: str, reach: float) -> float:
     return float(np.interp(reach, REACHES, WIDENING[name]))
 
 
-def _widened(descriptor: Estimate, more: float) -> Estimate:
+def _widen_estimate(descriptor: Estimate, more: float) -> Estimate:
     below, above = descriptor.value - descriptor.low, descriptor.high - descriptor.value
     return replace(
         descriptor,
@@ -155,6 +151,7 @@ def _foil(element: str) -> float:
     if element not in FOIL_ENERGIES:
         known = ", ".join(FOIL_ENERGIES)
         raise ReductionError(
-            f"expected one of {known} for a live answer, found {element or 'no element'}: wait for the end"
+            f"expected one of {known} for a live answer, found {element or 'no element'}: wait for the end",
+            ReasonCode.ELEMENT_MISSING,
         )
     return FOIL_ENERGIES[element]

@@ -1,13 +1,13 @@
 """The answer after each repeat of a scan, and whether more repeats would narrow its interval.
 
-The interval of a single answer comes from standards that the models never saw; it says what models and axes
-are worth, not what counting longer would help. The noise is added to it::
+The interval of a single answer comes from standards that the models never saw; it says how accurate
+models and axes are, not what counting longer would gain. The noise is added to it::
 
     half width = sqrt(half width of the model^2 + (1.645 s)^2)
 
-s is the larger of two: the standard deviation of the answer when the mean spectrum is drawn anew with the
+s is the larger of two: the standard deviation of the answer over random draws of the mean spectrum with the
 variance of its points, and, from three repeats on, the scatter of the answers of single repeats over the
-square root of their number, which also knows slow drifts. Standards are noisy too, so that a part of it
+square root of their number, which also includes slow drifts. Standards are noisy too, so that a part of it
 counts twice: the interval is rather too wide. Repeats are enough once infinitely many more would narrow it
 by less than a twentieth.
 """
@@ -19,25 +19,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import AbsorptionScan, Estimate, FloatArray, Prediction, Xanes
 from bluesky_xpdml.reduction.repeats import MergedRepeats, RepeatSettings, merge_repeats
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+from bluesky_xpdml.vocabulary import Descriptor, Reason
 
 NORMAL_90 = 1.645
 """Half width of the 90 % interval of a normal distribution [standard deviations]."""
 DRAWS = 24
-"""How often a spectrum is drawn anew."""
+"""Number of random draws of a spectrum."""
 ENOUGH = 0.05
-"""Repeats are enough where the rest would narrow the interval by less than this part."""
-HEADLINE = "oxidation_state"
+"""Repeats are enough if infinitely many more would narrow the interval by less than this share."""
+HEADLINE = Descriptor.OXIDATION_STATE
 """The descriptor whose interval decides whether repeats are enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatProgress:
-    """How far repeats have come.
+    """Whether more repeats would narrow the interval.
 
     Examples
     --------
@@ -47,29 +48,28 @@ class RepeatProgress:
     """
 
     n_repeats: int
-    """Repeats so far."""
     n_kept: int
-    """Of these, the ones that were averaged."""
+    """Repeats that were averaged."""
     noise: float
     """Standard deviation of the oxidation state by noise [e]."""
     width: float
     """Of the 90 % interval of the oxidation state [e]."""
     model_width: float
-    """What the width would be without noise [e]."""
+    """Width without noise [e]."""
 
     @property
     def left_to_gain(self) -> float:
-        """Return which part of the width more repeats could take away at most, 0 to 1."""
+        """Share of the width that more repeats could remove at most, 1 - model_width / width, 0 to 1."""
         return 1.0 - self.model_width / self.width if self.width > 0.0 else 0.0
 
     @property
     def enough(self) -> bool:
-        """Return whether more repeats would be in vain."""
+        """Whether more repeats would hardly narrow the interval."""
         return self.left_to_gain < ENOUGH
 
     @property
     def n_needed(self) -> int:
-        """Return how many such repeats would be enough, if noise falls with the root of their number."""
+        """Number of such repeats that would be enough, if noise falls with the root of their number."""
         allowed = self.model_width * math.sqrt(1.0 / (1.0 - ENOUGH) ** 2 - 1.0)
         ours = math.sqrt(max(self.width**2 - self.model_width**2, 0.0))
         if self.enough or allowed <= 0.0:
@@ -79,7 +79,7 @@ class RepeatProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatedPrediction:
-    """The answer after some repeats."""
+    """The prediction after some repeats."""
 
     prediction: Prediction
     """Of the mean spectrum, with the noise in its intervals."""
@@ -88,7 +88,7 @@ class RepeatedPrediction:
 
 
 class RepeatSeries:
-    """Takes the repeats of one sample, one after the other, and answers after each.
+    """Adds up the repeats of one sample and predicts after each.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class RepeatSeries:
     >>> series = RepeatSeries(BundleStore.default(), RepeatSettings())
     >>> answers = [series.add(reduce_xanes(simulated_scan(seed=seed))) for seed in (1, 2)]
     >>> answer = answers[-1]
-    >>> answer.progress.n_repeats, round(answer.prediction.descriptors["oxidation_state"].value)
+    >>> answer.progress.n_repeats, round(answer.prediction.descriptors[HEADLINE].value)
     (2, 3)
     """
 
@@ -111,21 +111,16 @@ class RepeatSeries:
         self._store = store
         self._settings = settings
         self._spectra: list[Xanes] = []
-        self._singles: list[Mapping[str, float]] = []
+        self._singles: list[Mapping[Descriptor, float]] = []
 
     def add(self, xanes: Xanes) -> RepeatedPrediction:
-        """Return the answer with one more repeat.
-
-        Parameters
-        ----------
-        xanes
-            The reduced repeat.
+        """Return the answer with one more reduced repeat.
 
         Raises
         ------
         XpdmlError
-            If it is of another element or edge than the repeats before, or cannot be answered; the
-            repeat does not count then.
+            If it is of another element or edge than the repeats before, or cannot be answered; it is not
+            added then.
         """
         single = predict_xanes(xanes, self._store)
         merged = merge_repeats([*self._spectra, xanes], self._settings)
@@ -134,7 +129,7 @@ class RepeatSeries:
         self._singles.append({name: found.value for name, found in single.descriptors.items()})
         noise = self._noise(merged)
         widened = {
-            name: with_noise(found, noise.get(name, 0.0)) for name, found in answer.descriptors.items()
+            name: with_noise(estimate, noise.get(name, 0.0)) for name, estimate in answer.descriptors.items()
         }
         before, after = answer.descriptors[HEADLINE], widened[HEADLINE]
         progress = RepeatProgress(
@@ -149,7 +144,7 @@ class RepeatSeries:
         )
         return RepeatedPrediction(prediction=prediction, merged=merged, progress=progress)
 
-    def _noise(self, merged: MergedRepeats) -> dict[str, float]:
+    def _noise(self, merged: MergedRepeats) -> dict[Descriptor, float]:
         """Return the standard deviation of each descriptor by noise."""
         drawn = drawn_noise(merged.xanes, self._store)
         kept = [
@@ -187,8 +182,8 @@ def predict_repeats(
     Returns
     -------
     tuple
-        One answer after each scan that could be reduced; why another could not is a remark in the quality
-        of the answers after it.
+        One answer after each scan that could be reduced; why others could not is noted in the quality of the
+        answers after them.
 
     Raises
     ------
@@ -204,30 +199,23 @@ def predict_repeats(
     """
     series = RepeatSeries(store, repeats or RepeatSettings())
     answers: list[RepeatedPrediction] = []
-    refused: list[XpdmlError] = []
+    failed: list[XpdmlError] = []
     for scan in scans:
         try:
             answer = series.add(reduce_xanes(scan, settings))
         except XpdmlError as error:
-            refused.append(error)
+            failed.append(error)
             continue
-        said = [f"a repeat left out: {error}" for error in refused]
-        quality = answer.prediction.quality.note(*said)
+        notes = [Reason(f"a repeat left out: {error}", error.code) for error in failed]
+        quality = answer.prediction.quality.note(*notes)
         answers.append(replace(answer, prediction=replace(answer.prediction, quality=quality)))
-    if refused and not answers:
-        raise refused[-1]
+    if failed and not answers:
+        raise failed[-1]
     return tuple(answers)
 
 
 def with_noise(descriptor: Estimate, noise: float) -> Estimate:
-    """Widen the interval of a descriptor by the noise of its value.
-
-    Parameters
-    ----------
-    descriptor
-        With the interval of the model.
-    noise
-        Standard deviation of the value [its unit].
+    """Widen an interval by the standard deviation of its value from noise, in quadrature.
 
     Examples
     --------
@@ -242,15 +230,8 @@ def with_noise(descriptor: Estimate, noise: float) -> Estimate:
     return replace(descriptor, low=max(low, 0.0), high=high)
 
 
-def drawn_noise(xanes: Xanes, store: BundleStore) -> dict[str, float]:
-    """Return how much the noise of a spectrum moves each descriptor, as a standard deviation.
-
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum with the variance of its mu.
-    store
-        The models that may answer.
+def drawn_noise(xanes: Xanes, store: BundleStore) -> dict[Descriptor, float]:
+    """Return the standard deviation of each descriptor by the noise of mu; empty if that is unknown.
 
     Raises
     ------
@@ -260,14 +241,14 @@ def drawn_noise(xanes: Xanes, store: BundleStore) -> dict[str, float]:
     if xanes.mu_variance is None:
         return {}
     drawn = [
-        {name: found.value for name, found in predict_xanes(draw, store).descriptors.items()}
+        {name: estimate.value for name, estimate in predict_xanes(draw, store).descriptors.items()}
         for draw in _draws(xanes, np.sqrt(xanes.mu_variance))
     ]
     return {name: float(np.std([each[name] for each in drawn], ddof=1)) for name in drawn[0]}
 
 
 def _draws(xanes: Xanes, sigma: FloatArray) -> Iterator[Xanes]:
-    # The same draws for the same spectrum: an answer must not depend on when it was asked for.
+    # The same draws for the same spectrum, so that answers are reproducible.
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
         yield replace(xanes, mu=xanes.mu + sigma * rng.normal(size=sigma.size))

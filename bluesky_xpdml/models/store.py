@@ -1,4 +1,4 @@
-"""Where bundles are found: one folder a bundle, `<Element>-<modality>-<version>`."""
+"""The bundles of a folder, one folder per bundle: `<Element>-<modality>-<version>`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -6,29 +6,30 @@ from pathlib import Path
 from bluesky_xpdml.errors import BundleError, ModelNotFoundError
 from bluesky_xpdml.models.bundle import MANIFEST, Bundle, load_bundle
 from bluesky_xpdml.models.edge_calibration import EdgeCalibration, calibrated
+from bluesky_xpdml.vocabulary import Modality
 
 SHIPPED = Path(__file__).resolve().parent.parent / "trained_models"
 """Folder of the bundles that come with the package."""
 
 
 class BundleStore:
-    """Bundles of one folder, loaded on first use and kept.
+    """Bundles of one folder, loaded on first use and cached.
 
     Parameters
     ----------
     folder
-        Holds one folder a bundle.
+        Holds one folder per bundle.
     bundles
-        Bundles in memory; they stand before those of the folder.
+        Bundles in memory; they take precedence over those of the folder.
     pins
-        Version by name, `{"Fe-xanes": 1}`, of the bundles of which not the newest is to answer.
+        Version by name, `{"Fe-xanes": 1}`, of bundles of which another version than the newest answers.
     calibrations
-        By element: the edge curves of a beamline, which XANES bundles answer with.
+        Edge curves of a beamline by element, for XANES bundles.
 
     Examples
     --------
     >>> store = BundleStore.default()
-    >>> store.find("Fe", "K", "xanes").element
+    >>> store.find("Fe", "K", Modality.XANES).element
     'Fe'
     """
 
@@ -43,7 +44,7 @@ class BundleStore:
         self.calibrations = dict(calibrations or {})
         self.pins = dict(pins or {})
         self._found: dict[tuple[str, str, str], Bundle] = {}
-        self._loaded = {f"{b.reference.name}-{b.reference.version}": b for b in bundles}
+        self._loaded = {bundle.name: bundle for bundle in bundles}
 
     @classmethod
     def default(cls) -> "BundleStore":
@@ -72,7 +73,7 @@ class BundleStore:
             self._loaded[name] = load_bundle(self.folder / name)
         return self._loaded[name]
 
-    def find(self, element: str, edge: str, modality: str) -> Bundle:
+    def find(self, element: str, edge: str, modality: Modality | str) -> Bundle:
         """Return the bundle that answers for an element, edge and modality: the pinned one, else the newest.
 
         Parameters
@@ -80,23 +81,22 @@ class BundleStore:
         element, edge
             Chemical symbol and edge, `K`.
         modality
-            `xanes`, `pdf`, `dpdf`, `xanes+pdf` or `xanes+dpdf`.
+            What the bundle was trained on: a `Modality` or its text.
 
         Raises
         ------
         ModelNotFoundError
-            If no bundle answers, where the message lists the elements that have one; or if the pinned
-            version is not there, where it lists those that are.
+            If no bundle answers, or the pinned version is missing; the message lists what there is.
         """
-        wanted = (element, edge, modality)
-        if wanted not in self._found:
-            bundle = self._answering(*wanted)
-            own = self.calibrations.get(element) if modality == "xanes" else None
-            self._found[wanted] = bundle if own is None else calibrated(bundle, own)
-        return self._found[wanted]
+        key = (element, edge, str(modality))
+        if key not in self._found:
+            bundle = self._answering(*key)
+            own = self.calibrations.get(element) if modality == Modality.XANES else None
+            self._found[key] = bundle if own is None else calibrated(bundle, own)
+        return self._found[key]
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """Return the versions that there are of a bundle, ascending.
+        """Return the versions of a bundle, ascending; none if there is no such bundle.
 
         Parameters
         ----------
@@ -106,12 +106,7 @@ class BundleStore:
         Raises
         ------
         BundleError
-            If a folder is named as no bundle is.
-
-        Examples
-        --------
-        >>> BundleStore.default().versions("Zn-xanes")
-        ()
+            If a folder is not named as bundles are.
         """
         return tuple(sorted(version for found, version in self._named() if found == name))
 
@@ -127,12 +122,6 @@ class BundleStore:
         ------
         ModelNotFoundError
             If there is no such bundle, or not in the pinned version.
-
-        Examples
-        --------
-        >>> store = BundleStore.default()
-        >>> store.chosen("Fe-xanes") == store.versions("Fe-xanes")[-1]
-        True
         """
         versions = self.versions(name)
         if not versions:
@@ -148,7 +137,7 @@ class BundleStore:
             raise ModelNotFoundError(msg)
         return pinned
 
-    def _answering(self, element: str, edge: str, modality: str) -> Bundle:
+    def _answering(self, element: str, edge: str, modality: Modality | str) -> Bundle:
         name = f"{element}-{modality}"
         if self.versions(name):
             bundle = self.load(f"{name}-{self.chosen(name)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bluesky_xpdml.errors import ModelNotFoundError, PublishError, XpdmlError
-from bluesky_xpdml.models.predict_joint import predict_joint
+from bluesky_xpdml.models.joint import predict_joint
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.rules import Match, PairingSettings, Shelves, began, is_single, ranked, trial_of
 from bluesky_xpdml.publish import PredictionCatalog, PublishedPrediction, Query

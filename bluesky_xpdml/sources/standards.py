@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.models.observation import XanesObservation, observe
 from bluesky_xpdml.models.standards import MeasuredSpectrum
+from bluesky_xpdml.models.xanes import XanesObservation, observe
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

@@ -7,7 +7,7 @@ from bluesky_xpdml.analysis.series import SeriesSettings
 from bluesky_xpdml.analysis.xanes import analyse_run
 from bluesky_xpdml.documents import RunCollector, load_profile
 from bluesky_xpdml.errors import SettingsError
-from bluesky_xpdml.models.predict import predict_xanes
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.reduction.repeats import merge_repeats
 from bluesky_xpdml.reduction.xanes import XanesSettings

@@ -14,7 +14,7 @@ import typer
 
 from bluesky_xpdml.cli.models import compare, pinned_text
 from bluesky_xpdml.errors import SettingsError, XpdmlError
-from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST, upgraded, write_bundle
+from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST, upgrade_manifest, write_bundle
 from bluesky_xpdml.models.golden import golden_answers
 from bluesky_xpdml.models.store import SHIPPED
 
@@ -36,7 +36,7 @@ def rewritten(folder: Path, golden_shift: float = 0.0, **changes: Any) -> None:
     arrays = stored_arrays(source)
     tables, golden = golden_answers(arrays, np.random.default_rng(2).random((20, 90)))
     golden["bond_length"][3][0] += golden_shift
-    told = {key: value for key, value in upgraded(manifest).items() if key not in {"files", "format"}}
+    told = {key: value for key, value in upgrade_manifest(manifest).items() if key not in {"files", "format"}}
     write_bundle(folder, told | {"golden": golden} | changes, arrays, (source / CARD).read_text(), tables)
 
 
@@ -46,7 +46,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "bundles"
     shutil.copytree(SHIPPED / "Fe-xanes-1", folder / "Fe-xanes-1")
     manifest = json.loads((folder / "Fe-xanes-1" / MANIFEST).read_text())
-    model = upgraded(manifest)["edge_model"]
+    model = upgrade_manifest(manifest)["edge_model"]
     moved = {**model, "edge": [edge + 0.8 for edge in model["edge"]]}
     recipe = manifest["recipe"] | {"trees": 7}
     rewritten(folder / "Fe-xanes-2", version=2, edge_model=moved, recipe=recipe)

@@ -9,9 +9,8 @@ import pytest
 
 from bluesky_xpdml.errors import ModelError, TrainingError
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.calibrate import calibrate_edges
 from bluesky_xpdml.models.edge_calibration import calibrated, read_calibrations, write_calibrations
-from bluesky_xpdml.models.standards import MeasuredSpectrum
+from bluesky_xpdml.models.standards import MeasuredSpectrum, calibrate_edges
 from bluesky_xpdml.models.store import BundleStore
 
 Measure = Callable[..., MeasuredSpectrum]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.models.edge_fit import Standard, fit_edge_models
-from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.edge_model import EdgeModel, Standard, fit_edge_models
 
 
 def curve(valence: float) -> float:

@@ -10,12 +10,11 @@ from bluesky_xpdml.demo.beamline import load_samples
 from bluesky_xpdml.errors import BundleError, ModelError
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, GRID
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.explain import edge_share, explain, explain_pdf, explain_xanes, explained
-from bluesky_xpdml.models.observation import observe
-from bluesky_xpdml.models.predict import predict_xanes
-from bluesky_xpdml.models.predict_pdf import predict_pdf
+from bluesky_xpdml.models.explain import edge_share, explain, explain_pdf, explain_xanes, with_explanation
+from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.tree_shap import shapley_values
+from bluesky_xpdml.models.xanes import observe, predict_xanes
 from bluesky_xpdml.records import (
     AbsorptionScan,
     Estimate,
@@ -180,14 +179,14 @@ def test_what_cannot_be_explained_is_refused(
 
 
 def test_a_prediction_survives_what_cannot_be_explained(iron: Prediction, store: BundleStore) -> None:
-    whole = explained(iron, store)
+    whole = with_explanation(iron, store)
     assert whole.explanation is not None
     assert (whole.descriptors, whole.quality) == (iron.descriptors, iron.quality)
     shipped = store.find("Fe", "K", "xanes")
     older: Bundle = replace(shipped, tables={})
-    without = explained(iron, BundleStore(store.folder, [older]))
+    without = with_explanation(iron, BundleStore(store.folder, [older]))
     assert without.explanation is None
     assert without.quality.verdict is iron.quality.verdict
     assert without.quality.reasons[-1].startswith("not explained: Fe-xanes")
     failed = replace(iron, descriptors={})
-    assert explained(failed, store) is failed
+    assert with_explanation(failed, store) is failed

@@ -1,4 +1,4 @@
-"""Scans that still run are continued as they ended, and their answers have wider intervals."""
+"""Scans that still run are continue_scan as they ended, and their answers have wider intervals."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import ReductionError
-from bluesky_xpdml.models.partial import REACHES, WIDENING, continued, widened, widening
+from bluesky_xpdml.models.partial import REACHES, WIDENING, continue_scan, widen, widening
 from bluesky_xpdml.records import AbsorptionScan, Estimate, Prediction, Quality
 
 FOIL = 7110.75
@@ -26,7 +26,7 @@ def answer(element="Fe"):
 def test_every_channel_goes_on_at_the_mean_of_its_last_three_ev():
     elements = {"Fe1": np.linspace(1.0, 2.0, 261), "Fe2": np.linspace(3.0, 9.0, 261)}
     scan = scan_up_to(7130.0, fluorescence_elements=elements)
-    longer = continued(scan)
+    longer = continue_scan(scan)
     assert longer.energy[260] == 7130.0
     assert longer.energy[-1] >= FOIL + 60.0
     assert np.all(np.diff(longer.energy) > 0.0)
@@ -44,7 +44,7 @@ def test_every_channel_goes_on_at_the_mean_of_its_last_three_ev():
 
 def test_a_scan_that_is_past_the_window_is_left_as_it_is():
     scan = scan_up_to(7180.0)
-    assert continued(scan) is scan
+    assert continue_scan(scan) is scan
 
 
 @pytest.mark.parametrize(
@@ -57,26 +57,26 @@ def test_a_scan_that_is_past_the_window_is_left_as_it_is():
 )
 def test_without_an_edge_behind_there_is_nothing_to_say(scan, message):
     with pytest.raises(ReductionError, match=message):
-        continued(scan)
+        continue_scan(scan)
 
 
 def test_intervals_widen_in_quadrature():
     low, high = 2.8 - np.hypot(0.3, 0.91), 2.8 + np.hypot(0.4, 0.91)
-    state = widened(answer(), FOIL + 20.0).descriptors["oxidation_state"]
+    state = widen(answer(), FOIL + 20.0).descriptors["oxidation_state"]
     assert (state.value, state.low, state.high) == (2.8, pytest.approx(low), pytest.approx(high))
 
 
 def test_an_answer_past_the_window_is_that_of_the_whole_scan():
-    assert widened(answer(), FOIL + 60.0).descriptors == answer().descriptors
+    assert widen(answer(), FOIL + 60.0).descriptors == answer().descriptors
 
 
 def test_before_the_edge_is_passed_nothing_is_answered_and_intervals_end_at_zero():
-    assert widened(answer(), FOIL + 17.9).descriptors == {}
+    assert widen(answer(), FOIL + 17.9).descriptors == {}
     small = Estimate(value=0.2, low=0.1, high=0.3, unit="e")
     prediction = Prediction(
         technique="xanes", element="Fe", edge="K", quality=Quality(), descriptors={"oxidation_state": small}
     )
-    assert widened(prediction, FOIL + 18.0).descriptors["oxidation_state"].low == 0.0
+    assert widen(prediction, FOIL + 18.0).descriptors["oxidation_state"].low == 0.0
 
 
 @given(

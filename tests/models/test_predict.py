@@ -10,9 +10,8 @@ import pytest
 from bluesky_xpdml.demo.beamline import SimulatedSample, foil_absorption, load_samples
 from bluesky_xpdml.errors import BundleError, FeatureError, ModelNotFoundError, ReductionError
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.models.xanes_answers import bond_valence_length
+from bluesky_xpdml.models.xanes import bond_valence_length, predict_xanes
 from bluesky_xpdml.records import AbsorptionScan, Prediction, Sample, Verdict, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

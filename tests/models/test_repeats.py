@@ -7,9 +7,9 @@ import pytest
 
 from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.repeats import RepeatProgress, predict_repeats, with_noise
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import Estimate
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.models.golden import check_golden
-from bluesky_xpdml.models.predict_joint import STACKS
+from bluesky_xpdml.models.joint import STACKS
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.vocabulary import Modality

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.models.predict import predict_xanes
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.cleaning import deglitch
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes

@@ -10,16 +10,16 @@ from bluesky_xpdml.factory.dataset.library import SiteSpectra
 from bluesky_xpdml.factory.training.plain_recipe import PlainForest
 from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
-from bluesky_xpdml.models.edge_fit import fit_edge_models
-from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.observation import XanesObservation
-from bluesky_xpdml.models.predict import SLOWEST_RISE
+from bluesky_xpdml.models.edge_model import EdgeModel, fit_edge_models
 from bluesky_xpdml.models.standards import MeasuredSpectrum, edge_standards
-from bluesky_xpdml.models.xanes_answers import (
+from bluesky_xpdml.models.xanes import (
     PEAK_SEEN,
+    SLOWEST_RISE,
+    XanesObservation,
     bond_valence_length,
-    descriptors,
     edge_curve_state,
+    expected_states,
+    predict_descriptors,
 )
 
 Answer = Mapping[str, Any]
@@ -93,11 +93,11 @@ def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
     bundle
         Models of its element.
     """
-    found = {
-        name: {"value": one.value, "low": one.low, "high": one.high}
-        for name, one in descriptors(bundle, item.observation).items()
-    }
     observation = item.observation
+    descriptors = predict_descriptors(bundle, observation, expected_states(bundle, observation))
+    found = {
+        name: {"value": one.value, "low": one.low, "high": one.high} for name, one in descriptors.items()
+    }
     return {
         "descriptors": found,
         "diagnostics": {

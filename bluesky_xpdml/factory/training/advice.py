@@ -29,7 +29,7 @@ from bluesky_xpdml.factory.training.advice_data import (
     load_joint,
 )
 from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
-from bluesky_xpdml.models.class_answers import prediction_set
+from bluesky_xpdml.models.forest import prediction_set
 from bluesky_xpdml.records import FloatArray
 
 Rows = NDArray[np.bool_]

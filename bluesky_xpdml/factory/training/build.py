@@ -19,8 +19,8 @@ from bluesky_xpdml.factory.training.supplement import familiar, novelty_threshol
 from bluesky_xpdml.factory.training.surroundings import with_surroundings
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, training_rows, usable_sites
 from bluesky_xpdml.models.bundle import Bundle, write_bundle
-from bluesky_xpdml.models.edge_fit import fit_edge_models
-from bluesky_xpdml.models.predict import NOVELTY
+from bluesky_xpdml.models.edge_model import fit_edge_models
+from bluesky_xpdml.models.novelty import NOVELTY
 from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, edge_standards
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 

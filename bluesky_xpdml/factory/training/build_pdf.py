@@ -25,7 +25,7 @@ from bluesky_xpdml.factory.training.supplement import BACKGROUND_ROWS, Entries, 
 from bluesky_xpdml.models.bundle import write_bundle
 from bluesky_xpdml.models.explain import BACKGROUND
 from bluesky_xpdml.models.golden import GOLDEN, golden_answers
-from bluesky_xpdml.models.predict import NOVELTY
+from bluesky_xpdml.models.novelty import NOVELTY
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import structures_file
 from bluesky_xpdml.vocabulary import Modality

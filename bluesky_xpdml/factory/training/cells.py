@@ -18,7 +18,7 @@ from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_
 from bluesky_xpdml.factory.training.metrics import class_metrics, number_metrics
 from bluesky_xpdml.factory.training.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
 from bluesky_xpdml.features.pdf import BALANCED
-from bluesky_xpdml.models.class_answers import prediction_set
+from bluesky_xpdml.models.forest import prediction_set
 from bluesky_xpdml.records import FloatArray
 
 COVERAGE = 0.9

@@ -19,11 +19,12 @@ from bluesky_xpdml.factory.training.joint_data import JointData
 from bluesky_xpdml.factory.training.pdf import EXPLAINED, PdfRecipe, class_labels, describe_target
 from bluesky_xpdml.factory.training.xanes import GROUP_VALENCE, XanesRecipe
 from bluesky_xpdml.features.joint import COLUMNS, N_XANES
-from bluesky_xpdml.models import observation, predict_pdf
+from bluesky_xpdml.models import pdf as pdf_models
+from bluesky_xpdml.models import xanes as xanes_models
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
 from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.models.predict_joint import STACKS
+from bluesky_xpdml.models.joint import STACKS
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Modality
 
@@ -134,9 +135,9 @@ def train_joint_bundle(
             "edge": "K",
             "modality": str(modality),
             "input": {
-                "xanes": observation.input_description(element),
+                "xanes": xanes_models.input_description(element),
                 "pdf": {
-                    **predict_pdf.input_description(),
+                    **pdf_models.input_description(),
                     "q_max": singles["pdf"].manifest["input"]["q_max"],
                 },
             },

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bluesky_xpdml.factory.training.pdf_card import CURVES, coverage_table
-from bluesky_xpdml.models.predict_joint import STACKS
+from bluesky_xpdml.models.joint import STACKS
 from bluesky_xpdml.vocabulary import Modality
 
 LIMITS = """\

@@ -25,8 +25,8 @@ from bluesky_xpdml.factory.training.unseen import (
 )
 from bluesky_xpdml.factory.training.xanes import BOND_VALENCE_R0, COVERAGE, classifier, length_forest
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.predict_pdf import LENGTH_FLOOR
-from bluesky_xpdml.models.xanes_answers import bond_valence_length
+from bluesky_xpdml.models.pdf import LENGTH_FLOOR
+from bluesky_xpdml.models.xanes import bond_valence_length
 from bluesky_xpdml.records import FloatArray
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)

@@ -15,7 +15,7 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
 from bluesky_xpdml.factory.training.xanes import COVERAGE, Intervals, XanesRecipe, train_bundle
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
-from bluesky_xpdml.models.edge_fit import fit_edge_models
+from bluesky_xpdml.models.edge_model import fit_edge_models
 from bluesky_xpdml.models.standards import (
     CompoundAnswer,
     MeasuredSpectrum,

@@ -21,11 +21,10 @@ from bluesky_xpdml.factory.training.surroundings import GEOMETRIES, SMALLEST_CLA
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
-from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.models.predict_pdf import SURROUNDINGS, input_description
-from bluesky_xpdml.models.xanes_answers import SURROUNDINGS as SURROUNDING_NAMES
+from bluesky_xpdml.models.forest import SURROUNDINGS, Forest
+from bluesky_xpdml.models.pdf import input_description
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 LENGTH = "bond_length"
 GEOMETRY = "geometry"
@@ -145,7 +144,7 @@ def all_labels(materials: Materials) -> dict[str, Labels]:
     """
     every = np.ones(len(materials), dtype=bool)
     found = class_labels(materials) | {LENGTH: Labels(values=materials.bond_length, known=every)}
-    values = np.stack([getattr(materials, name) for name in SURROUNDING_NAMES], axis=1)
+    values = np.stack([getattr(materials, name) for name in Descriptor.surroundings()], axis=1)
     known = np.isfinite(values).all(axis=1)
     if known.any():
         found[SURROUNDINGS] = Labels(values=values, known=known)
@@ -268,7 +267,7 @@ def describe_target(target: str, labels: Labels) -> dict[str, Any]:
     """
     if target == SURROUNDINGS:
         return {
-            "names": list(SURROUNDING_NAMES),
+            "names": list(Descriptor.surroundings()),
             "units": dict(UNITS),
             "spread_floor": dict(SPREAD_FLOOR),
         }

@@ -31,9 +31,10 @@ from bluesky_xpdml.factory.training.unseen import (
     set_coverage,
 )
 from bluesky_xpdml.factory.training.xanes import COVERAGE
-from bluesky_xpdml.models.predict_pdf import LENGTH_FLOOR, SURROUNDINGS
-from bluesky_xpdml.models.xanes_answers import SURROUNDINGS as SURROUNDING_NAMES
+from bluesky_xpdml.models.forest import SURROUNDINGS
+from bluesky_xpdml.models.pdf import LENGTH_FLOOR
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ def scores_of(target: str, truth: FloatArray, best: FloatArray, folds: int) -> l
 
 def _surroundings(found: Unseen, labels: Labels) -> Iterable[tuple[str, FloatArray, FloatArray, FloatArray]]:
     """Yield name, errors, spreads with the floor, and labels of each surrounding."""
-    for number, name in enumerate(SURROUNDING_NAMES):
+    for number, name in enumerate(Descriptor.surroundings()):
         truth = labels.values[labels.known][:, number]
         spread = np.maximum(found.spread[..., number], SPREAD_FLOOR[name])
         yield name, found.value[..., number] - truth, spread, truth

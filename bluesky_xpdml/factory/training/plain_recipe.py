@@ -14,7 +14,7 @@ from bluesky_xpdml.factory.training.augmentation import Augmentation, augmented_
 from bluesky_xpdml.factory.training.fitting import fitted
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, classifier
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.observation import XanesObservation
+from bluesky_xpdml.models.xanes import XanesObservation
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 UNVARIED = Augmentation(

@@ -12,8 +12,8 @@ from bluesky_xpdml.factory.training.conformal import interval_factor
 from bluesky_xpdml.factory.training.fitting import fitted
 from bluesky_xpdml.factory.training.xanes import COVERAGE, XanesRecipe, classifier, out_of_fold, thresholds
 from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.xanes_answers import SURROUNDINGS
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor
 
 GEOMETRIES: Mapping[str, str] = {"T:4": "T4", "S:5": "S5", "O:6": "O6"}
 """ChemEnv symbols of tetrahedron, square pyramid and octahedron, and how they are published."""
@@ -48,12 +48,14 @@ def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, re
         unseen = out_of_fold(rows[kept], label[kept], formula[kept], recipe)
         forests["geometry"] = compact_forest(fitted(classifier(recipe), rows[kept], label[kept]))
         targets["geometry"] = {"unit": "1", "classes": order, "thresholds": thresholds(unseen, label[kept])}
-    labels = np.tile(np.stack([getattr(spectra, name) for name in SURROUNDINGS], axis=1), (copies, 1))
+    labels = np.tile(
+        np.stack([getattr(spectra, name) for name in Descriptor.surroundings()], axis=1), (copies, 1)
+    )
     kept = np.isfinite(labels).all(axis=1)
     if np.unique(formula[kept]).size >= recipe.folds:
         forests["surroundings"] = compact_forest(fitted(_regressor(recipe), rows[kept], labels[kept]))
         targets["surroundings"] = {
-            "names": list(SURROUNDINGS),
+            "names": list(Descriptor.surroundings()),
             "units": dict(UNITS),
             "spread_floor": dict(SPREAD_FLOOR),
             "interval_factor": _interval_factors(rows[kept], labels[kept], formula[kept], recipe),
@@ -97,5 +99,5 @@ def _interval_factors(
         spreads[test] = members.std(axis=1)
     return {
         name: round(interval_factor(errors[:, n], np.maximum(spreads[:, n], SPREAD_FLOOR[name]), COVERAGE), 4)
-        for n, name in enumerate(SURROUNDINGS)
+        for n, name in enumerate(Descriptor.surroundings())
     }

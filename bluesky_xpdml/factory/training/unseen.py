@@ -10,8 +10,7 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import StringArray
 from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
 from bluesky_xpdml.factory.training.xanes import COVERAGE
-from bluesky_xpdml.models.class_answers import prediction_set
-from bluesky_xpdml.models.forest import Forest
+from bluesky_xpdml.models.forest import Forest, prediction_set
 from bluesky_xpdml.records import FloatArray
 
 DECIMALS = 4

@@ -15,8 +15,7 @@ from bluesky_xpdml.factory.training.conformal import class_thresholds
 from bluesky_xpdml.factory.training.fitting import fitted
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
-from bluesky_xpdml.models.observation import input_description
-from bluesky_xpdml.models.xanes_answers import bond_valence_length
+from bluesky_xpdml.models.xanes import bond_valence_length, input_description
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.training.conformal import BORROWED, class_thresholds, interval_factor
-from bluesky_xpdml.models.class_answers import prediction_set
+from bluesky_xpdml.models.forest import prediction_set
 
 CLASSES = np.array([2.0, 3.0, 6.0])
 

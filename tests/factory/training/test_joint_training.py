@@ -24,16 +24,16 @@ from bluesky_xpdml.features.joint import FEATURE_NAMES
 from bluesky_xpdml.models.bundle import load_bundle, write_bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.golden import check_golden
-from bluesky_xpdml.models.predict import predict_xanes
-from bluesky_xpdml.models.predict_joint import predict_joint, predict_sample
-from bluesky_xpdml.models.predict_pdf import predict_pdf
+from bluesky_xpdml.models.joint import predict_joint, predict_sample
+from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Quality, Verdict, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.simulation.engines import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode
 
 MODALITY = "xanes+pdf"
 FACES = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
@@ -209,7 +209,7 @@ def test_what_failed_is_done_without_and_said(
     joint_bundles: Path, xanes: Xanes, distribution: PairDistribution
 ) -> None:
     store = BundleStore(joint_bundles)
-    failed = replace(xanes, quality=Quality().failed("no edge"))
+    failed = replace(xanes, quality=Quality().failed(Reason("no edge", ReasonCode.REDUCTION_FAILED)))
     found = predict_sample(failed, distribution, store, MODALITY, element="Fe")
     assert found.technique == "pdf"
     assert "degraded to pdf: the spectrum failed: no edge" in " ".join(found.quality.reasons)
@@ -260,7 +260,7 @@ def test_it_stands_on_the_bundles_it_was_trained_with(
     found = predict_joint(xanes, distribution, newer, MODALITY)
     assert [model.version for model in found.models] == [2, 2, 2]
     altered = BundleStore(tmp_path, [replace(single, sha256="0" * 64), joint, store.find("Fe", "K", "xanes")])
-    with pytest.raises(BundleError, match="train the joint bundle anew"):
+    with pytest.raises(BundleError, match="train the joint bundle again"):
         predict_joint(xanes, distribution, altered, MODALITY)
     old = replace(joint, manifest={**joint.manifest, "input": {"xanes": {}, "pdf": {}}})
     with pytest.raises(BundleError, match="expects xanes scale None"):

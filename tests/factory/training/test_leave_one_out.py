@@ -19,7 +19,7 @@ from bluesky_xpdml.factory.training.leave_one_out import (
     state_score,
 )
 from bluesky_xpdml.factory.training.xanes import XanesRecipe
-from bluesky_xpdml.models.edge_fit import fit_edge_models
+from bluesky_xpdml.models.edge_model import fit_edge_models
 from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, by_compound, edge_standards
 
 

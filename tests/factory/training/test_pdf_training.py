@@ -19,7 +19,7 @@ from bluesky_xpdml.factory.training.pdf_data import (
 )
 from bluesky_xpdml.models.bundle import load_bundle
 from bluesky_xpdml.models.golden import check_golden
-from bluesky_xpdml.models.predict_pdf import predict_pdf
+from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PairDistribution, Verdict
 from bluesky_xpdml.simulation.engines import pair_distribution

@@ -1,9 +1,9 @@
 """From a pair distribution function to descriptors.
 
-Every answer is the mean of what forests say: over classes for oxidation state and coordination number, over
-trees for lengths. The 90 % interval of a mean over classes spans it and the conformal set of classes; that
-of a length is the spread of the trees times a factor. Both were calibrated on formulas which the forests had
-not seen, sets within each class. Bundles of format 2 also name the polyhedron and describe the surroundings.
+Every answer is the mean of what forests predict: over classes for oxidation state and coordination number,
+over trees for lengths. The 90 % interval of a mean over classes spans it and the conformal set of classes; of
+a length it is value -+ factor sqrt(variance of the trees + LENGTH_FLOOR^2). Both were calibrated on formulas
+which the forests had not seen, sets within each class.
 """
 
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, SCALE_RANGE, pdf_features
-from bluesky_xpdml.models.bundle import Bundle
-from bluesky_xpdml.models.class_answers import likeliest_polyhedron, mean_of_classes, means_of_members
-from bluesky_xpdml.models.forest import Forest
-from bluesky_xpdml.models.predict import novelty_diagnostics, unfamiliar
+from bluesky_xpdml.models.bundle import CLASSES, Bundle
+from bluesky_xpdml.models.forest import (
+    SURROUNDINGS,
+    Forest,
+    likeliest_polyhedron,
+    mean_of_classes,
+    means_of_members,
+)
+from bluesky_xpdml.models.novelty import novelty_reasons
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Estimate, FloatArray, PairDistribution, Prediction, Quality
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.vocabulary import Descriptor, Modality, Reason, ReasonCode
 
 Q_MAX_TOLERANCE = 0.05
 """A curve's q_max may lie this far outside the range of training, as a share, before the verdict says so."""
-CLASSES = ("oxidation_state", "coordination_number")
-"""Targets that are means over classes."""
-SURROUNDINGS = "surroundings"
-"""Target that one forest answers with several numbers."""
 LENGTH_FLOOR = 0.005
-"""Added in squares to the spread of a length, as trees that all agree are still not certain [angstrom]."""
+"""Standard deviation of a length when all trees agree [angstrom]."""
 
 
 def predict_pdf(
@@ -64,15 +64,15 @@ def predict_pdf(
     """
     kind = Modality(modality)
     bundle = store.find(element, kind.edge, kind)
-    _require_input(bundle)
+    bundle.require_input(input_description())
     row = pdf_features(distribution.r, distribution.g)
-    diagnostics = novelty_diagnostics(bundle, row)
+    diagnostics = bundle.novelty_diagnostics(row)
     return Prediction(
         technique=kind.technique,
         element=element,
         edge=kind.edge,
-        quality=_judge(distribution, bundle, element).suspect(*unfamiliar(diagnostics)),
-        descriptors=descriptors(bundle, row),
+        quality=_with_doubts(distribution, bundle, element).suspect(*novelty_reasons(diagnostics)),
+        descriptors=_descriptors(bundle, row),
         models=(bundle.reference,),
         sample=distribution.sample,
         raw_uids=distribution.raw_uids,
@@ -83,39 +83,24 @@ def predict_pdf(
     )
 
 
-def descriptors(bundle: Bundle, row: FloatArray) -> dict[str, Estimate]:
-    """Answer from the features of one curve.
-
-    Parameters
-    ----------
-    bundle
-        Models of the element.
-    row
-        Features, (92,).
-
-    Returns
-    -------
-    dict
-        `oxidation_state` [e], `coordination_number` [1] and `bond_length` [angstrom]; where the bundle
-        knows them, `geometry`, `ocn` [1], `nnrs` [angstrom] and `mood` [angstrom].
-    """
+def _descriptors(bundle: Bundle, row: FloatArray) -> dict[Descriptor, Estimate]:
     rows = row[None, :]
-    found: dict[str, Estimate] = {}
-    for target, settings in bundle.manifest["targets"].items():
+    found: dict[Descriptor, Estimate] = {}
+    for target, settings in bundle.targets.items():
         forest = bundle.forests[target]
         if target == SURROUNDINGS:
             found |= means_of_members(forest, settings, rows)
-        elif target == "geometry":
-            found[target] = likeliest_polyhedron(settings, forest.predict(rows)[0])
+        elif target == Descriptor.GEOMETRY:
+            found[Descriptor(target)] = likeliest_polyhedron(settings, forest.predict(rows)[0])
         elif target in CLASSES:
-            found[target] = mean_of_classes(settings, forest.predict(rows)[0])
+            found[Descriptor(target)] = mean_of_classes(settings, forest.predict(rows)[0])
         else:
-            found[target] = _length(forest, settings, rows)
+            found[Descriptor(target)] = _length(forest, settings, rows)
     return found
 
 
 def length_and_spread(forest: Forest, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return what a forest answers for lengths, and how far its trees differ.
+    """Return mean and standard deviation of the trees of a forest of one length [angstrom], both (n,).
 
     Parameters
     ----------
@@ -123,11 +108,6 @@ def length_and_spread(forest: Forest, rows: FloatArray) -> tuple[FloatArray, Flo
         Of one length.
     rows
         Features, (n, 92).
-
-    Returns
-    -------
-    value, spread
-        Means and standard deviations with the floor [angstrom], both (n,).
     """
     members = forest.value[forest.leaves(rows)][:, :, 0].astype(np.float64)
     return members.mean(axis=1), np.sqrt(members.var(axis=1) + LENGTH_FLOOR**2)
@@ -155,30 +135,30 @@ def input_description() -> dict[str, Any]:
     }
 
 
-def _require_input(bundle: Bundle) -> None:
-    expected, found = bundle.manifest["input"], input_description()
-    for key, value in found.items():
-        if expected.get(key) != value:
-            msg = (
-                f"{bundle.reference.name}-{bundle.reference.version} expects {key} {expected.get(key)}, this "
-                f"version computes {value}: use the bundle with the version it came with, or train it anew"
-            )
-            raise BundleError(msg)
-
-
-def _judge(distribution: PairDistribution, bundle: Bundle, element: str) -> Quality:
-    """Say what makes the answer doubtful beyond the quality of the curve."""
+def _with_doubts(distribution: PairDistribution, bundle: Bundle, element: str) -> Quality:
+    """Return the quality of the curve with what makes an answer from it doubtful."""
     quality = distribution.quality
     low, high = bundle.manifest["input"]["q_max"]
     q_max = distribution.settings.get("q_max")
     if not isinstance(q_max, int | float):
-        quality = quality.note(f"q_max is not known: the model expects {low:.1f} to {high:.1f} 1/angstrom")
+        quality = quality.note(
+            Reason(
+                f"q_max is not known: the model expects {low:.1f} to {high:.1f} 1/angstrom",
+                ReasonCode.Q_RANGE,
+            )
+        )
     elif not low * (1.0 - Q_MAX_TOLERANCE) <= q_max <= high * (1.0 + Q_MAX_TOLERANCE):
         quality = quality.suspect(
-            f"q_max {q_max:.1f}, the model was trained on {low:.1f} to {high:.1f} 1/angstrom"
+            Reason(
+                f"q_max {q_max:.1f}, the model was trained on {low:.1f} to {high:.1f} 1/angstrom",
+                ReasonCode.Q_RANGE,
+            )
         )
     if distribution.composition and element not in distribution.composition:
         quality = quality.suspect(
-            f"the composition {', '.join(distribution.composition)} holds no {element}: another element?"
+            Reason(
+                f"the composition {', '.join(distribution.composition)} holds no {element}: another element?",
+                ReasonCode.ELEMENT_CONTRADICTED,
+            )
         )
     return quality
