@@ -50,7 +50,7 @@ def test_a_scan_that_is_past_the_window_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("scan", "message"),
     [
-        (scan_up_to(7112.0), "the scan has come to"),
+        (scan_up_to(7112.0), "the scan has reached"),
         (AbsorptionScan(energy=np.arange(9.0), mu=np.ones(9), element="Zn", edge="K"), "found Zn"),
         (AbsorptionScan(energy=np.arange(9.0), mu=np.ones(9)), "found no element"),
     ],
