@@ -2,7 +2,7 @@
 
 import pytest
 
-from bluesky_xpdml.documents import collector_for, load_profile, scan_from_run
+from bluesky_xpdml.documents import collector_for, read_run
 
 SI = {"mono": "Si(111)"}
 
@@ -63,7 +63,7 @@ def test_a_new_zero_of_the_encoder_makes_another_monochromator(conventions, name
         collector = collector_for(documents[0][1], profile=name)
         for kind, document in documents[1:]:
             collector.feed(kind, document)
-        return scan_from_run(collector.finish(), load_profile(name)).mono
+        return read_run(collector.finish(), name).scans[0].mono
 
     assert mono() == mono()
     assert mono().startswith(f"that of {name}, zero ")

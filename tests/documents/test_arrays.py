@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bluesky_xpdml.documents import RunCollector, collector_for, detect_profile, scan_from_run
+from bluesky_xpdml.documents import RunCollector, collector_for, read_run
 from bluesky_xpdml.documents import arrays as arrays_module
 from bluesky_xpdml.documents.arrays import joined, table_of
 from bluesky_xpdml.errors import DocumentError
@@ -64,6 +64,13 @@ def test_tables_are_joined_by_the_columns_that_all_hold():
     assert joined([]) == {}
 
 
+def first_scan(run, profile="auto"):
+    measurement = read_run(run, profile)
+    if measurement.error is not None:
+        raise measurement.error
+    return measurement.scans[0]
+
+
 def fed(documents, **how):
     collector = collector_for(documents[0][1], **how)
     for name, document in documents[1:]:
@@ -101,9 +108,9 @@ def write(spec, path, table):
 
 def test_tables_in_the_files_of_the_boxes(conventions, tmp_path):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
-    expected = scan_from_run(fed(documents), detect_profile(documents[0][1]))
+    expected = first_scan(fed(documents))
     run = fed(in_files(documents, tmp_path), root_map={"/there": str(tmp_path)})
-    found = scan_from_run(run, detect_profile(run.start))
+    found = first_scan(run)
     # A clock of 8 ns moves an energy by less than a millionth of an eV.
     np.testing.assert_allclose(found.energy, expected.energy, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found.i0, expected.i0)
@@ -115,12 +122,12 @@ def test_a_file_that_is_not_there_is_named(conventions, tmp_path):
     run = fed(documents, root_map={"/there": str(tmp_path)})
     assert any("apb_stream.dat" in remark for remark in run.remarks())
     with pytest.raises(DocumentError, match=r"expected a table of currents .*apb_stream\.dat"):
-        scan_from_run(run, detect_profile(run.start))
+        first_scan(run)
 
 
 def test_tables_in_hdf5_that_stream_data_point_at(conventions, tmp_path):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
-    expected = scan_from_run(fed(documents), detect_profile(documents[0][1]))
+    expected = first_scan(fed(documents))
     path = tmp_path / "scan.h5"
     moved = []
     with h5py.File(path, "w") as file:
@@ -137,7 +144,7 @@ def test_tables_in_hdf5_that_stream_data_point_at(conventions, tmp_path):
                 rows = {"start": first, "stop": 1_000 if first == 0 else 5_000}
                 datum = {"uid": f"d-{key}-{first}", "stream_resource": f"r-{key}", "indices": rows}
                 moved.append(("stream_datum", datum | {"descriptor": document["descriptor"]}))
-    found = scan_from_run(fed(moved), detect_profile(documents[0][1]))
+    found = first_scan(fed(moved))
     np.testing.assert_array_equal(found.energy, expected.energy)
     np.testing.assert_array_equal(found.it, expected.it)
 

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.documents import (
+    RunKind,
     claims_absorption,
     claims_scattering,
     collector_for,
     declared_mode,
     detect_profile,
-    holds_energy_scan,
-    is_absorption,
-    is_scattering,
     planned_edge_energy,
-    scan_from_run,
-    scans_from_run,
+    read_run,
 )
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import DetectionMode, Verdict
@@ -32,8 +29,17 @@ def collect(documents):
 
 
 def scan_of(documents):
-    run = collect(documents)
-    return scan_from_run(run, detect_profile(run.start))
+    measurement = read_run(collect(documents))
+    if measurement.error is not None:
+        raise measurement.error
+    return measurement.scans[0]
+
+
+def sweeps_of(documents):
+    """Return all scans of a run of one element, or of several with one sweep each."""
+    measurement = read_run(collect(documents))
+    assert measurement.error is None
+    return [*measurement.scans, *measurement.repeats]
 
 
 def tables(documents):
@@ -210,8 +216,7 @@ def test_exposures_of_a_triggered_detector(conventions, beamline, trigger):
 def test_sweeps_up_and_down_are_repeats(conventions):
     known = conventions.Known()
     documents = conventions.iss_documents(known, sweeps=3, n_samples=30_000)
-    run = collect(documents)
-    scans = scans_from_run(run, detect_profile(run.start))
+    scans = sweeps_of(documents)
     assert len(scans) == 3
     energy, currents = by_hand(documents, encoder="pb9_enc1", counts_per_degree=360000.0)
     seconds = tables(documents)["apb_stream"]["timestamp"] - conventions.EPOCH
@@ -225,7 +230,7 @@ def test_sweeps_up_and_down_are_repeats(conventions):
             scan.energy[inner], energy[third][order], np.log(currents["i0"] / currents["it"])[third][order]
         )
         np.testing.assert_allclose(np.log(scan.i0 / scan.it)[inner], expected, **EXACT)
-    first = scan_from_run(run, detect_profile(run.start))
+    first = scan_of(documents)
     assert "sweep 1 of 3 of the energy in one run" in first.quality.reasons
     np.testing.assert_array_equal(first.energy, scans[0].energy)
 
@@ -233,8 +238,7 @@ def test_sweeps_up_and_down_are_repeats(conventions):
 def test_repeats_of_a_step_scan_in_one_run(conventions):
     known = conventions.Known()
     energy = np.concatenate([known.grid(), known.grid(), known.grid()[:100]])
-    run = collect(conventions.bmm_documents(known, energy=energy))
-    scans = scans_from_run(run, detect_profile(run.start))
+    scans = sweeps_of(conventions.bmm_documents(known, energy=energy))
     assert [scan.energy.size for scan in scans] == [known.grid().size] * 2
     assert all(scan.completeness == 1.0 for scan in scans)
     assert any("100 points of sweeps that were broken off" in reason for reason in scans[0].quality.reasons)
@@ -245,8 +249,7 @@ def test_several_absorbers_in_one_scan(conventions):
     documents = conventions.bmm_documents(known, mode="fluorescence", others=("Fe",))
     documents[0][1]["XDI"]["Element"] = {"symbol": ["Mn", "Fe"], "edge": "K"}
     documents[0][1]["XDI"]["_dtc"] = None
-    run = collect(documents)
-    scans = scans_from_run(run, detect_profile(run.start))
+    scans = sweeps_of(documents)
     assert [(scan.element, scan.edge) for scan in scans] == [("Mn", "K"), ("Fe", "K")]
     assert list(scans[0].fluorescence_elements) == ["Mn1", "Mn2", "Mn3", "Mn4"]
     assert list(scans[1].fluorescence_elements) == ["Fe1", "Fe2", "Fe3", "Fe4"]
@@ -277,16 +280,13 @@ def test_qas_measures_both_techniques_and_each_run_goes_its_way(conventions):
     assert profile.name == "qas"
     assert claims_scattering(diffraction[0][1], profile)
     run = collect(diffraction)
-    assert is_scattering(run, profile)
-    assert not holds_energy_scan(run, profile)
+    assert read_run(run).kind is RunKind.SCATTERING
     assert run.streams["primary"].images["pe1_image"].n_frames == 2
     absorption = conventions.qas_documents(conventions.Known(), start={"calibration_md": {"dist": 0.2}})
     profile = detect_profile(absorption[0][1])
     run = collect(absorption)
     assert claims_absorption(run.start, profile)
-    assert is_absorption(run, profile)
-    assert holds_energy_scan(run, profile)
-    assert not is_scattering(run, profile)
+    assert read_run(run).kind is RunKind.ABSORPTION
 
 
 @pytest.mark.parametrize(

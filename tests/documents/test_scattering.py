@@ -4,23 +4,21 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.documents import (
+    RunKind,
     claims_scattering,
     collector_for,
     detect_profile,
-    is_scattering,
     load_profile,
     profile_names,
-    scattering_from_run,
+    read_run,
 )
-from bluesky_xpdml.errors import MissingDataError
 
 
 def read(documents):
     collector = collector_for(documents[0][1])
     for name, document in documents[1:]:
         collector.feed(name, document)
-    run = collector.finish()
-    return scattering_from_run(run, detect_profile(run.start))
+    return read_run(collector.finish()).scattering
 
 
 @pytest.mark.parametrize(
@@ -72,10 +70,9 @@ def test_a_claim_without_images_is_none(powder):
     collector = collector_for(documents[0][1])
     for name, document in documents[1:]:
         collector.feed(name, document)
-    run = collector.finish()
-    assert not is_scattering(run, load_profile("generic"))
-    with pytest.raises(MissingDataError, match=r"found none that could be read in primary \(1 events\)"):
-        scattering_from_run(run, load_profile("generic"))
+    measurement = read_run(collector.finish(), "generic")
+    assert measurement.kind is RunKind.OTHER
+    assert measurement.scattering is None
 
 
 def test_streams_give_dark_calibration_and_mask(powder):

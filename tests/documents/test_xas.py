@@ -8,12 +8,12 @@ from ophyd.sim import det, motor
 from bluesky_xpdml.documents import (
     CollectedRun,
     RunCollector,
+    RunKind,
     Stream,
     claims_absorption,
     declared_mode,
-    is_absorption,
     load_profile,
-    scan_from_run,
+    read_run,
 )
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import DetectionMode, Sample, Verdict
@@ -42,6 +42,13 @@ def made_run(columns, *, units=None, start=None, stop=None):
     )
 
 
+def first_scan(run, profile="auto"):
+    measurement = read_run(run, profile)
+    if measurement.error is not None:
+        raise measurement.error
+    return measurement.scans[0]
+
+
 ENERGY = np.linspace(7000.0, 7200.0, 41)
 ONES = np.ones(41)
 
@@ -50,7 +57,7 @@ ONES = np.ones(41)
 @pytest.mark.parametrize("descending", [False, True])
 def test_transmission_with_reference(iron_scan, iron_columns, unit, descending):
     documents = iron_scan(unit=unit, descending=descending)
-    found = scan_from_run(collect(documents), GENERIC)
+    found = first_scan(collect(documents), GENERIC)
     np.testing.assert_allclose(found.energy, iron_columns["energy"], rtol=1e-12)
     np.testing.assert_array_equal(found.i0, iron_columns["i0"])
     np.testing.assert_array_equal(found.it, iron_columns["it"])
@@ -72,7 +79,7 @@ def test_fluorescence_elements_are_kept_apart():
         "Fe3": 3 * ONES,
         "Mn1": 50 * ONES,
     }
-    found = scan_from_run(made_run(columns, units={"dcm_energy": "eV"}), GENERIC)
+    found = first_scan(made_run(columns, units={"dcm_energy": "eV"}), GENERIC)
     assert {name: values[0] for name, values in found.fluorescence_elements.items()} == {
         "Fe1": 1.0,
         "Fe2": 2.0,
@@ -90,7 +97,7 @@ def test_setpoints_and_dead_time_keys_are_no_channels():
         "it": ONES,
         "it_setpoint": 9 * ONES,
     }
-    found = scan_from_run(made_run(columns, units={"energy_setpoint": "eV", "mono_energy": "eV"}), GENERIC)
+    found = first_scan(made_run(columns, units={"energy_setpoint": "eV", "mono_energy": "eV"}), GENERIC)
     np.testing.assert_array_equal(found.energy, ENERGY)
     np.testing.assert_array_equal(found.it, ONES)
 
@@ -98,26 +105,26 @@ def test_setpoints_and_dead_time_keys_are_no_channels():
 def test_a_moved_motor_in_kev_is_the_axis_whatever_its_name():
     columns = {"braggmotor": ENERGY / 1000, "width": 3 * ONES, "i0": ONES, "it": ONES}
     units = {"braggmotor": "keV", "width": "eV"}
-    found = scan_from_run(made_run(columns, units=units, start={"motors": ["braggmotor"]}), GENERIC)
+    found = first_scan(made_run(columns, units=units, start={"motors": ["braggmotor"]}), GENERIC)
     np.testing.assert_allclose(found.energy, ENERGY)
 
 
 def test_the_energy_that_the_plan_moved_is_the_axis():
     columns = {"energy": 12000 * ONES, "mono_energy": ENERGY, "mono_offset": ONES, "i0": ONES, "it": ONES}
     units = {"energy": "eV", "mono_energy": "eV", "mono_offset": "eV"}
-    found = scan_from_run(made_run(columns, units=units, start={"motors": ["mono"]}), GENERIC)
+    found = first_scan(made_run(columns, units=units, start={"motors": ["mono"]}), GENERIC)
     np.testing.assert_array_equal(found.energy, ENERGY)
 
 
 def test_ambiguous_channels_are_named():
     columns = {"energy": ENERGY, "a_i0": ONES, "bb_i0": 2 * ONES, "it": ONES}
-    found = scan_from_run(made_run(columns, units={"energy": "eV"}), GENERIC)
+    found = first_scan(made_run(columns, units={"energy": "eV"}), GENERIC)
     np.testing.assert_array_equal(found.i0, ONES)
     assert found.quality.reasons == ("a_i0, bb_i0 are all called like i0; a_i0 was taken",)
 
 
 def test_values_above_1000_without_unit_are_ev_and_it_is_said():
-    found = scan_from_run(made_run({"energy": ENERGY, "i0": ONES, "it": ONES}), GENERIC)
+    found = first_scan(made_run({"energy": ENERGY, "i0": ONES, "it": ONES}), GENERIC)
     assert found.energy[0] == 7000.0
     assert "taken as eV" in found.quality.reasons[0]
 
@@ -128,11 +135,11 @@ def test_values_above_1000_without_unit_are_ev_and_it_is_said():
 def test_an_axis_whose_unit_is_not_known_is_refused(scale, units, message):
     run = made_run({"energy": ENERGY * scale, "i0": ONES, "it": ONES}, units=units)
     with pytest.raises(DocumentError, match=message):
-        scan_from_run(run, GENERIC)
+        first_scan(run, GENERIC)
 
 
 def test_a_run_that_stops_early_is_incomplete_though_it_says_success(iron_scan, iron_columns):
-    found = scan_from_run(collect(iron_scan(stop_after=100)), GENERIC)
+    found = first_scan(collect(iron_scan(stop_after=100)), GENERIC)
     planned = iron_columns["energy"].size
     assert found.completeness == pytest.approx(100 / planned)
     assert found.quality.verdict is Verdict.SUSPECT
@@ -142,7 +149,7 @@ def test_a_run_that_stops_early_is_incomplete_though_it_says_success(iron_scan, 
 def test_completeness_counts_the_range_too():
     start = {"plan_pattern_args": {"args": ["energy", 7000.0, 7400.0], "num": 41}}
     run = made_run({"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start=start)
-    found = scan_from_run(run, GENERIC)
+    found = first_scan(run, GENERIC)
     assert found.completeness == pytest.approx(0.5)
     assert found.quality.reasons == ("7000 to 7200 of 7000 to 7400 was scanned",)
 
@@ -151,7 +158,7 @@ def test_a_plan_that_does_not_say_its_size_is_noted():
     run = made_run(
         {"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"num_points": None}
     )
-    found = scan_from_run(run, GENERIC)
+    found = first_scan(run, GENERIC)
     assert found.quality.verdict is Verdict.GOOD
     assert found.quality.reasons == ("the run does not say how many points it planned",)
 
@@ -160,14 +167,14 @@ def test_remarks_of_the_start_document_are_kept():
     run = made_run(
         {"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"remarks": ["odd", 7]}
     )
-    assert scan_from_run(run, GENERIC).quality.reasons == ("odd",)
+    assert first_scan(run, GENERIC).quality.reasons == ("odd",)
 
 
 @pytest.mark.parametrize("status", ["fail", "abort"])
 def test_a_run_that_failed_is_suspect(status):
     columns = {"energy": ENERGY, "i0": ONES, "it": ONES}
     run = made_run(columns, units={"energy": "eV"}, stop={"exit_status": status, "reason": "beam dump"})
-    quality = scan_from_run(run, GENERIC).quality
+    quality = first_scan(run, GENERIC).quality
     assert quality.verdict is Verdict.SUSPECT
     assert quality.reasons[0] == f"the run ended with exit status {status}: beam dump"
 
@@ -185,27 +192,27 @@ def test_a_run_that_failed_is_suspect(status):
 )
 def test_runs_that_hold_no_scan_are_refused(columns, error, message):
     with pytest.raises(error, match=message):
-        scan_from_run(made_run(columns, units={"energy": "eV"}), GENERIC)
+        first_scan(made_run(columns, units={"energy": "eV"}), GENERIC)
 
 
 def test_an_empty_run_is_refused():
     with pytest.raises(MissingDataError, match="a run without events"):
-        scan_from_run(CollectedRun(uid="a", start={"plan_name": "xafs"}), GENERIC)
+        first_scan(CollectedRun(uid="a", start={"plan_name": "xafs"}), GENERIC)
 
 
 def test_runs_of_other_techniques_are_not_absorption(documents_of):
-    assert not is_absorption(collect(documents_of(count([det], 3))), GENERIC)
-    assert not is_absorption(collect(documents_of(scan([det], motor, -1, 1, 20))), GENERIC)
+    assert read_run(collect(documents_of(count([det], 3))), GENERIC).kind is RunKind.OTHER
+    assert read_run(collect(documents_of(scan([det], motor, -1, 1, 20))), GENERIC).kind is RunKind.OTHER
     fixed = made_run(
         {"energy": 7000 * ONES, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"edge": ""}
     )
-    assert not is_absorption(fixed, GENERIC)
+    assert read_run(fixed, GENERIC).kind is RunKind.OTHER
 
 
 def test_a_scan_of_the_energy_is_absorption_though_it_does_not_say_so():
     run = made_run({"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"element": ""})
-    assert is_absorption(run, GENERIC)
-    assert scan_from_run(run, GENERIC).element == ""
+    assert read_run(run, GENERIC).kind is RunKind.ABSORPTION
+    assert first_scan(run, GENERIC).element == ""
 
 
 @pytest.mark.parametrize(

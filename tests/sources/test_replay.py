@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 from event_model import DocumentNames, DocumentRouter, schema_validators
 
-from bluesky_xpdml.documents.collector import RunCollector
-from bluesky_xpdml.documents.profile import load_profile
-from bluesky_xpdml.documents.xas import is_absorption, scan_from_run
+from bluesky_xpdml.documents import RunKind, collect_run, read_run
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import AbsorptionScan, Quality, Sample
 from bluesky_xpdml.reduction.xanes import reduce_xanes
@@ -68,14 +66,10 @@ def test_uids_follow_from_the_content():
 
 
 def test_the_scan_comes_back_through_the_documents():
-    (_, start), *rest = scan_documents(scan())
-    collector = RunCollector(start)
-    for name, document in rest:
-        collector.feed(name, document)
-    run = collector.finish()
-    profile = load_profile("generic")
-    assert is_absorption(run, profile)
-    back = scan_from_run(run, profile)
+    measurement = read_run(collect_run(scan_documents(scan())))
+    assert measurement.kind is RunKind.ABSORPTION
+    assert measurement.profile.name == "generic"
+    (back,) = measurement.scans
     for channel in ("energy", "i0", "it", "ir", "fluorescence"):
         assert np.array_equal(getattr(back, channel), getattr(scan(), channel)), channel
     assert (back.element, back.edge, back.sample) == ("Fe", "K", scan().sample)
@@ -83,11 +77,8 @@ def test_the_scan_comes_back_through_the_documents():
 
 
 def through_documents(original):
-    (_, start), *rest = scan_documents(original)
-    collector = RunCollector(start)
-    for name, document in rest:
-        collector.feed(name, document)
-    return scan_from_run(collector.finish(), load_profile("generic"))
+    (back,) = read_run(collect_run(scan_documents(original))).scans
+    return back
 
 
 def test_detector_elements_and_electron_yield_come_back():

@@ -16,7 +16,7 @@ from bluesky_xpdml.demo.beamline import (
     dark_scan,
     scattering_scan,
 )
-from bluesky_xpdml.documents import CollectedRun, detect_profile, scattering_from_run
+from bluesky_xpdml.documents import CollectedRun, detect_profile, read_run
 from bluesky_xpdml.documents.start import claims_scattering, is_dark
 from bluesky_xpdml.errors import BeamlineError
 from bluesky_xpdml.reduction.calibration import calibration_from
@@ -47,7 +47,7 @@ def test_start_document_says_how_and_what_was_measured_but_not_the_answer(docume
 def test_run_holds_mask_dark_and_frames_in_streams(documents_of: Measure, collected: Collect) -> None:
     beamline = ScatteringBeamline(pixels=64, seed=3)
     (run,) = collected(documents_of(scattering_scan(beamline, "MnCO3", frames=3)))
-    held = scattering_from_run(run, detect_profile(run.start))
+    held = read_run(run).scattering
     (position,) = held.positions
     assert position.image.n_frames == 3
     assert held.dark is not None
