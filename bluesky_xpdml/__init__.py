@@ -10,13 +10,22 @@ __all__ = [
     "AbsorptionScan",
     "BundleStore",
     "CallbackPublisher",
+    "Descriptor",
+    "LiveSettings",
+    "Modality",
+    "PairingSettings",
     "Prediction",
     "PredictionCatalog",
     "Publisher",
     "Quality",
     "Query",
+    "Reason",
+    "ReasonCode",
     "ScatteringSettings",
+    "SeriesSettings",
+    "Settings",
     "Statistics",
+    "Technique",
     "TiledPublisher",
     "Verdict",
     "Xanes",
@@ -37,12 +46,16 @@ _HOMES = {
     "AbsorptionScan": "records",
     "BundleStore": "models.store",
     "CallbackPublisher": "publish",
+    "LiveSettings": "settings",
+    "PairingSettings": "settings",
     "Prediction": "records",
     "PredictionCatalog": "publish",
     "Publisher": "publish",
     "Quality": "records",
     "Query": "publish",
-    "ScatteringSettings": "analysis.scattering",
+    "ScatteringSettings": "settings",
+    "SeriesSettings": "settings",
+    "Settings": "settings",
     "Statistics": "callbacks.worker",
     "TiledPublisher": "publish",
     "Verdict": "records",
@@ -53,13 +66,18 @@ _HOMES = {
     "absorption_scan": "documents",
     "analyse_pattern": "analysis.scattering",
     "analyse_scan": "analysis.xanes",
+    "Descriptor": "vocabulary",
+    "Modality": "vocabulary",
+    "Reason": "vocabulary",
+    "ReasonCode": "vocabulary",
+    "Technique": "vocabulary",
     "derived_run": "publish",
     "find_predictions": "publish",
     "reduce_xanes": "reduction.xanes",
 }
 
 if TYPE_CHECKING:
-    from bluesky_xpdml.analysis.scattering import ScatteringSettings, analyse_pattern
+    from bluesky_xpdml.analysis.scattering import analyse_pattern
     from bluesky_xpdml.analysis.xanes import analyse_scan
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.callbacks.worker import Statistics
@@ -77,6 +95,14 @@ if TYPE_CHECKING:
     )
     from bluesky_xpdml.records import AbsorptionScan, Prediction, Quality, Verdict, Xanes
     from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+    from bluesky_xpdml.settings import (
+        LiveSettings,
+        PairingSettings,
+        ScatteringSettings,
+        SeriesSettings,
+        Settings,
+    )
+    from bluesky_xpdml.vocabulary import Descriptor, Modality, Reason, ReasonCode, Technique
 
 
 def __getattr__(name: str) -> object:

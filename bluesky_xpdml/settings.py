@@ -1,206 +1,179 @@
-"""What a beamtime fixes, in one file: server, profile, pinned bundles, calibration.
+"""What a beamtime fixes, in one record: server, profile, reduction, bundles, live answers, repeats, pairing.
 
 A value comes from the first of these that has it: an option of the command line (or an argument), an
-environment variable, the settings file, what is built in. Where each came from is kept, and published with
-every prediction. The file is the one that is named, the one that `XPDML_SETTINGS` names, or the first
-`xpdml.toml` from the working directory upwards. A key that is not known is an error, never passed over.
+environment variable, the settings file, the default. The origin of every value is kept, and published with
+every prediction. The file is the one that is named, else the one that `XPDML_SETTINGS` names, else the first
+`xpdml.toml` from the working directory upwards. An unknown key is an error.
+
+Every field of `Settings`, and of the records in it, is a key of the file: a new key is one new field. A field
+whose key or whose check differs from the usual one says so in its annotation.
 """
 
 import difflib
-import math
 import os
-import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qs, urlsplit
 
-from bluesky_xpdml.documents import load_profile
-from bluesky_xpdml.errors import DocumentError, SettingsError
+from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.edge_calibration import read_calibrations
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
-from bluesky_xpdml.publish.documents import RESOLVED
-from bluesky_xpdml.records import Prediction
+from bluesky_xpdml.records import Calibration
+from bluesky_xpdml.reduction.image import ImageSettings
+from bluesky_xpdml.reduction.pdf import PdfSettings
+from bluesky_xpdml.reduction.repeats import RepeatSettings
 from bluesky_xpdml.reduction.xanes import XanesSettings
-
-PIN = "models."
-"""The keys of pinned bundles begin so."""
-_BUNDLE = re.compile(r"models\.[A-Z][a-z]?-[a-z_+]+")
-
-
-class UnfitError(Exception):
-    """A value is not what its key needs; the message is what that is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One key of a settings file."""
-
-    field: str
-    """Of `Settings`."""
-    read: Callable[[object, Path], object]
-    """Returns the value, with paths counted from a folder, or raises `UnfitError`."""
-    shown: bool = True
-    """Whether a value that does not fit may be repeated; it might be a secret in the wrong place."""
-
-
-def is_pin(name: str) -> bool:
-    """Return whether a dotted key pins a bundle.
-
-    Parameters
-    ----------
-    name
-        Dotted key.
-
-    Examples
-    --------
-    >>> is_pin("models.Fe-xanes"), is_pin("models.folder")
-    (True, False)
-    """
-    return _BUNDLE.fullmatch(name) is not None
-
-
-def read_pin(value: object) -> int:
-    """Return the version that a bundle is pinned to.
-
-    Parameters
-    ----------
-    value
-        As the file has it.
-
-    Raises
-    ------
-    UnfitError
-        If it is no positive whole number.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UnfitError("the version of a bundle, a whole number from 1 on,")
-    return value
-
-
-def from_text(name: str, text: str) -> object:
-    """Return the text of an environment variable as the value that a file would have.
-
-    Parameters
-    ----------
-    name
-        Dotted key.
-    text
-        Of the variable.
-
-    Examples
-    --------
-    >>> from_text("calibration.energy_offset", "-0.5"), from_text("profile", "8")
-    (-0.5, '8')
-    """
-    if name not in {"calibration.energy_offset", "repeats.within"}:
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _text(value: object, _folder: Path) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise UnfitError("a text")
-    return value
-
-
-def _variable(value: object, folder: Path) -> str:
-    name = _text(value, folder)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise UnfitError("the name of an environment variable, not the key itself,")
-    return name
-
-
-def _uri(value: object, folder: Path) -> str:
-    uri = _text(value, folder)
-    if urlsplit(uri).scheme not in {"http", "https"}:
-        raise UnfitError("an address that begins with http:// or https://")
-    return uri
-
-
-def _profile(value: object, folder: Path) -> str:
-    name = _text(value, folder)
-    if name == "auto":
-        return name
-    path = str(folder / name) if name.endswith(".toml") else name
-    try:
-        load_profile(path)
-    except DocumentError as error:
-        raise UnfitError(f"auto or a profile ({error})") from error
-    return path
-
-
-def _path(value: object, folder: Path) -> Path:
-    if not isinstance(value, Path):
-        value = _text(value, folder)
-    return folder / Path(value).expanduser()
-
-
-def _folder(value: object, folder: Path) -> Path:
-    path = _path(value, folder)
-    if not path.is_dir():
-        raise UnfitError("a folder that is there")
-    return path
-
-
-def _file_settings_keys(value: object, folder: Path) -> Path:
-    path = _path(value, folder)
-    if not path.is_file():
-        raise UnfitError("a file that is there")
-    return path
-
-
-def _offset(value: object, _folder: Path) -> float | str:
-    if value in ("reference", "none"):
-        return str(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise UnfitError('a number [eV], "reference" or "none"')
-    return float(value)  # type: ignore[arg-type]
-
-
-def _duration(value: object, _folder: Path) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0.0 <= float(value) < math.inf:  # type: ignore[arg-type]
-        raise UnfitError("a time from 0 on [s]")
-    return float(value)  # type: ignore[arg-type]
-
-
-KEYS: Mapping[str, Key] = {
-    "profile": Key(field="profile", read=_profile),
-    "tiled.uri": Key(field="tiled_uri", read=_uri),
-    "tiled.path": Key(field="tiled_path", read=_text),
-    "tiled.raw_path": Key(field="tiled_raw_path", read=_text),
-    "tiled.api_key_variable": Key(field="api_key_variable", read=_variable, shown=False),
-    "models.folder": Key(field="models_folder", read=_folder),
-    "calibration.energy_offset": Key(field="energy_offset", read=_offset),
-    "calibration.file": Key(field="calibration_file", read=_file_settings_keys),
-    "repeats.within": Key(field="repeats_within", read=_duration),
-}
-"""By dotted name, which is that in the file."""
-
+from bluesky_xpdml.settings_keys import (
+    PIN,
+    Key,
+    Section,
+    UnfitError,
+    is_pin,
+    publishable,
+    read_duration,
+    read_file,
+    read_folder,
+    read_offset,
+    read_pin,
+    read_poni,
+    read_profile,
+    read_text,
+    read_typed,
+    read_uri,
+    read_variable,
+    variable_of,
+)
+from bluesky_xpdml.vocabulary import Modality, Technique
 
 FILE_NAME = "xpdml.toml"
-"""What a settings file is called."""
+"""Name of a settings file."""
 FILE_VARIABLE = "XPDML_SETTINGS"
 """Environment variable that names the settings file."""
 
-BUILT_IN, FILE, ENVIRONMENT, OPTION = "built-in", "file", "environment", "option"
+DEFAULT, FILE, ENVIRONMENT, OPTION = "built-in", "file", "environment", "option"
 """Where a value can come from."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteringSettings:
+    """How total-scattering runs are reduced.
+
+    Examples
+    --------
+    >>> ScatteringSettings(live=True).live_interval
+    2.0
+    """
+
+    image: Annotated[ImageSettings, Section("image")] = field(default_factory=ImageSettings)
+    """How images are integrated."""
+    pdf: Annotated[PdfSettings, Section("pdf")] = field(default_factory=PdfSettings)
+    """How patterns become G(r)."""
+    calibration: Annotated[Calibration | None, Key(name="scattering.poni", read=read_poni)] = None
+    """For runs that bring none, in the file the path of a `.poni` file; if None, such runs fail."""
+    background: str = ""
+    """Uid or sample name of the background run, for runs that name none."""
+    root_map: Annotated[Mapping[str, str], Key(name="roots")] = field(default_factory=dict)
+    """Folder here by folder there, for image files that are mounted under another name."""
+    live: Annotated[bool, Key(name="live.scattering")] = False
+    """Whether partial results are published while a run goes on, as runs of the purpose `xpdml.live`."""
+    live_interval: Annotated[float, Key(name="live.scattering_interval", read=read_duration)] = 2.0
+    """Least time between two partial results of a run [s]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """What is published of absorption runs while they go on; total scattering has `ScatteringSettings.live`.
+
+    Examples
+    --------
+    >>> LiveSettings(xanes=True).interval
+    2.0
+    """
+
+    xanes: bool = False
+    """Whether absorption scans are answered while they go on, as runs of the purpose `xpdml.live`."""
+    interval: Annotated[float, Key(name="live.xanes_interval", read=read_duration)] = 2.0
+    """Least time between two answers for a scan [s]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSettings:
+    """Which runs are repeats of one another, and how they are merged.
+
+    Raises
+    ------
+    SettingsError
+        If the time is not positive, or a series could not hold two repeats.
+
+    Examples
+    --------
+    >>> SeriesSettings(within=1800.0).at_most
+    50
+    """
+
+    within: Annotated[float, Key(read=read_duration)] = 4.0 * 3600.0
+    """A run belongs to the series of its sample if it began within this time of the run before [s]."""
+    at_most: int = 50
+    """Repeats of one series; the next one begins another."""
+    merging: Annotated[RepeatSettings, Section("repeats")] = field(default_factory=RepeatSettings)
+    """How repeats are aligned, and which are left out."""
+
+    def __post_init__(self) -> None:
+        if not self.within > 0.0:
+            raise SettingsError(f"expected a positive time between repeats [s], found {self.within:g}")
+        if self.at_most < 2:
+            raise SettingsError(f"expected at least 2 repeats in a series, found {self.at_most}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingSettings:
+    """Which runs are of one sample, and which joint answer they get.
+
+    Raises
+    ------
+    SettingsError
+        If the time is not positive, or the modality is not a joint one.
+
+    Examples
+    --------
+    >>> PairingSettings(within=1800.0).modality
+    <Modality.XANES_PDF: 'xanes+pdf'>
+    """
+
+    within: Annotated[float, Key(read=read_duration)] = 4.0 * 3600.0
+    """Raw runs belong together if they began within this time of each other, in either order [s]."""
+    modality: Modality = Modality.XANES_PDF
+    """`xanes+pdf` or `xanes+dpdf`."""
+    key: str = ""
+    """Entry of the start documents that tells samples apart, a dotted path that callbacks carry; if empty,
+    the sample does."""
+
+    def __post_init__(self) -> None:
+        if not self.within > 0.0:
+            raise SettingsError(
+                f"expected a positive time between runs of one sample [s], found {self.within}"
+            )
+        if self.modality not in Modality.joint():
+            known = ", ".join(Modality.joint())
+            raise SettingsError(f"expected one of {known} as what is paired, found {self.modality!r}")
+        object.__setattr__(self, "modality", Modality(self.modality))
+
+    @property
+    def techniques(self) -> tuple[Technique, Technique]:
+        """Of the two answers that are paired: the spectrum's, then the other's."""
+        return Technique.XANES, self.modality.curve.technique
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a beamtime fixes, resolved.
+    """What a beamtime fixes, resolved; every command, the callback and the analysis take this record.
 
     Examples
     --------
@@ -208,32 +181,47 @@ class Settings:
     1
     """
 
-    tiled_uri: str = ""
-    """`tiled.uri`: address of the Tiled server; empty for none."""
-    tiled_path: str = "xpdml"
-    """`tiled.path`: container of the predictions."""
-    tiled_raw_path: str = ""
-    """`tiled.raw_path`: container of the raw runs; empty where there is none."""
-    api_key_variable: str = "TILED_API_KEY"
-    """`tiled.api_key_variable`: environment variable that holds the key of the server."""
-    profile: str = "auto"
-    """`profile`: which convention the runs follow: a name, a `.toml` file, or `auto`."""
-    models_folder: Path = SHIPPED
-    """`models.folder`: folder of the model bundles."""
+    profile: Annotated[str, Key(name="profile", read=read_profile)] = "auto"
+    """Convention that the runs follow: a name, a `.toml` file, or `auto`."""
+    tiled_uri: Annotated[str, Key(name="tiled.uri", read=read_uri)] = ""
+    """Address of the Tiled server, without a key; empty for none."""
+    tiled_path: Annotated[str, Key(name="tiled.path", read=read_text)] = "xpdml"
+    """Container of the predictions."""
+    tiled_raw_path: Annotated[str, Key(name="tiled.raw_path", read=read_text)] = ""
+    """Container of the raw runs, from which dark and background runs are fetched; empty for none."""
+    api_key_variable: Annotated[str, Key(name="tiled.api_key_variable", read=read_variable, shown=False)] = (
+        "TILED_API_KEY"
+    )
+    """Environment variable that holds the key of the server."""
+    models_folder: Annotated[Path, Key(name="models.folder", read=read_folder)] = SHIPPED
+    """Folder of the model bundles."""
     pins: Mapping[str, int] = field(default_factory=dict)
-    """The other keys of `models`: version by name of bundle, where not the newest is to answer."""
-    energy_offset: float | Literal["reference", "none"] = "reference"
-    """`calibration.energy_offset`: added to the energies [eV], or how to find it."""
-    calibration_file: Path | None = None
-    """`calibration.file`: what `xpdml calibrate` wrote; None for no such file."""
-    repeats_within: float = 0.0
-    """`repeats.within`: runs of one sample that begin within so long of another are merged [s]; 0: none."""
+    """Other keys of `models`: version by name of bundle, if not the newest is to answer."""
+    calibration_file: Annotated[Path | None, Key(name="calibration.file", read=read_file)] = None
+    """File written by `xpdml calibrate`; its edge curves replace those of the XANES bundles."""
+    xanes: Annotated[XanesSettings, Section("xanes")] = field(default_factory=XanesSettings)
+    """How absorption scans are reduced."""
+    scattering: Annotated[ScatteringSettings, Section("scattering")] = field(
+        default_factory=ScatteringSettings
+    )
+    """How total-scattering runs are reduced, and whether they are answered while they go on."""
+    live: Annotated[LiveSettings, Section("live")] = field(default_factory=LiveSettings)
+    """Whether absorption runs are answered while they go on."""
+    repeats: Annotated[SeriesSettings | None, Section("repeats")] = None
+    """Which absorption runs are merged as repeats of one sample; if None, repeats are not merged. Whether a
+    sample that is measured twice is still the same is known only to those who heat or charge it."""
+    pairing: Annotated[PairingSettings | None, Section("pairing")] = None
+    """Which spectra and pair distribution functions get a joint answer; if None, none do."""
+    carry: Annotated[tuple[str, ...], Key(name="carry")] = ()
+    """Further entries of the start documents that predictions carry, dotted paths."""
+    explain: Annotated[bool, Key(name="explain")] = False
+    """Whether each prediction is published with its explanation: some seconds of work after each run."""
     file: Path | None = None
-    """The settings file; None where none was found."""
+    """The settings file; None if none was found."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where values came from by key: `option`, `environment` or `file`."""
     calibration_sha256: str = field(init=False)
-    """Hash of the calibration file when the settings were made; empty where there is none."""
+    """Hash of the calibration file when the settings were made; empty if there is none."""
 
     def __post_init__(self) -> None:
         content = b"" if self.calibration_file is None else _read_bytes(self.calibration_file)
@@ -246,7 +234,7 @@ class Settings:
         Raises
         ------
         ModelNotFoundError
-            If a pinned bundle is not there.
+            If a pinned bundle does not exist.
         ModelError
             If the calibration file holds no calibrations.
         """
@@ -257,17 +245,8 @@ class Settings:
             store.chosen(name)
         return store
 
-    def xanes(self) -> XanesSettings:
-        """Return how scans are reduced."""
-        return XanesSettings(energy_offset=self.energy_offset)
-
     def api_key(self, environment: Mapping[str, str] = os.environ) -> str | None:
-        """Return the key of the server; None where the environment has none.
-
-        Parameters
-        ----------
-        environment
-            Variables by name.
+        """Return the key of the server; None if the environment has none.
 
         Examples
         --------
@@ -275,6 +254,12 @@ class Settings:
         'secret'
         """
         return environment.get(self.api_key_variable) or None
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Entries of the start documents that predictions carry, the key of pairing among them."""
+        key = self.pairing.key if self.pairing is not None else ""
+        return tuple(dict.fromkeys((*self.carry, key))) if key else self.carry
 
     def described(self) -> dict[str, dict[str, object]]:
         """Return every value with where it came from, as plain JSON values without secrets.
@@ -284,18 +269,52 @@ class Settings:
         >>> Settings(profile="bmm").described()["profile"]
         {'value': 'bmm', 'origin': 'argument'}
         """
-        pinned = {f"models.{name}": version for name, version in self.pins.items()}
-        values = {name: getattr(self, key.field) for name, key in KEYS.items()} | pinned
+        defaults = Settings()
+        values = {name: (_value(self, key), _value(defaults, key)) for name, key in KEYS.items()}
+        values |= {f"{PIN}{name}": (version, None) for name, version in self.pins.items()}
         return {
-            name: {"value": _shown(value), "origin": self._origin(name)} for name, value in values.items()
+            name: {"value": publishable(value), "origin": self._origin(name, unchanged=value == default)}
+            for name, (value, default) in values.items()
         }
 
-    def _origin(self, name: str) -> str:
-        if name in self.origins:
-            return self.origins[name]
-        known = KEYS.get(name)
-        unchanged = known is not None and getattr(self, known.field) == getattr(Settings(), known.field)
-        return BUILT_IN if unchanged else "argument"
+    def _origin(self, name: str, *, unchanged: bool) -> str:
+        return self.origins.get(name, DEFAULT if unchanged else "argument")
+
+
+def _keys(record: type, section: str, path: tuple[str, ...]) -> Iterator[tuple[str, Key]]:
+    """Yield the keys of a record and of the records in it, by their dotted names."""
+    hints = get_type_hints(record, include_extras=True)
+    for each in (each for each in fields(record) if each.init):
+        marks = getattr(hints[each.name], "__metadata__", ())
+        annotation = get_args(hints[each.name])[0] if marks else hints[each.name]
+        where = (*path, each.name)
+        mark = marks[0] if marks else Key() if section else None
+        if isinstance(mark, Section):
+            yield from _keys(_record_of(annotation), mark.name, where)
+        elif isinstance(mark, Key) and (section, each.name) != ("xanes", "energy_offset"):
+            name = mark.name or f"{section}.{each.name}"
+            yield name, replace(mark, name=name, path=where, annotation=annotation)
+
+
+def _record_of(annotation: Any) -> type:
+    """Return the record of a field that may be None."""
+    options = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    (record,) = (option for option in options if is_dataclass(option))
+    return record  # type: ignore[return-value]
+
+
+_ENERGY_OFFSET = Key(
+    name="calibration.energy_offset",
+    read=read_offset,
+    path=("xanes", "energy_offset"),
+    annotation=float | Literal["reference", "none"],
+)
+
+KEYS: Mapping[str, Key] = {
+    **dict(_keys(Settings, "", ())),
+    _ENERGY_OFFSET.name: _ENERGY_OFFSET,
+}
+"""Every key of a settings file but the pins, by its dotted name."""
 
 
 def resolve_settings(
@@ -305,12 +324,12 @@ def resolve_settings(
     environment: Mapping[str, str] = os.environ,
     folder: Path = Path(),
 ) -> Settings:
-    """Return the settings: options before the environment, before the file, before what is built in.
+    """Return the settings: options before the environment, before the file, before the defaults.
 
     Parameters
     ----------
     file
-        The settings file; None for the one that `XPDML_SETTINGS` names, or the first `xpdml.toml` from the
+        The settings file; if None, the one that `XPDML_SETTINGS` names, or the first `xpdml.toml` from the
         folder upwards.
     options
         Values by key, such as `tiled.uri`; None and empty texts count as not given.
@@ -322,7 +341,7 @@ def resolve_settings(
     Raises
     ------
     SettingsError
-        If the file is missing or no TOML, a key is not known, or a value is not what its key needs.
+        If the file is missing or no TOML, a key is unknown, or a value is not what its key needs.
 
     Examples
     --------
@@ -330,7 +349,7 @@ def resolve_settings(
     >>> found.tiled_path, found.described()["tiled.path"]["origin"]
     ('derived', 'option')
     """
-    path = _file(file, environment, folder)
+    path = _file_of(file, environment, folder)
     by_origin = {
         FILE: {} if path is None else _from_file(path),
         ENVIRONMENT: _from_environment(environment, folder),
@@ -339,17 +358,38 @@ def resolve_settings(
     values = {name: value for found in by_origin.values() for name, value in found.items()}
     origins = {name: origin for origin, found in by_origin.items() for name in found}
     pins = {name.removeprefix(PIN): value for name, value in values.items() if is_pin(name)}
-    fields = {KEYS[name].field: value for name, value in values.items() if name in KEYS}
-    return Settings(**fields, pins=pins, file=path, origins=origins)
+    by_path = {KEYS[name].path: value for name, value in values.items() if name in KEYS}
+    if not values.get("repeats.within", 0.0):
+        # Without a time nothing is merged, whatever else the table says.
+        by_path = {where: value for where, value in by_path.items() if where[0] != "repeats"}
+    if "pairing" in values:
+        by_path.setdefault(("pairing", "within"), PairingSettings().within)
+    try:
+        settings: Settings = _built(Settings, by_path, pins=pins, file=path, origins=origins)
+    except SettingsError as error:
+        raise SettingsError(f"{path or 'the settings'}: {error}") from error
+    return settings
+
+
+def _built(record: Any, values: Mapping[tuple[str, ...], object], **more: object) -> Any:
+    """Return a record, and the records in it, from values by the path of their fields."""
+    own = {where[0]: value for where, value in values.items() if len(where) == 1}
+    hints = get_type_hints(record)
+    for name in {where[0] for where in values if len(where) > 1}:
+        inner = {where[1:]: value for where, value in values.items() if where[0] == name}
+        own[name] = _built(_record_of(hints[name]), inner)
+    return record(**own, **more)
+
+
+def _value(settings: Any, key: Key) -> object:
+    """Return the value of a key; None if the record that it belongs to is None."""
+    for name in key.path:
+        settings = getattr(settings, name, None)
+    return settings
 
 
 def find_settings_file(folder: Path) -> Path | None:
-    """Return the first `xpdml.toml` from a folder upwards; None where there is none.
-
-    Parameters
-    ----------
-    folder
-        Where the search begins.
+    """Return the first `xpdml.toml` from a folder upwards; None if there is none.
 
     Examples
     --------
@@ -360,73 +400,6 @@ def find_settings_file(folder: Path) -> Path | None:
     return next((each / FILE_NAME for each in (start, *start.parents) if (each / FILE_NAME).is_file()), None)
 
 
-def variable_of(key: str) -> str:
-    """Return the environment variable that holds the value of a key.
-
-    Parameters
-    ----------
-    key
-        Dotted.
-
-    Examples
-    --------
-    >>> variable_of("tiled.uri")
-    'XPDML_TILED_URI'
-    """
-    return f"XPDML_{key.upper().replace('.', '_')}"
-
-
-def with_settings(prediction: Prediction, settings: Settings) -> Prediction:
-    """Return a prediction that says under which settings it was made.
-
-    Those pins and that calibration which bear on it are among the settings that its derived run is known by:
-    another pin, another run. All settings, and where each came from, stand beside those and do not count: the
-    same answer for another server or out of another file is the same run.
-
-    Parameters
-    ----------
-    prediction
-        The prediction, also one that failed.
-    settings
-        Under which it was made.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import Quality
-    >>> failed = Prediction(technique="xanes", element="Fe", edge="K", quality=Quality().failed("no edge"))
-    >>> with_settings(failed, Settings(pins={"Fe-xanes": 1, "Mn-xanes": 2})).settings["beamtime"]
-    {'pins': {'Fe-xanes': 1}}
-    """
-    told = {"file": str(settings.file or ""), "values": settings.described()}
-    decisive = _decisive(prediction, settings)
-    kept = {**prediction.settings, **({"beamtime": decisive} if decisive else {}), RESOLVED: told}
-    return replace(prediction, settings=kept)
-
-
-def _decisive(prediction: Prediction, settings: Settings) -> dict[str, object]:
-    """Return what of the settings bears on a prediction; nothing of what is built in."""
-    found: dict[str, object] = {}
-    pins = {name: n for name, n in settings.pins.items() if name.startswith(f"{prediction.element}-")}
-    if pins:
-        found["pins"] = pins
-    if "xanes" in prediction.technique:
-        if settings.energy_offset != "reference":
-            found["energy_offset"] = settings.energy_offset
-        if settings.calibration_sha256:
-            found["calibration_sha256"] = settings.calibration_sha256
-    return found
-
-
-def _shown(value: object) -> object:
-    """Return a value as it may be published: addresses without keys and passwords."""
-    if isinstance(value, str) and "://" in value:
-        parts = urlsplit(value)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    if value is None:
-        return ""
-    return value if isinstance(value, int | float) else str(value)
-
-
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -434,7 +407,7 @@ def _read_bytes(path: Path) -> bytes:
         raise SettingsError(f"{path} cannot be read: {error.strerror}; correct the name") from error
 
 
-def _file(named: Path | None, environment: Mapping[str, str], folder: Path) -> Path | None:
+def _file_of(named: Path | None, environment: Mapping[str, str], folder: Path) -> Path | None:
     by_variable = environment.get(FILE_VARIABLE, "")
     path = named if named is not None else Path(by_variable) if by_variable else None
     if path is None:
@@ -457,8 +430,21 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
     texts = {name: environment.get(variable_of(name), "") for name in KEYS}
-    given = {name: from_text(name, text) for name, text in texts.items() if text}
-    return {name: _read(name, value, variable_of(name), folder) for name, value in given.items()}
+    return {
+        name: _read(name, _from_text(KEYS[name], text), variable_of(name), folder)
+        for name, text in texts.items()
+        if text
+    }
+
+
+def _from_text(key: Key, text: str) -> object:
+    """Return the text of an environment variable as the value that a file would have."""
+    if key.annotation is str:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _from_options(options: Mapping[str, object], folder: Path) -> dict[str, Any]:
@@ -472,17 +458,19 @@ def _entries(path: Path) -> dict[str, object]:
         table = tomllib.loads(_read_bytes(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is no TOML file: {error}") from error
+    sections = {key.partition(".")[0] for key in KEYS if "." in key}
     entries: dict[str, object] = {}
     for name, value in table.items():
-        below = value.items() if isinstance(value, dict) else ()
-        entries |= {f"{name}.{key}": inner for key, inner in below} if below else {name: value}
-    empty = {
-        name for name in entries if entries[name] == {} and any(key.startswith(f"{name}.") for key in KEYS)
-    }
-    unknown = [name for name in entries if name not in KEYS and not is_pin(name) and name not in empty]
+        if name in sections and isinstance(value, dict):
+            entries |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            entries[name] = value
+    if table.get("pairing") == {}:
+        entries["pairing.within"] = PairingSettings().within
+    unknown = [name for name in entries if name not in KEYS and not is_pin(name)]
     if unknown:
         raise SettingsError(f"{path}: {_advice(unknown[0])}")
-    return {name: value for name, value in entries.items() if name not in empty}
+    return entries
 
 
 def _advice(unknown: str) -> str:
@@ -497,13 +485,15 @@ def _advice(unknown: str) -> str:
 
 
 def _read(name: str, value: object, where: str, folder: Path) -> Any:
-    known: Key | None = KEYS.get(name)
-    if known is None and not is_pin(name):
+    key = KEYS.get(name)
+    if key is None and not is_pin(name):
         raise SettingsError(f"{where}: {_advice(name)}")
     try:
-        return read_pin(value) if known is None else known.read(value, folder)
+        if key is None:
+            return read_pin(value)
+        return read_typed(key.annotation, value) if key.read is None else key.read(value, folder)
     except UnfitError as error:
         found = (
-            f"{_shown(value)!r} ({type(value).__name__})" if known is None or known.shown else "another text"
+            f"{publishable(value)!r} ({type(value).__name__})" if key is None or key.shown else "another text"
         )
         raise SettingsError(f"{where}: expected {error} for {name}, found {found}") from error

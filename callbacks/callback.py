@@ -2,106 +2,42 @@
 
 import atexit
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bluesky_xpdml.analysis.memory import FetchRun
-from bluesky_xpdml.analysis.runs import BeamtimeAnalysis, RunAnalysis
-from bluesky_xpdml.analysis.scattering import ScatteringAnalysis, ScatteringSettings
-from bluesky_xpdml.analysis.series import RunSeries, SeriesSettings, series_settings
-from bluesky_xpdml.analysis.xanes import XanesAnalysis
+from bluesky_xpdml.analysis.runs import RunAnalysis
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
-from bluesky_xpdml.callbacks.live import LiveSettings, LiveUpdates
+from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
 from bluesky_xpdml.documents import collector_for, detect_profile, load_profile
 from bluesky_xpdml.documents.stored import fetch_from
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.pairing.pairing import Pairing
-from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher
-from bluesky_xpdml.pairing.rules import PairingSettings
-from bluesky_xpdml.publish import LivePublisher, PredictionCatalog, Publisher, TiledPublisher, open_existing
+from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher, with_pairing
+from bluesky_xpdml.publish import LivePublisher, Publisher, TiledPublisher, open_existing
 from bluesky_xpdml.reduction.xanes import XanesSettings
-from bluesky_xpdml.settings import Settings, resolve_settings
-
-
-def live_updates(
-    analysis: RunAnalysis | BeamtimeAnalysis,
-    publisher: Publisher,
-    scattering: ScatteringSettings,
-    live: LiveSettings,
-) -> LiveUpdates | None:
-    """Return what is published of runs that go on; None where nothing is.
-
-    Parameters
-    ----------
-    analysis
-        Says something of runs that go on.
-    publisher
-        Where it goes.
-    scattering, live
-        Of which techniques, and how often.
-
-    Raises
-    ------
-    PublishError
-        If live results are asked for and the publisher takes whole runs only.
-    """
-    intervals = [scattering.live_interval] * scattering.live + [live.interval] * live.xanes
-    if not intervals:
-        return None
-    if not isinstance(publisher, LivePublisher):
-        raise PublishError(
-            f"expected a publisher that takes runs that go on, found {type(publisher).__name__}: "
-            "switch live results off, or give it a method extend"
-        )
-    return LiveUpdates(analysis.update, publisher, max(intervals))
-
-
-def with_pairing(
-    publisher: Publisher, settings: PairingSettings | None, *, store: BundleStore, beamtime: Settings | None
-) -> Publisher:
-    """Return a publisher that looks for partners too; the same one where nothing is paired.
-
-    Parameters
-    ----------
-    publisher
-        Where answers go.
-    settings
-        Which belong together; None for none.
-    store
-        The models that may answer.
-    beamtime
-        Settings of the beamtime, which joint answers tell; None where there are none.
-
-    Raises
-    ------
-    PublishError
-        If the publisher has no container in which partners could be found.
-    """
-    if settings is None:
-        return publisher
-    if not isinstance(publisher, TiledPublisher):
-        raise PublishError(
-            f"expected a TiledPublisher, in whose container partners are found, found "
-            f"{type(publisher).__name__}: switch pairing off, or wrap it in a PairingPublisher"
-        )
-    catalog = PredictionCatalog(publisher.container)
-    pairing = Pairing(catalog=catalog, store=store, settings=settings, beamtime=beamtime)
-    return PairingPublisher(publisher, pairing)
-
+from bluesky_xpdml.settings import (
+    LiveSettings,
+    PairingSettings,
+    ScatteringSettings,
+    SeriesSettings,
+    Settings,
+    resolve_settings,
+)
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CAPACITY = 50_000
-"""Documents that may wait: many scans, or hours with a server that is away."""
+"""Documents that may wait: many scans, or hours without a server."""
 
-_AUTO = "auto"
-_PATIENCE_AT_EXIT = 10.0
+_TIMEOUT_AT_EXIT = 10.0
 
 
 class XpdmlCallback:
@@ -110,7 +46,7 @@ class XpdmlCallback:
     Calling it keeps a reference to the document and returns; a thread of its own does the rest. It never
     raises into, nor waits for, the RunEngine. Every absorption run ends in one derived run, every run of
     total scattering in one for each metal that is asked, a failure with its reason too; `statistics` counts
-    what has become of all of them.
+    them.
 
     Parameters
     ----------
@@ -119,38 +55,24 @@ class XpdmlCallback:
     store
         The models that may answer.
     settings
-        How scans are reduced.
-    profile
-        Which convention the runs follow; `auto` reads it from each start document.
+        All that a beamtime fixes, or only how scans are reduced.
     capacity
         Documents that may wait; beyond it whole runs are given up and published as failed.
-    scattering
-        How total-scattering runs are reduced, and whether partial results are published.
     fetch
-        Gives the documents of dark runs by uid, where these were not seen.
-    live
-        Whether absorption runs are answered while they go on; None for not.
+        Gives the documents of dark and background runs by uid, if these were not seen; closed with the
+        callback if it can be.
     beamtime
-        Settings of the beamtime, which predictions tell; None where there are none.
-    explain
-        Whether each prediction is published with its explanation: some seconds of work after each run.
-    repeats
-        Which absorption runs are repeats of one sample: from the second on a further run is published with
-        the answer of all of them. None merges none: whether a sample that is measured twice is the same
-        still is known by those who heat or charge it.
-    carry
-        Further entries of the start documents that predictions carry on, dotted paths.
-    pairing
-        Which spectra and pair distribution functions in the publisher's container, from this callback or
-        another, get a joint answer; its key is carried on by itself. None pairs none.
+        The same as `settings`.
+    profile, scattering, live, explain, repeats, carry, pairing
+        Replace these fields of the settings.
 
     Raises
     ------
     MissingDataError
         If there is no such profile.
     PublishError
-        If live results are asked for and the publisher takes whole runs only, or partners and it is no
-        `TiledPublisher`.
+        If live results are asked for and the publisher takes whole runs only, or pairing is asked for and it
+        is no `TiledPublisher`.
 
     Examples
     --------
@@ -167,43 +89,45 @@ class XpdmlCallback:
         self,
         publisher: Publisher,
         *,
-        store: BundleStore,
-        settings: XanesSettings | None = None,
-        profile: str = _AUTO,
+        store: BundleStore | None = None,
+        settings: Settings | XanesSettings | None = None,
+        profile: str | None = None,
         capacity: int = DEFAULT_CAPACITY,
         scattering: ScatteringSettings | None = None,
         fetch: FetchRun | None = None,
         live: LiveSettings | None = None,
         beamtime: Settings | None = None,
-        explain: bool = False,
+        explain: bool | None = None,
         repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] = (),
+        carry: tuple[str, ...] | None = None,
         pairing: PairingSettings | None = None,
     ) -> None:
+        replaced = {
+            "profile": profile,
+            "scattering": scattering,
+            "live": live,
+            "explain": explain,
+            "repeats": repeats,
+            "carry": carry,
+            "pairing": pairing,
+        }
+        fixed = _combined(beamtime, settings, replaced)
         # A profile with a fault is better refused now than with every run.
-        _ = detect_profile({}) if profile == _AUTO else load_profile(profile)
+        _ = detect_profile({}) if fixed.profile == "auto" else load_profile(fixed.profile)
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False
-        scattering = scattering or ScatteringSettings()
-        live = live or LiveSettings()
-        series = None if repeats is None else RunSeries(store, repeats)
-        settings = settings or XanesSettings()
-        analysis = RunAnalysis(
-            xanes=XanesAnalysis(store=store, settings=settings, profile=profile, series=series),
-            scattering=ScatteringAnalysis(store=store, settings=scattering, fetch=fetch),
-            profile=profile,
-            live_xanes=live.xanes,
-            live_scattering=scattering.live,
-            explain_with=store if explain else None,
-            carry=carry if pairing is None else pairing.carried(carry),
+        self._fetch = fetch
+        analysis = RunAnalysis(fixed, store=store, fetch=fetch)
+        # A thread that imports while the interpreter ends brings the process down: imports are done by now.
+        analysis.prepare()
+        router = Router(
+            collect=partial(collector_for, profile=fixed.profile, root_map=fixed.scattering.root_map)
         )
-        collect = partial(collector_for, profile=profile, root_map=scattering.root_map)
-        told = analysis if beamtime is None else BeamtimeAnalysis(analysis=analysis, settings=beamtime)
-        updates = live_updates(told, publisher, scattering, live)
-        self._paired = with_pairing(publisher, pairing, store=store, beamtime=beamtime)
-        self._worker = Worker(self._inbox, told, self._paired, router=Router(collect=collect), live=updates)
-        atexit.register(self.close, timeout=_PATIENCE_AT_EXIT)
+        live_updates = _live_updates(analysis, publisher)
+        self._publisher = with_pairing(publisher, analysis.analysis)
+        self._worker = Worker(self._inbox, analysis, self._publisher, router=router, live=live_updates)
+        atexit.register(self.close, timeout=_TIMEOUT_AT_EXIT)
 
     @classmethod
     def from_uri(
@@ -212,44 +136,33 @@ class XpdmlCallback:
         *,
         api_key: str | None = None,
         path: str = "xpdml",
-        profile: str = _AUTO,
-        settings: XanesSettings | None = None,
-        scattering: ScatteringSettings | None = None,
         raw_path: str | None = None,
+        settings: Settings | XanesSettings | None = None,
+        profile: str | None = None,
+        scattering: ScatteringSettings | None = None,
         live: LiveSettings | None = None,
-        explain: bool = False,
+        explain: bool | None = None,
         repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] = (),
+        carry: tuple[str, ...] | None = None,
         pairing: PairingSettings | None = None,
     ) -> Self:
-        """Return a callback that publishes into a Tiled server, with the models that the package brings.
+        """Return a callback that publishes into a Tiled server.
 
         Parameters
         ----------
         uri
             Address of the server, such as `http://localhost:8000`.
         api_key
-            Key with the right to write; None where the server or the address needs none.
+            Key with the right to write; None if the server or the address needs none.
         path
-            Container of the derived runs; made where there is none.
-        profile
-            Which convention the runs follow; `auto` reads it from each start document.
-        settings
-            How scans are reduced; None for the defaults.
-        scattering
-            How total-scattering runs are reduced; None for the defaults.
+            Container of the derived runs; made if there is none.
         raw_path
-            Container of the raw runs, from which dark runs are fetched that were not seen; None fetches none.
-        live
-            Whether absorption runs are answered while they go on; None for not.
-        explain
-            Whether each prediction is published with its explanation: some seconds of work after each run.
-        repeats
-            Which absorption runs are merged as repeats of one sample; None merges none.
-        carry
-            Further entries of the start documents that predictions carry on, dotted paths.
-        pairing
-            Which spectra and pair distribution functions get a joint answer; None pairs none.
+            Container of the raw runs, from which dark and background runs are fetched that were not seen; if
+            None, none are fetched.
+        settings
+            All that a beamtime fixes, or only how scans are reduced; the defaults if None.
+        profile, scattering, live, explain, repeats, carry, pairing
+            Replace these fields of the settings.
 
         Raises
         ------
@@ -258,21 +171,18 @@ class XpdmlCallback:
         MissingDataError
             If there is no such profile.
         """
-        publisher = TiledPublisher.from_uri(uri, api_key=api_key, path=path)
-        fetch = None if raw_path is None else fetch_from(open_existing(uri, api_key=api_key, path=raw_path))
-        return cls(
-            publisher,
-            store=BundleStore.default(),
-            settings=settings,
-            profile=profile,
-            scattering=scattering,
-            fetch=fetch,
-            live=live,
-            explain=explain,
-            repeats=repeats,
-            carry=carry,
-            pairing=pairing,
-        )
+        fixed = _combined(None, settings, {})
+        fixed = replace(fixed, tiled_uri=uri, tiled_path=path, tiled_raw_path=raw_path or "")
+        replaced = {
+            "profile": profile,
+            "scattering": scattering,
+            "live": live,
+            "explain": explain,
+            "repeats": repeats,
+            "carry": carry,
+            "pairing": pairing,
+        }
+        return cls._connected(_combined(fixed, None, replaced), api_key)
 
     @classmethod
     def from_settings(
@@ -281,36 +191,26 @@ class XpdmlCallback:
         *,
         scattering: ScatteringSettings | None = None,
         live: LiveSettings | None = None,
-        explain: bool = False,
+        explain: bool | None = None,
         repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] = (),
+        carry: tuple[str, ...] | None = None,
         pairing: PairingSettings | None = None,
     ) -> Self:
-        """Return a callback with the server, the models and the calibration that a beamtime fixes.
+        """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
 
         Parameters
         ----------
         settings
             Of the beamtime, or the path of its `xpdml.toml`.
-        scattering
-            How total-scattering runs are reduced; None for the defaults.
-        live
-            Whether absorption runs are answered while they go on; None for not.
-        explain
-            Whether each prediction is published with its explanation: some seconds of work after each run.
-        repeats
-            Which absorption runs are merged as repeats of one sample; None for what `repeats.within` says.
-        carry
-            Further entries of the start documents that predictions carry on, dotted paths.
-        pairing
-            Which spectra and pair distribution functions get a joint answer; None pairs none.
+        scattering, live, explain, repeats, carry, pairing
+            Replace these fields of the settings.
 
         Raises
         ------
         SettingsError
             If the file cannot be used, or no server is named.
         ModelNotFoundError
-            If a pinned bundle is not there.
+            If a pinned bundle does not exist.
         PublishError
             If the server does not answer within three seconds, or refuses.
         """
@@ -318,50 +218,44 @@ class XpdmlCallback:
         if not fixed.tiled_uri:
             where = fixed.file or "the settings"
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
-        store, key = fixed.store(), fixed.api_key()
-        raw = fixed.tiled_raw_path
-        runs = open_existing(fixed.tiled_uri, api_key=key, path=raw) if raw else None
-        return cls(
-            TiledPublisher.from_uri(fixed.tiled_uri, api_key=key, path=fixed.tiled_path),
-            store=store,
-            settings=fixed.xanes(),
-            profile=fixed.profile,
-            scattering=scattering,
-            fetch=None if runs is None else fetch_from(runs),
-            live=live,
-            explain=explain,
-            beamtime=fixed,
-            repeats=repeats or series_settings(fixed),
-            carry=carry,
-            pairing=pairing,
-        )
+        replaced = {
+            "scattering": scattering,
+            "live": live,
+            "explain": explain,
+            "repeats": repeats,
+            "carry": carry,
+            "pairing": pairing,
+        }
+        return cls._connected(_combined(fixed, None, replaced), fixed.api_key())
+
+    @classmethod
+    def _connected(cls, settings: Settings, key: str | None) -> Self:
+        """Return a callback that publishes into the server of its settings."""
+        store = settings.store()
+        uri, raw = settings.tiled_uri, settings.tiled_raw_path
+        publisher = TiledPublisher.from_uri(uri, api_key=key, path=settings.tiled_path)
+        fetch = fetch_from(open_existing(uri, api_key=key, path=raw)) if raw else None
+        return cls(publisher, store=store, settings=settings, fetch=fetch)
 
     def __call__(self, name: str, doc: object) -> None:
-        """Keep a reference to a document for the worker; returns at once and never raises.
-
-        Parameters
-        ----------
-        name
-            Name of the document.
-        doc
-            The document.
-        """
+        """Keep a reference to a document for the worker; returns at once and never raises."""
         self._n_documents += 1
         if not self._closed:
             self._inbox.offer(name, doc)
 
     @property
     def statistics(self) -> Statistics:
-        """What has become of the runs up to now."""
+        """Counts of documents and runs so far."""
         return self._worker.statistics(self._n_documents)
 
     @property
     def pairs(self) -> PairingCounts:
-        """What has become of the pairs up to now; all zero where nothing is paired."""
-        return self._paired.counts if isinstance(self._paired, PairingPublisher) else PairingCounts()
+        """Counts of joint answers so far; all zero if pairing is off."""
+        paired = self._publisher
+        return paired.counts if isinstance(paired, PairingPublisher) else PairingCounts()
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything that came in before has been worked off, and return whether it has.
+        """Wait until everything that came in before has been processed, and return whether it has.
 
         Parameters
         ----------
@@ -375,7 +269,7 @@ class XpdmlCallback:
         return marker.reached.wait(timeout)
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Work off what waits, publish runs that are still open as failed, and return whether that was done.
+        """Process what waits, publish runs that are still open as failed, and return whether that was done.
 
         Parameters
         ----------
@@ -389,7 +283,11 @@ class XpdmlCallback:
         ended = self._worker.join(timeout)
         if not ended:
             logger.warning("documents still waited to be analysed after %g s", timeout)
-        return ended
+            return False
+        close_fetch = getattr(self._fetch, "close", None)
+        if close_fetch is not None:
+            close_fetch()
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -398,3 +296,25 @@ class XpdmlCallback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _combined(
+    beamtime: Settings | None, settings: Settings | XanesSettings | None, replaced: Mapping[str, Any]
+) -> Settings:
+    """Return one record of settings: whole ones, with the parts that a caller replaces."""
+    fixed = settings if isinstance(settings, Settings) else beamtime or Settings()
+    if isinstance(settings, XanesSettings):
+        fixed = replace(fixed, xanes=settings)
+    return replace(fixed, **{name: value for name, value in replaced.items() if value is not None})
+
+
+def _live_updates(analysis: RunAnalysis, publisher: Publisher) -> LiveUpdates | None:
+    """Return what publishes partial results; None if the settings ask for none."""
+    if not (analysis.settings.live.xanes or analysis.settings.scattering.live):
+        return None
+    if not isinstance(publisher, LivePublisher):
+        raise PublishError(
+            f"expected a publisher that takes running runs, found {type(publisher).__name__}: "
+            "switch live results off, or give it a method extend"
+        )
+    return LiveUpdates(analysis, publisher)

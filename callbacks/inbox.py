@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
+
 MAXIMUM_BYTES = 1 << 30
 """Arrays in documents that wait may take this much memory."""
 
@@ -22,7 +24,7 @@ _RUN_KEYS = {
     "stream_resource": "run_start",
 }
 
-QUEUE_FULL = "queue full: the analysis could not keep up with the documents"
+QUEUE_FULL = Reason("queue full: the analysis could not keep up with the documents", ReasonCode.QUEUE_FULL)
 
 
 @dataclass(frozen=True, slots=True)

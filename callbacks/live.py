@@ -1,110 +1,87 @@
-"""Partial results while a run goes on: as often as the worker has time for, never more often than asked."""
+"""Partial results of running runs: as often as the worker has time, never more often than set."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 from bluesky_xpdml.documents import CollectedRun
 from bluesky_xpdml.publish import LivePublisher, LiveRun
 from bluesky_xpdml.records import Prediction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveSettings:
-    """What is published of absorption runs while they go on; total scattering has `ScatteringSettings.live`.
+class LiveAnalysis(Protocol):
+    """Gives partial predictions."""
 
-    Examples
-    --------
-    >>> LiveSettings(xanes=True).interval
-    2.0
-    """
+    def update(self, run: CollectedRun) -> Sequence[Prediction]:
+        """Return the predictions for what was collected so far."""
 
-    xanes: bool = False
-    """Whether absorption scans are answered while they go on, as runs of the purpose `xpdml.live`."""
-    interval: float = 2.0
-    """Least time between two answers for one run [s]."""
+    def live_interval(self, run: CollectedRun) -> float | None:
+        """Return the least time between two partial predictions for a run [s]; None if it gets none."""
 
 
 class LiveUpdates:
-    """Publishes what can be said of runs that go on, one live run for each of them and each element.
+    """Publishes partial predictions, one live run for each raw run and element.
 
     Parameters
     ----------
-    predict
-        Returns the predictions for what was collected up to now.
+    analysis
+        Gives the predictions for what was collected so far.
     publisher
         Where the rows go.
-    interval
-        Least time between two rows of a run [s].
     clock
         Tells the time [s].
     """
 
     def __init__(
         self,
-        predict: Callable[[CollectedRun], Sequence[Prediction]],
+        analysis: LiveAnalysis,
         publisher: LivePublisher,
-        interval: float,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._predict = predict
+        self._analysis = analysis
         self._publisher = publisher
-        self._interval = interval
         self._clock = clock
-        self._last: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         self._open: dict[str, dict[str, LiveRun]] = {}
 
     def is_due(self, uid: str) -> bool:
-        """Return whether it is time for another row of a run.
-
-        Parameters
-        ----------
-        uid
-            Uid of the raw run.
-        """
-        return self._clock() - self._last.get(uid, float("-inf")) >= self._interval
+        """Return whether it is time for another row of a run."""
+        return self._clock() >= self._due.get(uid, float("-inf"))
 
     def update(self, uid: str, run: CollectedRun | None) -> None:
-        """Publish a row for each element of a run that goes on.
-
-        Parameters
-        ----------
-        uid
-            Uid of the raw run.
-        run
-            What was collected up to now; None where the run is not open any more.
+        """Publish a row for each element of a run; nothing if the run is not open any more.
 
         Raises
         ------
         PublishError
-            If a row could not be handed over.
+            If a row could not be published.
         """
         if run is None:
             return
-        self._last[uid] = self._clock()
+        interval = self._analysis.live_interval(run)
+        if interval is None:
+            self._due[uid] = float("inf")
+            return
         runs = self._open.setdefault(uid, {})
-        for prediction in self._predict(run):
-            live = runs.get(prediction.element) or LiveRun()
-            self._publisher.extend(live.update(prediction))
-            # If the first row could not be written, the next one starts a run of its own.
-            runs[prediction.element] = live
-        # A prediction takes its time too: the interval is what lies between.
-        self._last[uid] = self._clock()
+        try:
+            for prediction in self._analysis.update(run):
+                live = runs.get(prediction.element) or LiveRun()
+                self._publisher.extend(live.update(prediction))
+                # If the first row could not be written, the next one starts a run of its own.
+                runs[prediction.element] = live
+        finally:
+            # The interval lies between the end of one update and the begin of the next.
+            self._due[uid] = self._clock() + interval
 
     def finish(self, uid: str) -> None:
         """End the live runs of a run.
 
-        Parameters
-        ----------
-        uid
-            Uid of the raw run.
-
         Raises
         ------
         PublishError
-            If the end could not be handed over.
+            If the end could not be published.
         """
-        self._last.pop(uid, None)
+        self._due.pop(uid, None)
         for live in self._open.pop(uid, {}).values():
             self._publisher.extend(live.finish())

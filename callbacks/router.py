@@ -4,6 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 
 from bluesky_xpdml.documents import CollectedRun, RunCollector
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_OPEN_RUNS = 64
 """More runs than this are not open at once; the oldest has lost its stop document."""
@@ -111,7 +112,7 @@ class Router:
         collector = self._open.get(uid)
         return None if collector is None else collector.snapshot()
 
-    def give_up(self, uid: str, reason: str) -> list[CollectedRun]:
+    def give_up(self, uid: str, reason: Reason) -> list[CollectedRun]:
         """Close an open run before its stop and return it, or nothing where no such run is open.
 
         Parameters
@@ -128,7 +129,7 @@ class Router:
         self._remember(uid)
         return [collector.finish(given_up=reason)]
 
-    def give_up_all(self, reason: str) -> list[CollectedRun]:
+    def give_up_all(self, reason: Reason) -> list[CollectedRun]:
         """Close every open run before its stop and return them.
 
         Parameters
@@ -150,9 +151,8 @@ class Router:
         if len(self._open) <= self._max_open_runs:
             return []
         oldest = next(iter(self._open))
-        return self.give_up(
-            oldest, f"no stop document came while {self._max_open_runs} later runs were started"
-        )
+        text = f"no stop document came while {self._max_open_runs} later runs were started"
+        return self.give_up(oldest, Reason(text, ReasonCode.NO_STOP))
 
     def _descriptor(self, doc: Mapping[str, object]) -> None:
         uid, run = doc.get("uid"), doc.get("run_start")

@@ -1,4 +1,4 @@
-"""The worker: one thread that sorts, analyses and publishes, behind the one guarded border of the package."""
+"""The worker: one thread that sorts, analyses and publishes, guarded against every exception."""
 
 import logging
 from collections import Counter
@@ -15,8 +15,11 @@ from bluesky_xpdml.documents import CollectedRun
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import Publisher, derived_run
 from bluesky_xpdml.records import Prediction, Verdict
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 logger = logging.getLogger(__name__)
+
+CLOSED = Reason("the callback was closed before the run stopped", ReasonCode.NO_STOP)
 
 Result = TypeVar("Result")
 
@@ -24,19 +27,16 @@ Result = TypeVar("Result")
 class Analysis(Protocol):
     """What is done with a run once it has ended."""
 
-    def prepare(self) -> None:
-        """Load what the first run would have to wait for."""
-
     def predict(self, run: CollectedRun) -> Sequence[Prediction]:
-        """Return the predictions for a run; none where the run is of another technique."""
+        """Return the predictions for a run; none if it is no measurement."""
 
-    def failure(self, run: CollectedRun, reason: str) -> Prediction:
+    def failure(self, run: CollectedRun, reason: Reason) -> Prediction:
         """Return the failed prediction for a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """What has become of the runs, as far as the worker has come.
+    """Counts of documents and runs so far.
 
     Every run that ended is one of `ignored`, `unpublished`, `predicted` and `failed`.
     """
@@ -46,40 +46,26 @@ class Statistics:
     runs: int = 0
     """Runs that ended or were given up."""
     predicted: int = 0
-    """Runs of which a prediction was published as good or suspect."""
+    """Runs with a published prediction that is good or suspect."""
     failed: int = 0
-    """Runs of which only failures were published, with their reasons."""
+    """Runs with only failed predictions published, with their reasons."""
     ignored: int = 0
     """Runs of other techniques, and of dark frames."""
     given_up: int = 0
-    """Runs that were given up before their stop, whether published as failed or of another technique."""
+    """Runs that were given up before their stop document came."""
     unpublished: int = 0
-    """Runs of which a prediction could not be handed over; the log has the reason."""
+    """Runs with a prediction that could not be published; the log has the reason."""
     orphans: int = 0
-    """Documents of runs whose start was not seen, or that said nothing of where they belong."""
+    """Documents of runs whose start was not seen, or that name no run."""
     errors: int = 0
-    """Faults of the program that the border caught; the log has their tracebacks."""
+    """Internal errors that were caught; the log has their tracebacks."""
 
 
 _COUNTED = ("runs", "predicted", "failed", "ignored", "given_up", "unpublished", "errors")
 
 
 class Worker:
-    """Works off an inbox in a thread of its own.
-
-    Parameters
-    ----------
-    inbox
-        Where documents wait.
-    analysis
-        What is done with a run.
-    publisher
-        Where predictions go.
-    router
-        Sorts documents into runs.
-    live
-        What is published of runs that go on; None for nothing.
-    """
+    """Processes the documents of an inbox in a thread of its own: router, analysis, publisher."""
 
     def __init__(
         self,
@@ -102,30 +88,16 @@ class Worker:
         self._thread.start()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the worker to end and return whether it has.
-
-        Parameters
-        ----------
-        timeout
-            How long to wait [s].
-        """
+        """Wait for the worker to end and return whether it has; the timeout is in seconds."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def statistics(self, documents: int) -> Statistics:
-        """Return the counts up to now.
-
-        Parameters
-        ----------
-        documents
-            Documents that came in, counted where they did.
-        """
+        """Return the counts so far; documents are counted by the callback."""
         orphans = self._router.orphans + self._inbox.n_orphans
         return Statistics(documents=documents, orphans=orphans, **self._counts)
 
     def _work(self) -> None:
-        # Imports hold the interpreter: before the first run they delay nobody's documents.
-        self._guarded(self._analysis.prepare)
         while True:
             item = self._inbox.take()
             if isinstance(item, Flush):
@@ -141,7 +113,7 @@ class Worker:
 
     def _sort(self, item: Item) -> list[CollectedRun]:
         if isinstance(item, Close):
-            return self._router.give_up_all("the callback was closed before the run stopped")
+            return self._router.give_up_all(CLOSED)
         if isinstance(item, GiveUp):
             evicted = [] if item.start is None else self._router.feed("start", item.start)
             return [*evicted, *self._router.give_up(item.uid, QUEUE_FULL)]
@@ -150,7 +122,7 @@ class Worker:
         return []
 
     def _update(self, item: Item) -> None:
-        """Publish what can be said of a run that goes on, unless documents wait."""
+        """Publish a partial prediction for a running run, unless documents wait."""
         live = self._live
         if live is None or not isinstance(item, tuple) or not self._inbox.is_idle():
             return
@@ -159,7 +131,7 @@ class Worker:
             self._guarded(lambda: live.update(uid, self._router.snapshot(uid)))
 
     def _finish(self, run: CollectedRun) -> None:
-        """Analyse a run and publish what came of it, whatever happens on the way."""
+        """Analyse a run and publish its predictions, or the failure."""
         self._counts["runs"] += 1
         self._counts["given_up"] += bool(run.given_up)
         live = self._live
@@ -171,12 +143,12 @@ class Worker:
             predictions = failure if isinstance(failure, Exception) else [failure]
         if not isinstance(predictions, Exception) and not predictions:
             self._counts["ignored"] += 1
-            logger.debug("run %s is no measurement of ours", run.uid)
+            logger.debug("run %s is no measurement to be analysed", run.uid)
             return
         self._counts[self._outcome(run, predictions)] += 1
 
     def _outcome(self, run: CollectedRun, predictions: Sequence[Prediction] | Exception) -> str:
-        """Publish the predictions of a run and return what has become of it."""
+        """Publish the predictions of a run and return the outcome that is counted."""
         if isinstance(predictions, Exception):
             return "unpublished"
         outcomes = [self._publish(run, prediction) for prediction in predictions]
@@ -185,7 +157,7 @@ class Worker:
         return "predicted" if "predicted" in outcomes else "failed"
 
     def _publish(self, run: CollectedRun, prediction: Prediction) -> str | Exception:
-        """Publish a prediction, or failing that the failure, and return which was done."""
+        """Publish a prediction, or an internal failure in its place, and return the outcome."""
         sent = self._guarded(lambda: self._publisher.publish(derived_run(prediction)))
         if isinstance(sent, Exception) and not isinstance(sent, PublishError):
             failure = self._internal_failure(run, sent)
@@ -197,14 +169,14 @@ class Worker:
         return "failed" if prediction.quality.verdict is Verdict.FAILED else "predicted"
 
     def _internal_failure(self, run: CollectedRun, error: Exception) -> Prediction | Exception:
-        reason = f"internal error: {type(error).__name__}: {str(error)[:200]}"
-        return self._guarded(lambda: self._analysis.failure(run, reason))
+        text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+        return self._guarded(lambda: self._analysis.failure(run, Reason(text, ReasonCode.INTERNAL_ERROR)))
 
     def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
-        """Return what an action returns, or what it raised: the one place that catches every exception."""
+        """Return what an action returns or raises."""
         try:
             return action()
         except Exception as error:
             self._counts["errors"] += not isinstance(error, PublishError)
-            logger.exception("the analysis of a run went wrong; the RunEngine is not told, the result is")
+            logger.exception("a run could not be analysed or published; the RunEngine goes on")
             return error

@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.errors import ModelNotFoundError, SettingsError
-from bluesky_xpdml.models.store import SHIPPED
+from bluesky_xpdml.models.store import SHIPPED, BundleStore
 from bluesky_xpdml.publish import run_uid, summary
 from bluesky_xpdml.records import ModelReference, Prediction, Quality
+from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
-    KEYS,
+    SeriesSettings,
     Settings,
     find_settings_file,
     resolve_settings,
     variable_of,
-    with_settings,
 )
+from bluesky_xpdml.vocabulary import Technique
 
 Write = Callable[[str], Path]
 
@@ -48,7 +50,7 @@ within = 1800
 """
 
 ANSWER = Prediction(
-    technique="xanes",
+    technique=Technique.XANES,
     element="Fe",
     edge="K",
     quality=Quality(),
@@ -70,6 +72,26 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
+SAID = [
+    "profile",
+    "tiled.uri",
+    "tiled.path",
+    "tiled.raw_path",
+    "tiled.api_key_variable",
+    "models.folder",
+    "models.Fe-xanes",
+    "models.Mn-dpdf_anomalous",
+    "calibration.energy_offset",
+    "calibration.file",
+    "repeats.within",
+]
+
+
+def with_settings(prediction: Prediction, settings: Settings) -> Prediction:
+    """Return a prediction as the analysis of a beamtime completes it."""
+    return Analysis(settings, store=BundleStore.default()).complete(prediction)
+
+
 def read(path: Path, **environment: str) -> Settings:
     return resolve_settings(path, environment=environment)
 
@@ -85,13 +107,12 @@ def test_everything_that_a_file_says_is_read_with_paths_beside_it(write: Write, 
         api_key_variable="BEAMLINE_KEY",
         models_folder=tmp_path / "bundles",
         pins={"Fe-xanes": 1, "Mn-dpdf_anomalous": 2},
-        energy_offset=0.8,
+        xanes=XanesSettings(energy_offset=0.8),
         calibration_file=tmp_path / "foil.json",
-        repeats_within=1800.0,
+        repeats=SeriesSettings(within=1800.0),
         file=path,
-        origins=dict.fromkeys([*KEYS, "models.Fe-xanes", "models.Mn-dpdf_anomalous"], "file"),
+        origins=dict.fromkeys(SAID, "file"),
     )
-    assert found.xanes().energy_offset == 0.8
 
 
 def test_nothing_is_needed(tmp_path: Path) -> None:
@@ -132,8 +153,8 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
     }
     options = {"tiled.path": "by-option", "tiled.uri": "", "models.folder": None}
     found = resolve_settings(path, options=options, environment=environment)
-    assert (found.tiled_path, found.energy_offset, found.profile) == ("by-option", -0.5, "generic")
-    assert found.repeats_within == 60.0
+    assert (found.tiled_path, found.xanes.energy_offset, found.profile) == ("by-option", -0.5, "generic")
+    assert found.repeats == SeriesSettings(within=60.0)
     origins = {name: told["origin"] for name, told in found.described().items()}
     assert origins["tiled.path"] == "option"
     assert origins["calibration.energy_offset"] == "environment"
@@ -163,7 +184,7 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
         ("[tiled]\npath = ''", r"expected a text for tiled\.path, found '' \(str\)"),
         (
             "[models]\nfolder = 'absent'",
-            r"expected a folder that is there for models\.folder, found 'absent'",
+            r"expected an existing folder for models\.folder, found 'absent'",
         ),
         ("[models]\nFe-xanes = '1'", r"whole number from 1 on, for models\.Fe-xanes, found '1' \(str\)"),
         ("[models]\nFe-xanes = true", r"for models\.Fe-xanes, found True \(bool\)"),
@@ -176,7 +197,7 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
         ),
         ("[calibration]\nenergy_offset = nan", r"found nan \(float\)"),
         ("[calibration]\nenergy_offset = true", r"found True \(bool\)"),
-        ("[calibration]\nfile = 'absent.json'", r"expected a file that is there for calibration\.file"),
+        ("[calibration]\nfile = 'absent.json'", r"expected an existing file for calibration\.file"),
         ("profile =", "is no TOML file: "),
     ],
 )
@@ -206,9 +227,7 @@ def test_faults_of_variables_and_options_name_these(tmp_path: Path) -> None:
         SettingsError, match=r"^XPDML_CALIBRATION_ENERGY_OFFSET: expected a number .* found 'much'"
     ):
         resolve_settings(environment={"XPDML_CALIBRATION_ENERGY_OFFSET": "much"}, folder=tmp_path)
-    with pytest.raises(
-        SettingsError, match=r"^the options: expected a folder that is there for models\.folder"
-    ):
+    with pytest.raises(SettingsError, match=r"^the options: expected an existing folder for models\.folder"):
         resolve_settings(options={"models.folder": tmp_path / "absent"}, environment={}, folder=tmp_path)
     with pytest.raises(SettingsError, match=r"^the options: there is no setting tiled\.url"):
         resolve_settings(options={"tiled.url": "http://a"}, environment={}, folder=tmp_path)
@@ -267,8 +286,8 @@ def test_the_uid_knows_pins_and_calibration_and_no_server(tmp_path: Path) -> Non
     others = [
         Settings(pins={"Fe-xanes": 1}),
         Settings(pins={"Fe-xanes": 2}),
-        Settings(energy_offset=0.5),
-        Settings(energy_offset="none"),
+        Settings(xanes=XanesSettings(energy_offset=0.5)),
+        Settings(xanes=XanesSettings(energy_offset="none")),
         Settings(calibration_file=foils[0]),
         Settings(calibration_file=foils[1]),
     ]
@@ -278,8 +297,8 @@ def test_the_uid_knows_pins_and_calibration_and_no_server(tmp_path: Path) -> Non
 
 
 def test_what_does_not_bear_on_an_answer_does_not_change_its_uid() -> None:
-    pdf = replace(ANSWER, technique="pdf", edge="")
-    assert uid_under(Settings(energy_offset=0.5), pdf) == run_uid(pdf)
+    pdf = replace(ANSWER, technique=Technique.PDF, edge="")
+    assert uid_under(Settings(xanes=XanesSettings(energy_offset=0.5)), pdf) == run_uid(pdf)
     assert uid_under(Settings(pins={"Mn-xanes": 1, "F-xanes": 1})) == run_uid(ANSWER)
 
 
@@ -288,9 +307,9 @@ def test_what_does_not_bear_on_an_answer_does_not_change_its_uid() -> None:
 def test_every_number_survives_file_and_variable(offset: float, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "number.toml"
     path.write_text(f"[calibration]\nenergy_offset = {offset!r}\n".replace("e+", "e"))
-    assert read(path).energy_offset == offset
+    assert read(path).xanes.energy_offset == offset
     variable = {variable_of("calibration.energy_offset"): repr(offset)}
-    assert resolve_settings(environment=variable, folder=Path("/")).energy_offset == offset
+    assert resolve_settings(environment=variable, folder=Path("/")).xanes.energy_offset == offset
 
 
 @examples(max_examples=50, deadline=None)

@@ -1,171 +1,206 @@
-"""Which analysis a run gets: by what it says of itself, and failing that by what it holds."""
+"""From a collected run to its predictions: final ones, and partial ones while it is still running."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 
-from bluesky_xpdml.analysis.scattering import ScatteringAnalysis, failed_scattering
-from bluesky_xpdml.analysis.xanes import XanesAnalysis, analyse_partial_run, failed_run, is_derived
-from bluesky_xpdml.documents import (
-    CollectedRun,
-    Profile,
-    claims_absorption,
-    claims_scattering,
-    detect_profile,
-    holds_energy_scan,
-    is_scattering,
-    load_profile,
-    origin_of,
-)
-from bluesky_xpdml.models.explain import with_explanation
+from bluesky_xpdml.analysis.failed import failed_prediction
+from bluesky_xpdml.analysis.memory import Backgrounds, DarkFrames, FetchedRuns, FetchRun
+from bluesky_xpdml.analysis.request import Analysis, PredictionRequest
+from bluesky_xpdml.analysis.scattering import integrate
+from bluesky_xpdml.analysis.series import RunSeries
+from bluesky_xpdml.documents import CollectedRun, Measurement, RunKind, ScatteringRun, read_run
+from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import Prediction
-from bluesky_xpdml.settings import Settings, with_settings
+from bluesky_xpdml.records import AbsorptionScan, Prediction, ScatteringPattern, Xanes
+from bluesky_xpdml.settings import Settings
+from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunAnalysis:
-    """Both techniques behind one door, so that a beamline that has both needs one callback.
+    """Analyses the runs of a beamline, of both techniques.
 
-    A run is total scattering where it says so, describes images, and is no scan of the energy; absorption
-    where it says so or is such a scan. Runs of the package itself, whose purpose begins with `xpdml`, are
-    never analysed.
+    Runs of the package itself are never analysed. Dark frames, patterns, calibrations and repeats of earlier
+    runs are kept in memory, because later runs need them.
+
+    Parameters
+    ----------
+    settings
+        Of the beamtime.
+    store
+        The models that may answer; if None, those of the settings.
+    fetch
+        Gives the documents of dark and background runs that were not seen; if None, only runs that were
+        seen count.
     """
 
-    xanes: XanesAnalysis
-    scattering: ScatteringAnalysis
-    profile: str = "auto"
-    """Which convention the runs follow; `auto` reads it from each start document."""
-    live_xanes: bool = False
-    """Whether something is said of absorption runs that go on."""
-    live_scattering: bool = True
-    """Whether something is said of total-scattering runs that go on."""
-    explain_with: BundleStore | None = None
-    """Models by which predictions are explained; None for not."""
-    carry: tuple[str, ...] = ()
-    """Further entries of the start document that predictions carry, dotted paths."""
+    def __init__(
+        self, settings: Settings, *, store: BundleStore | None = None, fetch: FetchRun | None = None
+    ) -> None:
+        self.settings = settings
+        self.analysis = Analysis(settings, store=store)
+        root_map = settings.scattering.root_map
+        self._stored = FetchedRuns(fetch=fetch, profile=settings.profile, root_map=root_map)
+        self._darks = DarkFrames(self._stored)
+        self._backgrounds = Backgrounds()
+        repeats = settings.repeats
+        self._series = None if repeats is None else RunSeries(self.analysis.store, repeats)
 
     def prepare(self) -> None:
         """Import what the first spectrum and the first image need."""
         for module in ("scipy.ndimage", "pyFAI.integrator.azimuthal"):
-            import_module(module)
+            if find_spec(module.partition(".")[0]) is not None:
+                import_module(module)
 
     def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        """Return the predictions for a run; none where it is of another technique, or of dark frames.
-
-        Parameters
-        ----------
-        run
-            The collected run.
-        """
-        origin = origin_of(run.start, carry=self.carry)
-        found = tuple(replace(each, origin=origin) for each in self._answers(run))
-        store = self.explain_with
-        return found if store is None else tuple(with_explanation(each, store) for each in found)
-
-    def _answers(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        profile = self._profile_of(run)
-        if is_derived(run.start):
+        """Return the predictions for a run that has ended; none if it is no measurement, or dark frames."""
+        measurement = self._read(run)
+        if measurement.kind in {RunKind.DERIVED, RunKind.OTHER}:
             return ()
-        if self._is_scattering(run, profile):
-            if run.given_up:
-                return (failed_scattering(run, run.given_up, profile=profile),)
-            return self.scattering.predict(run, profile)
-        prediction = self.xanes.predict(run)
-        if prediction is None:
+        if run.given_up:
+            return (self._failed(measurement, run.given_up),)
+        if measurement.error is not None:
+            return (self._failed(measurement, measurement.error.reason),)
+        if measurement.dark is not None:
+            self._darks.keep(run.uid, measurement.dark)
             return ()
-        answers = (prediction, *self.xanes.others(run))
-        return (*answers, *self.xanes.merged(run, answers))
+        if measurement.scattering is not None:
+            return self.analysis.predict(self._of_images(measurement, measurement.scattering, is_final=True))
+        requests = [self._of_scan(measurement, scan) for scan in measurement.scans]
+        answers = [answer for request in requests for answer in self.analysis.predict(request)]
+        return (*answers, *self._merged(measurement, answers))
 
     def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        """Return what can be said of a run that goes on; nothing of a technique that is switched off.
+        """Return partial predictions for a running run; none if its technique is switched off."""
+        measurement = self._read(run)
+        if self._interval(measurement) is None or measurement.error is not None:
+            return ()
+        if measurement.scattering is not None:
+            request = self._of_images(measurement, measurement.scattering, is_final=False)
+        elif measurement.scans:
+            request = self._of_scan(measurement, measurement.scans[0])
+        else:
+            return ()
+        return self.analysis.predict(replace(request, partial=True))
 
-        Parameters
-        ----------
-        run
-            What was collected up to now.
-        """
-        profile = self._profile_of(run)
-        if is_derived(run.start):
-            return ()
-        if self._is_scattering(run, profile):
-            return self.scattering.update(run, profile) if self.live_scattering else ()
-        if not self.live_xanes:
-            return ()
-        absorption = self.xanes
-        return analyse_partial_run(
-            run,
-            profile=profile,
-            store=absorption.store,
-            settings=absorption.settings,
-            memory=absorption.memory,
+    def live_interval(self, run: CollectedRun) -> float | None:
+        """Return the least time between two partial predictions for a run [s]; None if it gets none."""
+        return self._interval(self._read(run))
+
+    def failure(self, run: CollectedRun, reason: Reason) -> Prediction:
+        """Return the failed prediction for a run."""
+        return self._failed(self._read(run), reason)
+
+    def _read(self, run: CollectedRun) -> Measurement:
+        return read_run(run, self.settings.profile, carry=self.settings.carried)
+
+    def _interval(self, measurement: Measurement) -> float | None:
+        live, scattering = self.settings.live, self.settings.scattering
+        if measurement.kind is RunKind.SCATTERING and scattering.live:
+            return scattering.live_interval
+        if measurement.kind is RunKind.ABSORPTION and live.xanes:
+            return live.interval
+        return None
+
+    def _of_scan(self, measurement: Measurement, scan: AbsorptionScan) -> PredictionRequest:
+        return PredictionRequest(
+            modality=Modality.XANES,
+            load=lambda: scan,
+            element=scan.element,
+            edge=scan.edge,
+            origin=measurement.origin,
+            raw_uids=scan.raw_uids,
+            profile=measurement.profile.name,
+            declared_mode=measurement.declared_mode,
         )
 
-    def failure(self, run: CollectedRun, reason: str) -> Prediction:
-        """Return the failed prediction for a run.
+    def _of_images(
+        self, measurement: Measurement, images: ScatteringRun, *, is_final: bool
+    ) -> PredictionRequest:
+        background, remarks = self._background(measurement, images)
 
-        Parameters
-        ----------
-        run
-            The collected run.
-        reason
-            Why, for people.
-        """
-        profile = self._profile_of(run)
-        failed = failed_scattering if self._is_scattering(run, profile) else failed_run
-        answer = failed(run, reason, profile=profile)
-        return replace(answer, origin=origin_of(run.start, carry=self.carry))
+        def load() -> ScatteringPattern:
+            pattern = self._pattern(images)
+            if is_final:
+                self._backgrounds.keep(measurement.run.uid, pattern)
+            return replace(pattern, quality=pattern.quality.suspect(*remarks))
 
-    def _profile_of(self, run: CollectedRun) -> Profile:
-        return detect_profile(run.start) if self.profile == "auto" else load_profile(self.profile)
+        return PredictionRequest(
+            modality=Modality.PDF,
+            load=load,
+            background=lambda: background,
+            origin=measurement.origin,
+            raw_uids=(measurement.run.uid,),
+            source=measurement.source,
+            sample=measurement.sample,
+            profile=measurement.profile.name,
+            remarks=measurement.run.remarks(),
+        )
 
-    def _is_scattering(self, run: CollectedRun, profile: Profile) -> bool:
-        if not run.streams:
-            # A run that ended before it described anything is what it says of itself.
-            return claims_scattering(run.start, profile) and not claims_absorption(run.start, profile)
-        return is_scattering(run, profile) and not holds_energy_scan(run, profile)
+    def _pattern(self, images: ScatteringRun) -> ScatteringPattern:
+        scattering = self.settings.scattering
+        return integrate(
+            images, darks=self._darks, settings=scattering.image, calibration=scattering.calibration
+        )
 
+    def _background(
+        self, measurement: Measurement, images: ScatteringRun
+    ) -> tuple[ScatteringPattern | None, tuple[Reason, ...]]:
+        """Return the background that a run or the settings name, and why there is none."""
+        named = [name for name in (images.background_uid, images.background_name) if name]
+        named = named or [name for name in (self.settings.scattering.background,) if name]
+        own = (*images.raw_uids, images.sample.name)
+        if not named or any(name in own for name in named):
+            return None, ()
+        for found in map(self._backgrounds.find, named):
+            if found is not None:
+                return found, ()
+        reasons = []
+        for name in named:
+            try:
+                return self._fetched_background(name, measurement), ()
+            except XpdmlError as error:
+                reasons.append(f"{error}: nothing was subtracted")
+        return None, (Reason(reasons[0], ReasonCode.BACKGROUND_MISSING),)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeamtimeAnalysis:
-    """What another analysis says of runs, with the settings of the beamtime."""
+    def _fetched_background(self, name: str, light: Measurement) -> ScatteringPattern:
+        background = self._stored.background(name, light)
+        if background.error is not None:
+            raise background.error
+        if background.scattering is None:
+            raise MissingDataError(f"the background run {name} holds no images")
+        pattern = self._pattern(background.scattering)
+        self._backgrounds.keep(background.run.uid, pattern)
+        return pattern
 
-    analysis: RunAnalysis
-    """Says something of runs."""
-    settings: Settings
-    """Of the beamtime."""
+    def _merged(self, measurement: Measurement, answers: list[Prediction]) -> Iterator[Prediction]:
+        """Yield the updated predictions of the series of repeats that a run belongs to."""
+        if self._series is None or measurement.further_error is not None or not measurement.scans:
+            return
+        spectra = [answer.xanes for answer in answers if answer.xanes is not None and answer.descriptors]
+        spectra += self._further_sweeps(measurement)
+        origin, profile = measurement.origin, measurement.profile.name
+        for merged in self._series.add(spectra, uid=measurement.run.uid, time=measurement.scans[0].time):
+            yield self.analysis.complete(merged, origin=origin, profile=profile)
 
-    def prepare(self) -> None:
-        """Load what the first run would have to wait for."""
-        self.analysis.prepare()
+    def _further_sweeps(self, measurement: Measurement) -> Iterator[Xanes]:
+        """Yield the sweeps without a prediction of their own that can be reduced."""
+        for scan in measurement.repeats:
+            try:
+                yield self.analysis.spectrum(self._of_scan(measurement, scan))
+            except XpdmlError:
+                continue
 
-    def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        """Return the predictions for a run.
-
-        Parameters
-        ----------
-        run
-            The collected run.
-        """
-        return tuple(with_settings(each, self.settings) for each in self.analysis.predict(run))
-
-    def update(self, run: CollectedRun) -> tuple[Prediction, ...]:
-        """Return what can be said of a run that goes on.
-
-        Parameters
-        ----------
-        run
-            What was collected up to now.
-        """
-        return tuple(with_settings(each, self.settings) for each in self.analysis.update(run))
-
-    def failure(self, run: CollectedRun, reason: str) -> Prediction:
-        """Return the failed prediction for a run.
-
-        Parameters
-        ----------
-        run
-            The collected run.
-        reason
-            Why, for people.
-        """
-        return with_settings(self.analysis.failure(run, reason), self.settings)
+    def _failed(self, measurement: Measurement, reason: Reason) -> Prediction:
+        failed = failed_prediction(
+            reason,
+            *measurement.run.remarks(),
+            technique=measurement.technique,
+            element=measurement.element,
+            edge=measurement.edge,
+            sample=measurement.sample,
+            raw_uids=(measurement.run.uid,),
+            source=measurement.source,
+        )
+        return self.analysis.complete(failed, origin=measurement.origin, profile=measurement.profile.name)

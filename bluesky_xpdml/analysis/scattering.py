@@ -1,30 +1,23 @@
-"""From a total-scattering run to predictions: images, pattern, G(r), descriptors. A failure has its reason.
+"""From images and patterns to predictions. A failure is a prediction too, with its reason.
 
-Which elements are asked: of the metals from Ti to Cu in the composition those that have a model, one derived
-run each. Where none of them has, each gets a failed prediction that says so, with its G(r); a sample without
-any of them gets one.
+Asked for are those metals from Ti to Cu in the composition that have a model, with one derived run each. If
+none of them has, each gets a failed prediction with its G(r); a sample without any of them gets one.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.analysis.memory import Backgrounds, DarkRuns, FetchRun
+from bluesky_xpdml.analysis.failed import failed_prediction
+from bluesky_xpdml.analysis.memory import DarkFrames
 from bluesky_xpdml.documents import (
-    CollectedRun,
     ImageMean,
     Position,
-    Profile,
     ScatteringRun,
-    dark_of,
-    is_dark,
-    scattering_from_run,
-    scattering_sample,
 )
-from bluesky_xpdml.documents.profile import look_up_text
 from bluesky_xpdml.errors import MissingDataError, ModelNotFoundError, ReductionError, XpdmlError
 from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
@@ -40,26 +33,18 @@ from bluesky_xpdml.reduction.calibration import HOW_TO_GIVE, calibration_from, c
 from bluesky_xpdml.reduction.image import ImageSettings, combine_masks, reduce_image
 from bluesky_xpdml.reduction.pattern import merge_patterns
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
+from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode, Technique
 
 WAVELENGTHS_AGREE = 0.005
 """Relative difference up to which two statements of the wavelength are the same."""
 
 
 def integrate(
-    run: ScatteringRun, *, darks: DarkRuns, settings: ImageSettings, calibration: Calibration | None
+    run: ScatteringRun, *, darks: DarkFrames, settings: ImageSettings, calibration: Calibration | None
 ) -> ScatteringPattern:
     """Integrate the images of a run, each position by its own calibration, and merge them.
 
-    Parameters
-    ----------
-    run
-        What the run holds.
-    darks
-        Dark runs that it may name.
-    settings
-        How to integrate.
-    calibration
-        For a run that brings none; None: such a run fails.
+    A calibration may be given for runs that bring none.
 
     Raises
     ------
@@ -72,26 +57,21 @@ def integrate(
     return patterns[0] if len(patterns) == 1 else merge_patterns(patterns)
 
 
-def find_dark(run: ScatteringRun, darks: DarkRuns) -> tuple[ImageMean | None, Quality]:
-    """Return the dark frame of a run, and what there is to say where there is none.
-
-    Parameters
-    ----------
-    run
-        What the run holds.
-    darks
-        Dark runs that it may name.
-    """
+def find_dark(run: ScatteringRun, darks: DarkFrames) -> tuple[ImageMean | None, Quality]:
+    """Return the dark frame of a run, and why there is none."""
     if run.dark is not None:
         return run.dark, Quality()
     if run.dark_uid:
         try:
             return darks.find(run.dark_uid), Quality()
         except MissingDataError as error:
-            return None, Quality().suspect(f"{error}: no dark was subtracted")
+            reason = Reason(f"{error}: no dark was subtracted", ReasonCode.DARK_MISSING)
+            return None, Quality().suspect(reason)
     if run.counting:
-        return None, Quality().note("the detector counts photons and needs no dark")
-    return None, Quality().suspect("the run has no dark frames and names no dark run: no dark was subtracted")
+        reason = Reason("the detector counts photons and needs no dark", ReasonCode.DETECTOR)
+        return None, Quality().note(reason)
+    text = "the run has no dark frames and names no dark run: no dark was subtracted"
+    return None, Quality().suspect(Reason(text, ReasonCode.DARK_MISSING))
 
 
 def _frame(
@@ -126,24 +106,26 @@ def _dark_mask(dark: ImageMean | None, image: ImageMean) -> NDArray[np.bool_] | 
 
 def _calibration(
     run: ScatteringRun, position: Position, given: Calibration | None
-) -> tuple[Calibration, tuple[str, ...]]:
+) -> tuple[Calibration, tuple[Reason, ...]]:
     rows, columns = position.image.mean.shape
     if position.calibration is not None:
-        said: Mapping[str, object] = position.calibration
-        found = calibration_from(said, shape=(rows, columns), wavelength=run.wavelength)
+        stated: Mapping[str, object] = position.calibration
+        found = calibration_from(stated, shape=(rows, columns), wavelength=run.wavelength)
     elif position.poni is not None:
         found = calibration_from_poni(_with_wavelength(position.poni, run.wavelength), shape=(rows, columns))
     elif given is not None:
         found = given
     else:
-        raise ReductionError(f"the run has no calibration of the detector; {HOW_TO_GIVE}")
+        raise ReductionError(
+            f"the run has no calibration of the detector; {HOW_TO_GIVE}", ReasonCode.CALIBRATION_MISSING
+        )
     if run.wavelength is None or np.isclose(found.wavelength * 1e10, run.wavelength, rtol=WAVELENGTHS_AGREE):
         return found, ()
     remark = (
-        f"the wavelength of the calibration is {found.wavelength * 1e10:.5g} angstrom, the run says "
+        f"the wavelength of the calibration is {found.wavelength * 1e10:.5g} angstrom, that of the run "
         f"{run.wavelength:.5g}: the calibration's was used"
     )
-    return found, (remark,)
+    return found, (Reason(remark, ReasonCode.CALIBRATION_CONTRADICTED),)
 
 
 def _with_wavelength(poni: str, wavelength: float | None) -> str:
@@ -154,33 +136,7 @@ def _with_wavelength(poni: str, wavelength: float | None) -> str:
 
 
 METALS = ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu")
-"""Elements that models answer for, where they are trained."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScatteringSettings:
-    """How total-scattering runs are reduced.
-
-    Examples
-    --------
-    >>> ScatteringSettings(live=True).live_interval
-    2.0
-    """
-
-    image: ImageSettings = field(default_factory=ImageSettings)
-    """How images are integrated."""
-    pdf: PdfSettings = field(default_factory=PdfSettings)
-    """How patterns become G(r)."""
-    calibration: Calibration | None = None
-    """Of runs that bring none; None: such runs fail."""
-    background: str = ""
-    """Uid or sample name of the background run, for runs that name none."""
-    root_map: Mapping[str, str] = field(default_factory=dict)
-    """Folder here by folder there, for image files that are mounted under another name."""
-    live: bool = False
-    """Whether partial results are published while a run goes on, as runs of the purpose `xpdml.live`."""
-    live_interval: float = 2.0
-    """Least time between two partial results [s]."""
+"""Elements that models are trained for."""
 
 
 def analyse_pattern(
@@ -201,7 +157,7 @@ def analyse_pattern(
     settings
         How the pattern becomes G(r).
     background
-        I(Q) of what is around the sample; None where nothing is to be subtracted.
+        I(Q) of what is around the sample; if None, nothing is subtracted.
 
     Returns
     -------
@@ -211,11 +167,10 @@ def analyse_pattern(
     try:
         distribution = reduce_pdf(pattern, settings, background=background)
     except XpdmlError as error:
-        failed = Prediction(
-            technique="pdf",
-            element="",
-            edge="",
-            quality=Quality().failed(str(error)).merge(pattern.quality),
+        failed = failed_prediction(
+            error.reason,
+            technique=Technique.PDF,
+            noticed=pattern.quality,
             sample=pattern.sample,
             raw_uids=pattern.raw_uids,
             source=pattern.source,
@@ -227,174 +182,38 @@ def analyse_pattern(
 
 
 def ask_metals(distribution: PairDistribution, store: BundleStore) -> tuple[Prediction, ...]:
-    """Return a prediction for each metal of a sample that is asked, at least one.
-
-    Parameters
-    ----------
-    distribution
-        Pair distribution function of all pairs, with the composition.
-    store
-        The models that may answer.
-    """
+    """Return a prediction for each metal of a sample that has a model, at least one."""
     metals = [metal for metal in METALS if metal in distribution.composition]
     if not metals:
-        held = ", ".join(distribution.composition) or "nothing that is known"
-        reason = f"the sample holds none of {', '.join(METALS)} but {held}: there is no model to ask"
-        return (_failed_answer(distribution, "", reason),)
+        found = ", ".join(distribution.composition) or "no known composition"
+        reason = f"expected one of {', '.join(METALS)} in the sample, found {found}: there is no model for it"
+        return (_failed_answer(distribution, "", Reason(reason, ReasonCode.MODEL_MISSING)),)
     answers: dict[str, Prediction] = {}
-    unknown: dict[str, str] = {}
+    unknown: dict[str, Reason] = {}
     for metal in metals:
         try:
-            answers[metal] = predict_pdf(distribution, store, "pdf", element=metal)
+            answers[metal] = predict_pdf(distribution, store, Modality.PDF, element=metal)
         except ModelNotFoundError as error:
-            unknown[metal] = str(error)
+            unknown[metal] = error.reason
         except XpdmlError as error:
-            answers[metal] = _failed_answer(distribution, metal, str(error))
+            answers[metal] = _failed_answer(distribution, metal, error.reason)
     if not answers:
         return tuple(_failed_answer(distribution, metal, reason) for metal, reason in unknown.items())
-    remarks = [f"the sample holds {metal} too, for which there is no model" for metal in unknown]
+    remarks = [
+        Reason(f"the sample also contains {metal}, for which there is no model", ReasonCode.OTHER_METAL)
+        for metal in unknown
+    ]
     return tuple(
         replace(each, pdf=distribution, quality=each.quality.note(*remarks)) for each in answers.values()
     )
 
 
-class ScatteringAnalysis:
-    """What a worker does with the runs of a total-scattering beamline.
-
-    It remembers dark frames and patterns of recent runs, because later runs name them.
-
-    Parameters
-    ----------
-    store
-        The models that may answer.
-    settings
-        How runs are reduced.
-    fetch
-        Gives the documents of dark and background runs that were not seen; None where only what was seen
-        counts.
-    """
-
-    def __init__(
-        self, *, store: BundleStore, settings: ScatteringSettings, fetch: FetchRun | None = None
-    ) -> None:
-        self._store = store
-        self._settings = settings
-        self._darks = DarkRuns(fetch)
-        self._backgrounds = Backgrounds()
-        self._fetch = fetch
-
-    def predict(self, run: CollectedRun, profile: Profile) -> tuple[Prediction, ...]:
-        """Return the predictions for a run: one a metal, and nothing for a run of dark frames.
-
-        Parameters
-        ----------
-        run
-            The collected run.
-        profile
-            Which key means what.
-        """
-        try:
-            if is_dark(run.start, profile):
-                self._darks.keep(run.uid, dark_of(run, profile))
-                return ()
-            held = scattering_from_run(run, profile)
-            pattern = self._pattern(held)
-        except XpdmlError as error:
-            return (failed_scattering(run, str(error), profile=profile),)
-        self._backgrounds.keep(run.uid, pattern)
-        return self._answer(held, pattern, profile)
-
-    def update(self, run: CollectedRun, profile: Profile) -> tuple[Prediction, ...]:
-        """Return what can be said of a run that goes on; nothing is remembered of it.
-
-        Parameters
-        ----------
-        run
-            What was collected up to now.
-        profile
-            Which key means what.
-        """
-        if is_dark(run.start, profile):
-            return ()
-        try:
-            held = scattering_from_run(run, profile)
-            return self._answer(held, self._pattern(held), profile)
-        except XpdmlError:
-            # Whether it is a failure is known when the run has ended.
-            return ()
-
-    def _pattern(self, held: ScatteringRun) -> ScatteringPattern:
-        return integrate(
-            held,
-            darks=self._darks,
-            settings=self._settings.image,
-            calibration=self._settings.calibration,
-        )
-
-    def _answer(
-        self, held: ScatteringRun, pattern: ScatteringPattern, profile: Profile
-    ) -> tuple[Prediction, ...]:
-        background, remarks = self._background(held)
-        pattern = replace(pattern, quality=pattern.quality.suspect(*remarks))
-        answers = analyse_pattern(
-            pattern, store=self._store, settings=self._settings.pdf, background=background
-        )
-        return tuple(replace(each, settings={**each.settings, "profile": profile.name}) for each in answers)
-
-    def _background(self, held: ScatteringRun) -> tuple[ScatteringPattern | None, tuple[str, ...]]:
-        """Return the background that a run or the settings name, and what there is to say of a lost one."""
-        names = [name for name in (held.background_uid, held.background_name) if name]
-        names = names or [name for name in (self._settings.background,) if name]
-        own = (*held.raw_uids, held.sample.name)
-        if not names or any(name in own for name in names):
-            return None, ()
-        for name in names:
-            found = self._backgrounds.find(name)
-            if found is not None:
-                return found, ()
-        return None, (
-            f"the background run {' or '.join(names)} was not seen before this run: nothing was subtracted",
-        )
-
-
-def failed_scattering(run: CollectedRun, reason: str, *, profile: Profile) -> Prediction:
-    """Return the failed prediction of a run that could not be read.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    reason
-        Why, for people.
-    profile
-        Which key means what.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents import load_profile
-    >>> run = CollectedRun(uid="a", start={})
-    >>> failed_scattering(run, "queue full", profile=load_profile("xpd")).technique
-    'pdf'
-    """
-    return Prediction(
-        technique="pdf",
-        element="",
-        edge="",
-        quality=Quality().failed(reason, *run.remarks()),
-        sample=scattering_sample(run.start, profile),
-        raw_uids=(run.uid,),
-        source=look_up_text(run.start, profile.start.source),
-        completeness=0.0,
-        settings={"profile": profile.name},
-    )
-
-
-def _failed_answer(distribution: PairDistribution, metal: str, reason: str) -> Prediction:
-    return Prediction(
-        technique="pdf",
+def _failed_answer(distribution: PairDistribution, metal: str, reason: Reason) -> Prediction:
+    return failed_prediction(
+        reason,
+        technique=Technique.PDF,
         element=metal,
-        edge="",
-        quality=Quality().failed(reason).merge(distribution.quality),
+        noticed=distribution.quality,
         sample=distribution.sample,
         raw_uids=distribution.raw_uids,
         source=distribution.source,

@@ -1,10 +1,9 @@
-"""Repeats as they come: runs of one sample, and sweeps of one run, merged while the night goes on.
+"""Repeats merged as they are measured: runs of one sample, and sweeps of one run.
 
 Runs belong to one series if they name the same sample (its uid, else its name), show the same element and
 edge in the same detection mode, and begin within a settable time of the run before. Runs without a sample are
-never merged with others: two of them may be anything. Sweeps of one run are repeats whether or not
-their sample is named. What is known of a series is kept in memory only: a callback that is started
-again begins new ones.
+never merged with others. Sweeps of one run are repeats whether or not their sample is named. Series are kept
+in memory only: a callback that is restarted begins new ones.
 """
 
 import logging
@@ -12,62 +11,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bluesky_xpdml.errors import SettingsError, XpdmlError
+from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.models.repeats import RepeatedPrediction, RepeatSeries
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Prediction, Xanes
-from bluesky_xpdml.reduction.repeats import RepeatSettings
-from bluesky_xpdml.settings import Settings
+from bluesky_xpdml.settings import SeriesSettings
 
 logger = logging.getLogger(__name__)
 
 MAXIMUM_SERIES = 64
-"""Series that may be open at once; beyond it the one that was longest without a repeat is closed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesSettings:
-    """Which runs are repeats of one another, and how they are merged.
-
-    Raises
-    ------
-    SettingsError
-        If the time is not positive, or a series could not hold two repeats.
-
-    Examples
-    --------
-    >>> SeriesSettings(within=1800.0).at_most
-    50
-    """
-
-    within: float = 4.0 * 3600.0
-    """A run belongs to the series of its sample if it began within so long of the run before [s]."""
-    at_most: int = 50
-    """Repeats of one series; the next one begins another."""
-    merging: RepeatSettings = field(default_factory=RepeatSettings)
-    """How repeats are aligned, and which are left out."""
-
-    def __post_init__(self) -> None:
-        if not self.within > 0.0:
-            raise SettingsError(f"expected a positive time between repeats [s], found {self.within:g}")
-        if self.at_most < 2:
-            raise SettingsError(f"expected at least 2 repeats in a series, found {self.at_most}")
-
-
-def series_settings(settings: Settings) -> SeriesSettings | None:
-    """Return which runs a beamtime merges; None where it merges none.
-
-    Parameters
-    ----------
-    settings
-        Of the beamtime.
-
-    Examples
-    --------
-    >>> series_settings(Settings(repeats_within=3600.0)).within
-    3600.0
-    """
-    return SeriesSettings(within=settings.repeats_within) if settings.repeats_within else None
+"""Series that may be open at once; beyond it the one without a repeat for the longest time is closed."""
 
 
 @dataclass(slots=True)
@@ -79,14 +32,7 @@ class _Series:
 
 
 class RunSeries:
-    """Takes the spectra of each run and answers for the series that they belong to.
-
-    Parameters
-    ----------
-    store
-        The models that may answer.
-    settings
-        Which runs belong together, and how they are merged.
+    """Takes the spectra of each run and predicts for the series that they belong to.
 
     Examples
     --------
@@ -112,20 +58,13 @@ class RunSeries:
         self._open: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
 
     def add(self, spectra: Sequence[Xanes], *, uid: str, time: float | None) -> tuple[Prediction, ...]:
-        """Return the answers of the series that have got a repeat and hold two or more.
+        """Return the predictions of those series that got a repeat and hold two or more.
 
-        Parameters
-        ----------
-        spectra
-            Reduced sweeps of one run, in the order of measurement. Those that cannot be merged or answered
-            do not count.
-        uid
-            Of the run; one that has been added before changes nothing.
-        time
-            When the run began [s since 1970]; None where it does not say, then it begins series of its own.
+        Spectra that cannot be merged or answered do not count; a run that was added before changes nothing.
+        A run without a time [s since 1970] begins series of its own.
         """
         answers: dict[tuple[str, ...], Prediction] = {}
-        new = [xanes for xanes in spectra if not self._knows(_key(xanes, uid), uid)]
+        new = [xanes for xanes in spectra if not self._contains(_key(xanes, uid), uid)]
         for xanes in new:
             key = _key(xanes, uid)
             series = self._series(key, uid, time)
@@ -137,16 +76,16 @@ class RunSeries:
             series.times[uid] = time
             series.n_repeats += 1
             if series.n_repeats > 1:
-                answers[key] = told(answer)
+                answers[key] = series_prediction(answer)
         return tuple(answers.values())
 
-    def _knows(self, key: tuple[str, ...], uid: str) -> bool:
+    def _contains(self, key: tuple[str, ...], uid: str) -> bool:
         return key in self._open and uid in self._open[key].times
 
     def _series(self, key: tuple[str, ...], uid: str, time: float | None) -> _Series:
-        """Return the series that a run goes on with, or a new one."""
+        """Return the series that a run continues, or a new one."""
         series = self._open.get(key)
-        if series is None or not self._goes_on(series, uid, time):
+        if series is None or not self._continues(series, uid, time):
             series = _Series(RepeatSeries(self._store, self._settings.merging))
             self._open[key] = series
         self._open.move_to_end(key)
@@ -154,7 +93,7 @@ class RunSeries:
             self._open.popitem(last=False)
         return series
 
-    def _goes_on(self, series: _Series, uid: str, time: float | None) -> bool:
+    def _continues(self, series: _Series, uid: str, time: float | None) -> bool:
         if series.n_repeats >= self._settings.at_most:
             return False
         if not series.times or uid in series.times:
@@ -163,14 +102,8 @@ class RunSeries:
         return time is not None and last is not None and abs(time - last) <= self._settings.within
 
 
-def told(answer: RepeatedPrediction) -> Prediction:
-    """Return the prediction of a series, whose settings say of how many repeats, and whether they are enough.
-
-    Parameters
-    ----------
-    answer
-        After the last repeat.
-    """
+def series_prediction(answer: RepeatedPrediction) -> Prediction:
+    """Return the prediction of a series; its settings tell how many repeats it has."""
     progress, prediction = answer.progress, answer.prediction
     repeats = {
         "count": progress.n_repeats,

@@ -14,13 +14,13 @@ from bluesky_xpdml.cli.console import (
     print_table,
     progress_console,
 )
-from bluesky_xpdml.cli.predict import Reader
+from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.advice import Advice
 from bluesky_xpdml.planning.advice import advise as advise_on
 from bluesky_xpdml.planning.advice_table import SHIPPED
 from bluesky_xpdml.settings import resolve_settings
-from bluesky_xpdml.sources.reading import scattering_reading, technique_of
+from bluesky_xpdml.sources.reading import FileKind
 
 COLUMNS = ("descriptor", "like", "measure", "now", "after", "gain", "+-", "error", "n")
 UNITS = {"oxidation_state": "classes", "coordination_number": "classes", "bond_length": "Å"}
@@ -33,7 +33,7 @@ def advise(
     raw: Annotated[str, typer.Option(help="Start uid of the raw run whose predictions are in Tiled.")] = "",
     path: Annotated[str, typer.Option(help="Container of the predictions.")] = "xpdml",
     api_key: options.ApiKey = None,
-    technique: options.Kind = options.Technique.AUTO,
+    technique: options.Kind = FileKind.AUTO,
     element: options.Element = "",
     edge: options.Edge = "",
     columns: options.Columns = "",
@@ -61,17 +61,21 @@ def advise(
     if file is None:
         starts = _published(tiled, raw, path, api_key)
     else:
-        reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
         resolved = resolve_settings(
             settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
         )
-        reader = Reader(
-            spectra=reading,
-            settings=resolved,
-            scattering=scattering_reading(composition, q_unit, wavelength),
-            store=resolved.store(),
+        reading = file_reading(
+            resolved,
+            columns=columns,
+            energy_unit=energy_unit,
+            element=element,
+            edge=edge,
+            composition=composition,
+            q_unit=q_unit,
+            wavelength=wavelength,
         )
-        starts = [summary(prediction) for prediction in reader.predict(file, technique_of(file, technique))]
+        predictions = FileAnalysis(reading, resolved).predict(file, technique)
+        starts = [summary(prediction) for prediction in predictions]
     told = [_told(start, table or SHIPPED, json=json) for start in starts]
     if not all(told):
         raise typer.Exit(1)

@@ -8,11 +8,12 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
-from bluesky_xpdml.cli.predict import Reader, file_answer
+from bluesky_xpdml.cli.predict import file_answer
+from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import Prediction
 from bluesky_xpdml.settings import resolve_settings
-from bluesky_xpdml.sources.reading import scattering_reading, technique_of
+from bluesky_xpdml.sources.reading import FileKind
 
 
 class Picture(StrEnum):
@@ -27,7 +28,7 @@ class Picture(StrEnum):
 def explain(
     files: Annotated[list[Path], typer.Argument(help="Spectra, patterns or G(r).")],
     *,
-    technique: options.Kind = options.Technique.AUTO,
+    technique: options.Kind = FileKind.AUTO,
     element: options.Element = "",
     edge: options.Edge = "",
     columns: options.Columns = "",
@@ -50,17 +51,22 @@ def explain(
     resolved = resolve_settings(
         settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
     )
-    reader = Reader(
-        spectra=options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit),
-        settings=resolved,
-        scattering=scattering_reading(composition, q_unit, wavelength),
-        store=resolved.store(),
+    reading = file_reading(
+        resolved,
+        columns=columns,
+        energy_unit=energy_unit,
+        element=element,
+        edge=edge,
+        composition=composition,
+        q_unit=q_unit,
+        wavelength=wavelength,
     )
+    analysis = FileAnalysis(reading, resolved)
     output.mkdir(parents=True, exist_ok=True)
     failed = False
     for path in files:
-        for prediction in reader.predict(path, technique_of(path, technique)):
-            found, reason = _explained(prediction, reader.store)
+        for prediction in analysis.predict(path, technique):
+            found, reason = _explained(prediction, analysis.analysis.store)
             if reason:
                 failed = True
                 progress_console.print(f"{path.name}: {reason}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """`xpdml models`: what bundles there are, what they say of themselves, whether they answer as they did."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +10,12 @@ from rich.markdown import Markdown
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, interval, print_json, print_table, verdict
-from bluesky_xpdml.cli.predict import Reader, file_answer
+from bluesky_xpdml.cli.predict import file_answer
+from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
 from bluesky_xpdml.errors import ModelError, ModelNotFoundError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.settings import resolve_settings
-from bluesky_xpdml.sources.reading import scattering_reading
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.reading import FileKind, FileReading
 
 if TYPE_CHECKING:
     from bluesky_xpdml.models.bundle import Bundle
@@ -62,12 +63,17 @@ def compare(
     bundles = [bundle for bundle, _ in opened]
     comparison = compare_bundles(*bundles)
     sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, folder in opened]
-    spectra = options.Reading(
-        element=bundles[0].element, edge=bundles[0].manifest["edge"], columns=columns, unit=energy_unit
+    reading = file_reading(
+        resolved,
+        columns=columns,
+        energy_unit=energy_unit,
+        element=bundles[0].element,
+        edge=bundles[0].manifest["edge"],
+        composition=composition,
+        q_unit=q_unit,
+        wavelength=wavelength,
     )
-    scattering = scattering_reading(composition, q_unit, wavelength)
-    reader = Reader(spectra=spectra, settings=resolved, scattering=scattering, store=store)
-    answers = _answers(on or [], bundles, reader)
+    answers = _answers(on or [], bundles, reading, resolved)
     if json:
         print_json({**_plain(comparison), "bytes": sizes, "answers": answers})
     else:
@@ -91,34 +97,38 @@ def _opened(store: BundleStore, name: str) -> tuple["Bundle", Path]:
     return load_bundle(folder), folder
 
 
-def _answers(files: Sequence[Path], bundles: Sequence["Bundle"], reader: Reader) -> list[dict[str, Any]]:
+def _answers(
+    files: Sequence[Path], bundles: Sequence["Bundle"], reading: FileReading, settings: Settings
+) -> list[dict[str, Any]]:
     """Return what both bundles answer for each file, and by how much the second answers more."""
     if not files:
         return []
-    technique = _technique(bundles[0])
+    kind = _kind(bundles[0])
     rows = []
     for path in files:
-        told = [_answer(path, bundle, technique, reader) for bundle in bundles]
-        both = [name for name in told[0]["descriptors"] if name in told[1]["descriptors"]]
-        values = [[answer["descriptors"][name]["value"] for name in both] for answer in told]
+        answers = [_answer(path, bundle, kind, reading, settings) for bundle in bundles]
+        both = [name for name in answers[0]["descriptors"] if name in answers[1]["descriptors"]]
+        values = [[answer["descriptors"][name]["value"] for name in both] for answer in answers]
         differences = {name: after - before for name, before, after in zip(both, *values, strict=True)}
-        rows.append({"file": str(path), "answers": told, "differences": differences})
+        rows.append({"file": str(path), "answers": answers, "differences": differences})
     return rows
 
 
-def _technique(bundle: "Bundle") -> options.Technique:
+def _kind(bundle: "Bundle") -> FileKind:
     modality = bundle.manifest["modality"]
-    known = [str(technique) for technique in options.Technique if technique is not options.Technique.AUTO]
+    known = [str(kind) for kind in FileKind if kind is not FileKind.AUTO]
     if modality not in known:
         raise typer.BadParameter(f"--on: expected bundles for {', '.join(known)}, found {modality}")
-    return options.Technique(modality)
+    return FileKind(modality)
 
 
-def _answer(path: Path, bundle: "Bundle", technique: options.Technique, reader: Reader) -> dict[str, Any]:
+def _answer(
+    path: Path, bundle: "Bundle", kind: FileKind, reading: FileReading, settings: Settings
+) -> dict[str, Any]:
     # Only the bundle itself: there is nothing else in this store.
-    alone = BundleStore(reader.settings.models_folder / "no bundles on disk", [bundle])
-    told = file_answer(path, replace(reader, store=alone).predict(path, technique)[0])
-    return {key: told[key] for key in ("models", "descriptors", "quality")}
+    alone = BundleStore(settings.models_folder / "no bundles on disk", [bundle])
+    answer = file_answer(path, FileAnalysis(reading, settings, store=alone).predict(path, kind)[0])
+    return {key: answer[key] for key in ("models", "descriptors", "quality")}
 
 
 def _plain(comparison: "Comparison") -> dict[str, Any]:

@@ -1,29 +1,16 @@
 """Options that several commands share, and how their texts become settings."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.pattern import QUnit
-from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.sources.reading import FileKind
 
 DATA = Path("..") / "shared" / "data"
 """Where the development data are looked for by default."""
-
-
-class Technique(StrEnum):
-    """What can be read from files."""
-
-    AUTO = "auto"
-    """By the suffix: images, `.chi`, `.xy`, `.iq` and `.gr` are total scattering, all else is absorption."""
-    XANES = "xanes"
-    PDF = "pdf"
-    DPDF = "dpdf"
-    """The pairs of the metal that `--element` names: a `.gr` file, or two patterns below its edge."""
 
 
 class EnergyUnit(StrEnum):
@@ -44,7 +31,7 @@ Offset = Annotated[
     typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
 ]
 Kind = Annotated[
-    Technique, typer.Option("--technique", help="What was measured; by the file's suffix if auto.")
+    FileKind, typer.Option("--technique", help="What was measured; by the file's suffix if auto.")
 ]
 Composition = Annotated[str, typer.Option(help="Formula of the sample, where the file does not say.")]
 QUnitOption = Annotated[
@@ -104,30 +91,3 @@ Repeats = Annotated[
 Models = Annotated[
     Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How files are read, as the options say."""
-
-    element: str
-    edge: str
-    columns: str
-    unit: EnergyUnit | None
-
-    def read(self, path: Path) -> AbsorptionScan:
-        """Read one file."""
-        from bluesky_xpdml.sources.files import read_scan
-
-        return read_scan(
-            path,
-            element=self.element,
-            edge=self.edge,
-            columns=[name.strip() for name in self.columns.split(",")] if self.columns else None,
-            energy_unit=str(self.unit) if self.unit else None,
-        )
-
-
-def settings_with(offset: float | Literal["reference", "none"] | None) -> XanesSettings:
-    """Return the settings of the reduction: a stated offset, or the foil of the reference channel."""
-    return XanesSettings(energy_offset="reference" if offset is None else offset)

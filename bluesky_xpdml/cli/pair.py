@@ -1,5 +1,6 @@
 """`xpdml pair`: joint answers for what two beamlines publish into one container."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +9,7 @@ from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, progress_console, stopping
 from bluesky_xpdml.cli.watch import Told
 from bluesky_xpdml.errors import PublishError, SettingsError
-from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.settings import PairingSettings, Settings, resolve_settings
 from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def pair(
     ] = "",
     path: Annotated[str, typer.Option(help="Their container; xpdml, or what the settings say.")] = "",
     within: Annotated[
-        float, typer.Option(help="Runs of one sample that began within so long of each other are paired [s].")
-    ] = 14400.0,
+        float | None,
+        typer.Option(help="Runs of one sample that began within so long of each other are paired [s]."),
+    ] = None,
     modality: Annotated[
         Modality,
         typer.Option(
@@ -63,25 +65,34 @@ def pair(
     line a joint answer on stdout. Run it where two beamlines publish into one container; one callback that
     sees both pairs by itself (`XpdmlCallback(..., pairing=...)`).
     """
-    from bluesky_xpdml.pairing.pairing import Pairing, PairingSettings
+    from bluesky_xpdml.analysis.request import Analysis
+    from bluesky_xpdml.pairing.pairing import Pairing
     from bluesky_xpdml.pairing.publisher import Follower, Pairer
     from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher
 
-    wanted = PairingSettings(within=within, modality=modality, key=key)
     fixed = resolve_settings(
-        settings, options={"tiled.uri": tiled, "tiled.path": path, "models.folder": models}
+        settings,
+        options={
+            "tiled.uri": tiled,
+            "tiled.path": path,
+            "models.folder": models,
+            "pairing.within": within,
+            "pairing.modality": modality,
+            "pairing.key": key,
+        },
     )
+    fixed = replace(fixed, pairing=fixed.pairing or PairingSettings())
     if not fixed.tiled_uri:
         raise SettingsError(
             "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
         )
-    store = fixed.store()
+    analysis = Analysis(fixed)
     with stopping() as stop:
         publisher = TiledPublisher.from_uri(
             fixed.tiled_uri, api_key=api_key or fixed.api_key(), path=fixed.tiled_path
         )
         catalog = PredictionCatalog(publisher.container)
-        pairing = Pairing(catalog=catalog, store=store, settings=wanted, beamtime=fixed)
+        pairing = Pairing(catalog=catalog, analysis=analysis)
         pairer = Pairer(Told(publisher, json=json), pairing)
         try:
             _work(Follower(pairer), stop, fixed, interval=interval, once=once)

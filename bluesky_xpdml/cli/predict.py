@@ -1,7 +1,6 @@
 """`xpdml predict`: from data files to descriptors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,79 +17,21 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
-from bluesky_xpdml.cli.options import Technique
-from bluesky_xpdml.errors import MissingDataError, XpdmlError
-from bluesky_xpdml.records import Prediction, Quality, Verdict
-from bluesky_xpdml.settings import Settings, resolve_settings, with_settings
-from bluesky_xpdml.sources.reading import Ranges, ScatteringReading, technique_of
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
+from bluesky_xpdml.records import Prediction, Verdict
+from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.sources.reading import FileKind
 
 
-def joint_technique(files: list[Path], *, differential: bool, measured_difference: bool) -> Technique:
-    """Return how the pattern beside a spectrum is read.
-
-    Parameters
-    ----------
-    files
-        What the caller named beside the pattern: one spectrum.
-    differential
-        Whether the pattern shows the pairs of the metal alone.
-    measured_difference
-        Whether it is one of two patterns below the metal's edge.
-
-    Raises
-    ------
-    typer.BadParameter
-        If there is not one spectrum, or no joint model for such a pattern.
-    """
+def kind_beside(files: list[Path], *, differential: bool, measured_difference: bool) -> FileKind:
+    """Return how the pattern beside one spectrum is read."""
     if len(files) != 1:
         raise typer.BadParameter(f"--pdf belongs to one sample: expected one spectrum, found {len(files)}")
     if measured_difference:
         raise typer.BadParameter(
             "--far: there is no joint model for the difference of two patterns; answer the two files singly"
         )
-    return Technique.DPDF if differential else Technique.PDF
-
-
-def predict_both(
-    reader: "Reader", spectrum: Path, pattern: Path, technique: Technique
-) -> list[tuple[Path, Prediction]]:
-    """Return the joint answer of one sample, and beside it what each file says alone.
-
-    Parameters
-    ----------
-    reader
-        Reads files and asks the models.
-    spectrum, pattern
-        Of the same sample.
-    technique
-        What the pattern is: `pdf` or `dpdf`.
-
-    Returns
-    -------
-    list of tuple
-        File and answer: the joint one, under the name of the spectrum, then those of the two files.
-    """
-    from bluesky_xpdml.models.joint import predict_sample
-
-    (by_spectrum,) = reader.predict(spectrum, Technique.XANES)
-    element = by_spectrum.element or reader.spectra.element
-    of_pattern = reader.predict(pattern, technique)
-    by_pattern = next((each for each in of_pattern if each.element == element), of_pattern[0])
-    curve = by_pattern.pdf if by_pattern.pdf is not None and by_pattern.element == element else None
-    kind = Modality.XANES_DPDF if technique is Technique.DPDF else Modality.XANES_PDF
-    try:
-        both = predict_sample(by_spectrum.xanes, curve, reader.store, kind, element=element)
-    except MissingDataError as error:
-        both = Prediction(
-            technique=str(kind),
-            element=element,
-            edge=by_spectrum.edge,
-            source=f"{spectrum.name} + {pattern.name}",
-            quality=Quality().failed(str(error), *by_spectrum.quality.reasons, *by_pattern.quality.reasons),
-        )
-    answer = with_settings(both, reader.settings)
-    return [(spectrum, answer), (spectrum, by_spectrum), (pattern, by_pattern)]
+    return FileKind.DPDF if differential else FileKind.PDF
 
 
 COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
@@ -99,7 +40,7 @@ COLUMNS = ("file", "edge", "valence", "coord.", "bond [Å]", "verdict")
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Spectra, patterns, G(r) or detector images.")],
     *,
-    technique: options.Kind = options.Technique.AUTO,
+    technique: options.Kind = FileKind.AUTO,
     element: options.Element = "",
     edge: options.Edge = "",
     columns: options.Columns = "",
@@ -140,34 +81,41 @@ def predict(
     answered. With --json: one object a line and a file; a pattern of several metals gives one for each.
     With --pdf, a spectrum and a pattern of one sample are answered together, then each alone.
     """
-    ranges = Ranges(
-        background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
-    )
     resolved = resolve_settings(
-        settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
+        settings,
+        options={
+            "models.folder": models,
+            "calibration.energy_offset": energy_offset,
+            "pdf.composition": composition,
+            "pdf.background_scale": background_scale,
+            "pdf.q_min": q_min,
+            "pdf.q_max": q_max,
+            "pdf.q_max_inst": q_max_inst,
+            "pdf.r_poly": r_poly,
+        },
     )
-    reader = Reader(
-        spectra=options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit),
-        settings=resolved,
-        scattering=ScatteringReading(
-            composition=composition,
-            q_unit=q_unit,
-            wavelength=wavelength,
-            poni=poni,
-            dark=dark,
-            mask=mask,
-            background=background,
-            ranges=ranges,
-            far=far,
-            far_wavelength=far_wavelength,
-            far_poni=far_poni,
-        ),
-        store=resolved.store(),
+    reading = file_reading(
+        resolved,
+        columns=columns,
+        energy_unit=energy_unit,
+        element=element,
+        edge=edge,
+        composition=composition,
+        q_unit=q_unit,
+        wavelength=wavelength,
+        poni=poni,
+        dark=dark,
+        mask=mask,
+        background=background,
+        far=far,
+        far_wavelength=far_wavelength,
+        far_poni=far_poni,
     )
-    answered = _each(reader, files, technique)
+    analysis = FileAnalysis(reading, resolved)
+    answered = _each(analysis, files, technique)
     if pdf is not None:
-        how = joint_technique(files, differential=dpdf, measured_difference=far is not None)
-        answered = iter(predict_both(reader, files[0], pdf, how))
+        kind = kind_beside(files, differential=dpdf, measured_difference=far is not None)
+        answered = iter(analysis.predict_both(files[0], pdf, kind))
     predictions: list[tuple[Path, Prediction]] = []
     for path, prediction in answered:
         predictions.append((path, prediction))
@@ -185,68 +133,6 @@ def predict(
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """Reads files and asks the models."""
-
-    spectra: options.Reading
-    settings: Settings
-    scattering: ScatteringReading
-    store: Any
-
-    def predict(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
-        """Answer one file; what cannot be read becomes a failed prediction with the reason."""
-        return tuple(with_settings(each, self.settings) for each in self._answers(path, technique))
-
-    def _answers(self, path: Path, technique: options.Technique) -> tuple[Prediction, ...]:
-        try:
-            if technique is options.Technique.XANES:
-                return (self._absorption(path),)
-            if technique is options.Technique.DPDF:
-                return (self._differential(path),)
-            return self._scattering(path)
-        except (XpdmlError, OSError) as error:
-            absorbs = technique is options.Technique.XANES
-            return (
-                Prediction(
-                    technique=str(technique),
-                    element=self.spectra.element,
-                    edge=self.spectra.edge if absorbs else "",
-                    source=path.name,
-                    quality=Quality().failed(str(error)),
-                ),
-            )
-
-    def _absorption(self, path: Path) -> Prediction:
-        from bluesky_xpdml.analysis.xanes import analyse_scan
-
-        return analyse_scan(self.spectra.read(path), store=self.store, settings=self.settings.xanes())
-
-    def _differential(self, path: Path) -> Prediction:
-        from bluesky_xpdml.models.pdf import predict_pdf
-        from bluesky_xpdml.vocabulary import Modality
-
-        metal = self.spectra.element
-        curve = self.scattering.differential(path, metal)
-        measured = self.scattering.far is not None
-        modality = Modality.DPDF_ANOMALOUS if measured else Modality.DPDF
-        return replace(predict_pdf(curve, self.store, modality, element=metal), pdf=curve)
-
-    def _scattering(self, path: Path) -> tuple[Prediction, ...]:
-        from bluesky_xpdml.analysis.scattering import ask_metals
-
-        answers = ask_metals(self.scattering.distribution(path), self.store)
-        wanted = self.spectra.element
-        return tuple(answer for answer in answers if not wanted or answer.element == wanted) or answers
-
-
-def open_store(folder: Path | None) -> Any:
-    """Return the store of a folder, or of the bundles that come with the package."""
-    from bluesky_xpdml.models.store import BundleStore
-
-    return BundleStore.default() if folder is None else BundleStore(folder)
-
-
 def file_answer(path: Path, prediction: Prediction) -> dict[str, Any]:
     """Return what is printed of a file: its name and the fields of the derived run's start document."""
     from bluesky_xpdml.publish.documents import summary
@@ -254,12 +140,10 @@ def file_answer(path: Path, prediction: Prediction) -> dict[str, Any]:
     return {"file": str(path), **summary(prediction)}
 
 
-def _each(
-    reader: Reader, files: list[Path], technique: options.Technique
-) -> Iterator[tuple[Path, Prediction]]:
-    """Answer file after file."""
+def _each(analysis: FileAnalysis, files: list[Path], kind: FileKind) -> Iterator[tuple[Path, Prediction]]:
+    """Yield the predictions for file after file, whatever goes wrong with one of them."""
     for path in files:
-        for prediction in reader.predict(path, technique_of(path, technique)):
+        for prediction in analysis.predict(path, kind):
             yield path, prediction
 
 

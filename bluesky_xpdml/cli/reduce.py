@@ -1,22 +1,23 @@
 """`xpdml reduce`: from data files to reduced curves, without asking a model."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console, verdict
+from bluesky_xpdml.cli.reading import file_reading
 from bluesky_xpdml.errors import XpdmlError
-from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Verdict, Xanes
-from bluesky_xpdml.settings import resolve_settings
-from bluesky_xpdml.sources.reading import Ranges, ScatteringReading, technique_of
+from bluesky_xpdml.records import AbsorptionScan, PairDistribution, ScatteringPattern, Verdict, Xanes
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.reading import FileKind, FileReading
 
 
 def reduce(
     files: Annotated[list[Path], typer.Argument(help="Spectra, patterns, G(r) or detector images.")],
     *,
-    technique: options.Kind = options.Technique.AUTO,
+    technique: options.Kind = FileKind.AUTO,
     output: Annotated[
         Path | None, typer.Option(help="Folder for NAME.gr, .fq, .sq, .iq, or NAME.xanes.")
     ] = None,
@@ -53,11 +54,24 @@ def reduce(
     """
     if plot and output is None:
         raise typer.BadParameter("--plot draws into the folder that --output names: give it")
-    spectra = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
-    ranges = Ranges(
-        background_scale=background_scale, q_min=q_min, q_max=q_max, q_max_inst=q_max_inst, r_poly=r_poly
+    resolved = resolve_settings(
+        settings,
+        options={
+            "calibration.energy_offset": energy_offset,
+            "pdf.composition": composition,
+            "pdf.background_scale": background_scale,
+            "pdf.q_min": q_min,
+            "pdf.q_max": q_max,
+            "pdf.q_max_inst": q_max_inst,
+            "pdf.r_poly": r_poly,
+        },
     )
-    scattering = ScatteringReading(
+    reading = file_reading(
+        resolved,
+        columns=columns,
+        energy_unit=energy_unit,
+        element=element,
+        edge=edge,
         composition=composition,
         q_unit=q_unit,
         wavelength=wavelength,
@@ -65,19 +79,15 @@ def reduce(
         dark=dark,
         mask=mask,
         background=background,
-        ranges=ranges,
         far=far,
         far_wavelength=far_wavelength,
         far_poni=far_poni,
     )
-    resolved = resolve_settings(settings, options={"calibration.energy_offset": energy_offset})
     answers = []
     for path in files:
-        kind = technique_of(path, technique)
+        kind = technique.of(path)
         try:
-            answer = _reduced(
-                path, kind, spectra, scattering, offset=resolved.energy_offset, writing=Writing(output, plot)
-            )
+            answer = _reduced(path, kind, reading, settings=resolved, writing=Writing(output, plot))
         except (XpdmlError, OSError) as error:
             answer = {"quality": {"verdict": "failed", "reasons": [str(error)]}}
         answers.append(_complete(path, kind, answer))
@@ -93,11 +103,11 @@ FOUND = ("element", "edge", "e0", "edge_step", "mode")
 """What is found of a spectrum."""
 
 
-def _complete(path: Path, technique: options.Technique, answer: dict[str, Any]) -> dict[str, Any]:
+def _complete(path: Path, kind: FileKind, answer: dict[str, Any]) -> dict[str, Any]:
     """Put the verdict first, and say of a spectrum what is not known of it as well."""
-    unknown = dict.fromkeys(FOUND) if technique is options.Technique.XANES else {}
+    unknown = dict.fromkeys(FOUND) if kind is FileKind.XANES else {}
     found = {key: value for key, value in answer.items() if value != "" or key not in FOUND}
-    return {"file": str(path), "technique": str(technique), **answer["quality"], **unknown, **found}
+    return {"file": str(path), "technique": str(kind), **answer["quality"], **unknown, **found}
 
 
 class Writing(NamedTuple):
@@ -108,29 +118,24 @@ class Writing(NamedTuple):
 
 
 def _reduced(
-    path: Path,
-    technique: options.Technique,
-    spectra: options.Reading,
-    scattering: ScatteringReading,
-    *,
-    offset: float | Literal["reference", "none"],
-    writing: Writing,
+    path: Path, kind: FileKind, reading: FileReading, *, settings: Settings, writing: Writing
 ) -> dict[str, Any]:
-    if technique is options.Technique.XANES:
-        return _spectrum(spectra.read(path), offset, writing)
-    if technique is options.Technique.DPDF:
-        return _pdf_answer(scattering.differential(path, spectra.element), writing)
-    return _pdf_answer(scattering.distribution(path), writing)
+    from bluesky_xpdml.reduction.pdf import reduce_pdf
+
+    data = reading.load(path, kind)
+    if isinstance(data, AbsorptionScan):
+        return _spectrum(data, settings, writing)
+    if isinstance(data, ScatteringPattern):
+        data = reduce_pdf(data, settings.scattering.pdf, background=reading.background_pattern())
+    return _pdf_answer(data, writing)
 
 
-def _spectrum(
-    scan: AbsorptionScan, offset: float | Literal["reference", "none"], writing: Writing
-) -> dict[str, Any]:
-    """Answer a spectrum; one that cannot be reduced with what its file claims, and the reason first."""
+def _spectrum(scan: AbsorptionScan, settings: Settings, writing: Writing) -> dict[str, Any]:
+    """Answer a spectrum; one that cannot be reduced with what its file states, and the reason first."""
     from bluesky_xpdml.reduction.xanes import reduce_xanes
 
     try:
-        xanes = reduce_xanes(scan, options.settings_with(offset))
+        xanes = reduce_xanes(scan, settings.xanes)
     except XpdmlError as error:
         reasons = list(dict.fromkeys((str(error), *scan.quality.reasons)))
         quality = {"verdict": str(Verdict.FAILED), "reasons": reasons}

@@ -1,5 +1,6 @@
 """`xpdml repeats`: the answer after each repeat of a scan, and when there are enough of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,11 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
-from bluesky_xpdml.cli.predict import open_store
-from bluesky_xpdml.models.repeats import RepeatedPrediction, predict_repeats
+from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
+from bluesky_xpdml.models.repeats import RepeatedPrediction
 from bluesky_xpdml.reduction.repeats import Alignment, RepeatSettings
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.reading import FileKind
 
 COLUMNS = ("repeats", "valence", "noise, e", "left to gain", "edge off by, eV", "verdict", "left out")
 
@@ -31,12 +34,15 @@ def repeats(
     energy_unit: options.Unit = None,
     energy_offset: options.Offset = None,
     align: Annotated[
-        Alignment, typer.Option(help="By foils, else the shape (auto); by the shape; or not at all (none).")
-    ] = Alignment.AUTO,
+        Alignment | None,
+        typer.Option(help="By foils, else the shape (auto, the default); by the shape; or none at all."),
+    ] = None,
     largest_shift: Annotated[
-        float, typer.Option(help="A repeat whose edge lies farther from the others is left out [eV].")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="A repeat whose edge lies farther from the others is left out [eV]; 1 by default."),
+    ] = None,
     models: options.Models = None,
+    settings: options.SettingsFile = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the interval against the repeats into this PNG, SVG or PDF.")
     ] = None,
@@ -47,14 +53,18 @@ def repeats(
     One line a repeat: the answer of all repeats up to it, how much noise moves it, and which part of the
     interval's width more repeats could take away. With --json: one object a line and a repeat.
     """
-    reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
-    scans = [reading.read(path) for path in files]
-    answers = predict_repeats(
-        scans,
-        open_store(models),
-        options.settings_with(energy_offset),
-        RepeatSettings(alignment=align, largest_shift=largest_shift),
+    resolved = resolve_settings(
+        settings,
+        options={
+            "models.folder": models,
+            "calibration.energy_offset": energy_offset,
+        },
     )
+    reading = file_reading(resolved, columns=columns, energy_unit=energy_unit, element=element, edge=edge)
+    analysis = FileAnalysis(reading, resolved)
+    merging = _merging(resolved, align, largest_shift)
+    requests = [analysis.request(path, FileKind.XANES) for path in files]
+    answers = list(analysis.analysis.predict_repeats(requests, merging))
     if json:
         for answer in answers:
             print_json(repeat_answer(answer))
@@ -66,6 +76,14 @@ def repeats(
 
         draw_repeats(answers, plot)
         progress_console.print(f"picture: {plot}")
+
+
+def _merging(settings: Settings, alignment: Alignment | None, largest_shift: float | None) -> RepeatSettings:
+    """Return how repeats are merged: as the options say, else the settings."""
+    merging = RepeatSettings() if settings.repeats is None else settings.repeats.merging
+    if alignment is not None:
+        merging = replace(merging, alignment=alignment)
+    return merging if largest_shift is None else replace(merging, largest_shift=largest_shift)
 
 
 def repeat_answer(answer: RepeatedPrediction) -> dict[str, Any]:

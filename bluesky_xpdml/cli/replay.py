@@ -9,8 +9,10 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, interval, print_json, print_table, progress_console, verdict
+from bluesky_xpdml.cli.reading import file_reading
 from bluesky_xpdml.errors import SettingsError, XpdmlError
 from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.reading import FileReading
 
 RAW = "raw"
 """Container of the raw runs, where neither option nor settings name one."""
@@ -74,7 +76,6 @@ def replay(
     Publishing a run twice is one run: the same data, models and settings give the same uid. With --json:
     one object a line and a run.
     """
-    from bluesky_xpdml.analysis.series import series_settings
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.documents.stored import fetch_from
     from bluesky_xpdml.sources.stored import open_runs, stored_documents
@@ -89,27 +90,23 @@ def replay(
             "models.folder": models,
             "calibration.energy_offset": energy_offset,
             "repeats.within": repeats_within,
+            "explain": explain or None,
         },
     )
     source = tiled or (resolve_settings(settings).tiled_uri if stored else "")
     if stored and not source:
         raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
-    store, key = resolved.store(), api_key or resolved.api_key()
+    key = api_key or resolved.api_key()
     collected = _collected(resolved, key)
-    reading = options.Reading(element=element, edge=edge, columns=columns, unit=energy_unit)
+    reading = file_reading(resolved, columns=columns, energy_unit=energy_unit, element=element, edge=edge)
     failures: list[str] = []
     with ExitStack() as stack:
         raw = resolved.tiled_raw_path or RAW
         runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None
         callback = XpdmlCallback(
             collected,
-            store=store,
-            settings=resolved.xanes(),
-            profile=resolved.profile,
+            settings=resolved,
             fetch=None if runs is None else fetch_from(runs),
-            beamtime=resolved,
-            explain=explain,
-            repeats=series_settings(resolved),
         )
         stack.enter_context(callback)
         files = _from_files([Path(name) for name in what], reading, failures)
@@ -134,14 +131,12 @@ def _collected(settings: Settings, key: str | None) -> Collected:
     return Collected(TiledPublisher.from_uri(settings.tiled_uri, api_key=key, path=settings.tiled_path))
 
 
-def _from_files(
-    paths: list[Path], reading: options.Reading, failures: list[str]
-) -> Iterator[tuple[str, Any]]:
+def _from_files(paths: list[Path], reading: FileReading, failures: list[str]) -> Iterator[tuple[str, Any]]:
     from bluesky_xpdml.sources.replay import scan_documents
 
     for file in paths:
         try:
-            scan = reading.read(file)
+            scan = reading.scan(file)
         except (XpdmlError, OSError) as error:
             failures.append(str(error))
         else:

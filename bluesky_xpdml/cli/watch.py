@@ -33,9 +33,6 @@ class Work:
 
     settings: Settings
     api_key: str | None
-    live: bool
-    live_interval: float
-    explain: bool
 
     def told(self, *, json: bool) -> "Told":
         """Return what publishes runs and says a line of each."""
@@ -47,10 +44,7 @@ class Work:
 
     def start(self, told: "Told") -> "XpdmlCallback":
         """Return the callback that answers."""
-        from bluesky_xpdml.analysis.scattering import ScatteringSettings
-        from bluesky_xpdml.analysis.series import series_settings
         from bluesky_xpdml.callbacks.callback import XpdmlCallback
-        from bluesky_xpdml.callbacks.live import LiveSettings
         from bluesky_xpdml.documents.stored import fetch_from
         from bluesky_xpdml.publish import open_existing
 
@@ -59,15 +53,8 @@ class Work:
         runs = open_existing(fixed.tiled_uri, api_key=self.api_key, path=raw) if raw else None
         return XpdmlCallback(
             told,
-            store=fixed.store(),
-            settings=fixed.xanes(),
-            profile=fixed.profile,
-            scattering=ScatteringSettings(live=self.live, live_interval=self.live_interval),
+            settings=fixed,
             fetch=None if runs is None else fetch_from(runs),
-            live=LiveSettings(xanes=self.live, interval=self.live_interval),
-            beamtime=fixed,
-            explain=self.explain,
-            repeats=series_settings(fixed),
         )
 
 
@@ -154,7 +141,9 @@ def watch(
     prefix: Annotated[str, typer.Option(help="Hear only publishers with this prefix.")] = "",
     profile: Annotated[str, typer.Option(help="Which convention the runs follow; auto by default.")] = "",
     live: Annotated[bool, typer.Option(help="Also answer runs that still go on.")] = False,
-    live_interval: Annotated[float, typer.Option(help="Least time between two such answers [s].")] = 2.0,
+    live_interval: Annotated[
+        float | None, typer.Option(help="Least time between two such answers [s]; 2 by default.")
+    ] = None,
     heartbeat: Annotated[float, typer.Option(help="Say this often what was heard [s].", min=0.1)] = 60.0,
     patience: Annotated[
         float, typer.Option(help="At the end, work off what waits for so long at most [s].", min=0.0)
@@ -189,6 +178,11 @@ def watch(
             "models.folder": models,
             "calibration.energy_offset": energy_offset,
             "repeats.within": repeats_within,
+            "explain": explain or None,
+            "live.xanes": live or None,
+            "live.scattering": live or None,
+            "live.xanes_interval": live_interval,
+            "live.scattering_interval": live_interval,
         },
     )
     if not fixed.tiled_uri:
@@ -196,7 +190,7 @@ def watch(
             "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
         )
     key = api_key or fixed.api_key()
-    work = Work(settings=fixed, api_key=key, live=live, live_interval=live_interval, explain=explain)
+    work = Work(settings=fixed, api_key=key)
     with stopping() as stop:
         told = work.told(json=json)
         callback = work.start(told)

@@ -44,13 +44,13 @@ from bluesky_xpdml.demo.loop_baselines import (
     random_search,
     raster_front,
 )
-from bluesky_xpdml.pairing.pairing import PairingSettings
 from bluesky_xpdml.planning.acquisition import Acquire, Measure
 from bluesky_xpdml.planning.answers import wait_in_plan
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation, restore
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.settings import PairingSettings
 from bluesky_xpdml.vocabulary import Technique
 
 UNDECIDED = 0.25

@@ -9,18 +9,18 @@ the nearest in time. A contradiction is reported where neither of the two has a 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bluesky_xpdml.errors import ModelNotFoundError, PublishError, XpdmlError
-from bluesky_xpdml.models.joint import predict_joint
-from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.pairing.rules import Match, PairingSettings, Shelves, began, is_single, ranked, trial_of
+from bluesky_xpdml.analysis.failed import failed_prediction
+from bluesky_xpdml.analysis.request import Analysis, JointCurves, PredictionRequest
+from bluesky_xpdml.errors import ModelNotFoundError
+from bluesky_xpdml.pairing.rules import Match, Shelves, began, is_single, key_of, ranked, trial_of
 from bluesky_xpdml.publish import PredictionCatalog, PublishedPrediction, Query
 from bluesky_xpdml.publish.curves import read_distribution, read_xanes
-from bluesky_xpdml.records import Prediction, Quality
-from bluesky_xpdml.settings import Settings, with_settings
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.records import Prediction
+from bluesky_xpdml.settings import PairingSettings
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 if TYPE_CHECKING:
     from tiled.client.container import Container
@@ -99,12 +99,13 @@ class Pairing:
 
     catalog: PredictionCatalog
     """Where the answers are, of one beamline or several."""
-    store: BundleStore
-    """The models that may answer."""
-    settings: PairingSettings = field(default_factory=PairingSettings)
-    """Which belong together."""
-    beamtime: Settings | None = None
-    """Settings of the beamtime, which joint answers tell; None where there are none."""
+    analysis: Analysis
+    """Answers both together, under the settings of the beamtime."""
+
+    @property
+    def settings(self) -> PairingSettings:
+        """Which answers belong together."""
+        return self.analysis.settings.pairing or PairingSettings()
 
     def answer(self, prediction: PublishedPrediction) -> Prediction | None:
         """Return the joint answer of a single one and its best partner; None while there is none.
@@ -182,21 +183,33 @@ class Pairing:
         """
         reasons = (*match.contradictions, *_failures(match))
         if reasons:
-            return self._completed(self._failed(match, reasons), match)
-        try:
-            found = self._predicted(match)
-        except PublishError:
-            raise
-        except XpdmlError as error:
-            return self._completed(self._failed(match, (str(error),)), match)
-        quality = found.quality.suspect(*match.doubts).note(*match.notes, *self._choice(match))
-        return self._completed(found.with_quality(quality), match)
+            return self._completed(self.analysis.complete(self._failed(match, reasons)), match)
+        (found,) = self.analysis.predict(self._request(match))
+        if found.descriptors:
+            found = found.with_quality(
+                found.quality.suspect(*match.doubts).note(*match.notes, *self._choice(match))
+            )
+        return self._completed(found, match)
 
-    def _predicted(self, match: Match) -> Prediction:
+    def _request(self, match: Match) -> PredictionRequest:
         container: Container = self.catalog.container
-        xanes = read_xanes(container, match.xanes)
-        distribution = read_distribution(container, match.pdf, over_q=False)
-        return predict_joint(xanes, distribution, self.store, self.settings.modality)
+
+        def load() -> JointCurves:
+            return JointCurves(
+                xanes=read_xanes(container, match.xanes),
+                pdf=read_distribution(container, match.pdf, over_q=False),
+                element=match.element,
+            )
+
+        return PredictionRequest(
+            modality=self.settings.modality,
+            load=load,
+            element=match.element,
+            edge=match.xanes.edge,
+            raw_uids=_raw_uids(match),
+            source=_source(match),
+            completeness=_completeness(match),
+        )
 
     def _best(self, prediction: PublishedPrediction, pool: Pool) -> Match | None:
         """Return the best match of an answer; a contradiction only where its partner has none that agrees."""
@@ -239,7 +252,7 @@ class Pairing:
         """Yield what has to be asked to see everyone who may belong to an answer."""
         first, second = self.settings.techniques
         technique = second if single.technique == first else first
-        trial, key = trial_of(single), self.settings.key_of(single)
+        trial, key = trial_of(single), key_of(single, self.settings)
         if trial is not None:
             yield (technique, "trial", trial[0]), Query(technique=technique, campaign=trial[0])
         if key:
@@ -254,7 +267,7 @@ class Pairing:
 
     def _answered(self, after: float | None) -> set[tuple[str, ...]]:
         """Return what the joint answers stand on that need not be made again; failures may get better."""
-        technique = str(Modality(self.settings.modality))
+        technique = self.settings.modality.technique
         found = self.catalog.find(Query(technique=technique, after=after), limit=EVERYTHING, superseded=True)
         known: set[tuple[str, ...]] = set()
         for each in found:
@@ -265,53 +278,68 @@ class Pairing:
 
     def _identity(self, match: Match) -> tuple[str, ...]:
         """Return what the joint answer of a match would stand on."""
-        kind = Modality(self.settings.modality)
+        kind = self.settings.modality
         try:
-            model = self.store.find(match.element, match.xanes.edge, kind).sha256
+            model = self.analysis.store.find(match.element, match.xanes.edge, kind).sha256
         except ModelNotFoundError:
             model = ""
         return match.xanes.uid, match.pdf.uid, model
 
-    def _failed(self, match: Match, reasons: tuple[str, ...]) -> Prediction:
-        one, other = match.xanes, match.pdf
-        return Prediction(
-            technique=str(Modality(self.settings.modality)),
+    def _failed(self, match: Match, reasons: tuple[Reason, ...]) -> Prediction:
+        return failed_prediction(
+            *reasons,
+            technique=self.settings.modality.technique,
             element=match.element,
-            edge=one.edge,
-            quality=Quality().failed(*reasons),
-            raw_uids=tuple(dict.fromkeys((*one.raw_uids, *other.raw_uids))),
-            source=" + ".join(str(each.start["source"]) for each in (one, other) if each.start.get("source")),
-            completeness=min(one.completeness, other.completeness),
-            settings={"modality": str(Modality(self.settings.modality))},
+            edge=match.xanes.edge,
+            raw_uids=_raw_uids(match),
+            source=_source(match),
+            completeness=_completeness(match),
+            settings={"modality": str(self.settings.modality)},
         )
 
     def _completed(self, found: Prediction, match: Match) -> Prediction:
         """Return a joint answer that says on which two it stands, and where they come from."""
-        told = {"xanes": match.xanes.uid, "pdf": match.pdf.uid, "by": match.by}
-        found = replace(
+        paired = {"xanes": match.xanes.uid, "pdf": match.pdf.uid, "by": match.by}
+        return replace(
             found,
             sample=joint_sample(match.xanes.sample, match.pdf.sample),
             origin=joint_origin(match.xanes.origin, match.pdf.origin),
-            settings={**found.settings, PAIRING: told},
+            settings={**found.settings, PAIRING: paired},
             # The curves stand in the two runs that it names; to write them again takes longer than all else.
             xanes=None,
             pdf=None,
         )
-        return found if self.beamtime is None else with_settings(found, self.beamtime)
 
-    def _choice(self, match: Match) -> Iterator[str]:
+    def _choice(self, match: Match) -> Iterator[Reason]:
         if match.n_candidates > 1:
-            yield (
+            yield Reason(
                 f"{match.n_candidates} runs of this sample lie within {self.settings.within:g} s: the "
-                f"nearest, {match.apart:.0f} s apart, was taken"
+                f"nearest, {match.apart:.0f} s apart, was taken",
+                ReasonCode.PAIR_CHOICE,
             )
 
 
-def _failures(match: Match) -> Iterator[str]:
-    """Say which of two answers failed, why, and where the other one stands."""
+def _raw_uids(match: Match) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*match.xanes.raw_uids, *match.pdf.raw_uids)))
+
+
+def _source(match: Match) -> str:
+    sources = (each.start.get("source") for each in (match.xanes, match.pdf))
+    return " + ".join(str(source) for source in sources if source)
+
+
+def _completeness(match: Match) -> float:
+    return min(match.xanes.completeness, match.pdf.completeness)
+
+
+def _failures(match: Match) -> Iterator[Reason]:
+    """Yield which of two answers failed, why, and which run holds the other one."""
     named = (("spectrum", match.xanes, match.pdf), ("PDF", match.pdf, match.xanes))
     for what, single, other in named:
         if single.failed:
             reasons = "; ".join(single.quality.reasons)
             where = "" if other.failed else f"; the answer of the other alone is run {other.uid}"
-            yield f"the {what} of run {single.raw_uids[0]} failed: {reasons}{where}"
+            text = f"the {what} of run {single.raw_uids[0]} failed: {reasons}{where}"
+            yield Reason(
+                text, single.quality.reasons[0].code if single.quality.reasons else ReasonCode.MISSING_DATA
+            )

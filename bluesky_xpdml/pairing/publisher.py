@@ -15,10 +15,19 @@ from threading import Event
 
 import numpy as np
 
+from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.errors import PublishError, XpdmlError
 from bluesky_xpdml.pairing.pairing import Pairing
 from bluesky_xpdml.pairing.rules import Match
-from bluesky_xpdml.publish import LivePublisher, PublishedPrediction, Publisher, derived_run, published
+from bluesky_xpdml.publish import (
+    LivePublisher,
+    PredictionCatalog,
+    PublishedPrediction,
+    Publisher,
+    TiledPublisher,
+    derived_run,
+    published,
+)
 from bluesky_xpdml.publish.cursor import Cursor
 from bluesky_xpdml.publish.curves import is_whole
 from bluesky_xpdml.publish.documents import NamedDocument
@@ -207,15 +216,6 @@ class PairingPublisher:
         Where all runs go; closed with this one.
     pairing
         Finds partners and answers, in the container that the runs go to.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.models.store import BundleStore
-    >>> from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher
-    >>> def publisher(uri):
-    ...     inner = TiledPublisher.from_uri(uri)
-    ...     catalog = PredictionCatalog(inner.container)
-    ...     return PairingPublisher(inner, Pairing(catalog=catalog, store=BundleStore.default()))
     """
 
     def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
@@ -266,6 +266,25 @@ class PairingPublisher:
     def close(self) -> None:
         """Close the publisher."""
         self._publisher.close()
+
+
+def with_pairing(publisher: Publisher, analysis: Analysis) -> Publisher:
+    """Return a publisher that looks for partners too; the same one if the settings pair nothing.
+
+    Raises
+    ------
+    PublishError
+        If the publisher has no container in which partners could be found.
+    """
+    if analysis.settings.pairing is None:
+        return publisher
+    if not isinstance(publisher, TiledPublisher):
+        raise PublishError(
+            f"expected a TiledPublisher, in whose container partners are found, found "
+            f"{type(publisher).__name__}: switch pairing off, or wrap it in a PairingPublisher"
+        )
+    catalog = PredictionCatalog(publisher.container)
+    return PairingPublisher(publisher, Pairing(catalog=catalog, analysis=analysis))
 
 
 class Follower:

@@ -17,74 +17,16 @@ and the failure says so. One sample with another ratio of the same elements is a
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from bluesky_xpdml.errors import ReductionError, SettingsError
+from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.publish import PublishedPrediction
 from bluesky_xpdml.reduction.composition import atom_fractions
+from bluesky_xpdml.settings import PairingSettings
 from bluesky_xpdml.vocabulary import Modality
 
 SAME_FRACTION = 0.005
 """Fractions of the atoms that differ by no more are the same: formulas are rounded."""
 TRIAL, KEY, SAMPLE_UID, SAMPLE_NAME = "trial", "key", "sample uid", "sample name"
 """What two answers can agree in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairingSettings:
-    """Which runs are of one sample, and which joint answer they get.
-
-    Raises
-    ------
-    SettingsError
-        If the time is not positive, or there is no such modality.
-
-    Examples
-    --------
-    >>> PairingSettings(within=1800.0).modality
-    <Modality.XANES_PDF: 'xanes+pdf'>
-    """
-
-    within: float = 4.0 * 3600.0
-    """Raw runs belong together if they began within so long of each other, whichever was first [s]."""
-    modality: Modality = Modality.XANES_PDF
-    """`xanes+pdf` or `xanes+dpdf`."""
-    key: str = ""
-    """Entry of the start documents that tells samples apart, a dotted path that callbacks carry; empty: by
-    sample."""
-
-    def __post_init__(self) -> None:
-        if not self.within > 0.0:
-            raise SettingsError(
-                f"expected a positive time between runs of one sample [s], found {self.within}"
-            )
-        known = ", ".join(Modality.joint())
-        if self.modality not in Modality.joint():
-            raise SettingsError(f"expected one of {known} as what is paired, found {self.modality!r}")
-
-    @property
-    def techniques(self) -> tuple[str, str]:
-        """Of the two answers that are paired: the spectrum's, then the other's."""
-        return "xanes", Modality(self.modality).curve.technique
-
-    def carried(self, carry: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the entries of start documents that answers have to carry on.
-
-        Parameters
-        ----------
-        carry
-            Those that are carried anyway, dotted paths.
-        """
-        return tuple(dict.fromkeys((*carry, self.key))) if self.key else carry
-
-    def key_of(self, prediction: PublishedPrediction) -> str:
-        """Return the user's key of an answer; empty where none is set or carried.
-
-        Parameters
-        ----------
-        prediction
-            Of one measurement.
-        """
-        # Names in start documents have no dots.
-        return prediction.origin.keys.get(self.key.replace(".", "_").replace("/", "_"), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +82,12 @@ def began(prediction: PublishedPrediction) -> float:
     """
     time = prediction.origin.time
     return float("nan") if time is None else time
+
+
+def key_of(prediction: PublishedPrediction, settings: PairingSettings) -> str:
+    """Return the user's key of a prediction; empty if none is set or carried."""
+    # Names in start documents have no dots.
+    return prediction.origin.keys.get(settings.key.replace(".", "_").replace("/", "_"), "")
 
 
 def is_single(prediction: PublishedPrediction, settings: PairingSettings) -> bool:
@@ -218,7 +166,7 @@ def _agreement(xanes: PublishedPrediction, pdf: PublishedPrediction, settings: P
     if all(trials):
         return TRIAL if trials[0] == trials[1] else ""
     if settings.key:
-        keys = [settings.key_of(each) for each in (xanes, pdf)]
+        keys = [key_of(each, settings) for each in (xanes, pdf)]
         return KEY if keys[0] and keys[0] == keys[1] else ""
     one, other = xanes.sample, pdf.sample
     if one.uid and one.uid == other.uid:
@@ -307,7 +255,7 @@ class Shelves:
         if trial is not None:
             yield ("trial", *trial)
         if self._settings.key:
-            yield ("key", self._settings.key_of(single))
+            yield ("key", key_of(single, self._settings))
             return
         yield ("uid", single.sample.uid)
         yield ("name", single.sample.name)

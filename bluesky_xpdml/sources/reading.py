@@ -1,75 +1,109 @@
-"""How the command line reads total scattering: images, patterns, G(r)."""
+"""Data files of every technique -> records: spectra, patterns, images, pair distribution functions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bluesky_xpdml.cli.options import Technique
 from bluesky_xpdml.errors import MissingDataError
-from bluesky_xpdml.records import PairDistribution, ScatteringPattern
+from bluesky_xpdml.records import AbsorptionScan, PairDistribution, ScatteringPattern
 from bluesky_xpdml.reduction.pattern import QUnit
-
-if TYPE_CHECKING:
-    from bluesky_xpdml.reduction.pdf import PdfSettings
+from bluesky_xpdml.settings import ScatteringSettings
+from bluesky_xpdml.vocabulary import Modality
 
 IMAGES = (".tif", ".tiff", ".edf", ".cbf", ".npy")
 PATTERNS = (".chi", ".xy", ".iq")
 G_OF_R = ".gr"
 
 
-def technique_of(path: Path, given: Technique) -> Technique:
-    """Return what a file was measured by: what the caller says, or what its suffix stands for.
+class FileKind(StrEnum):
+    """What a data file holds."""
+
+    AUTO = "auto"
+    """By the suffix: images, `.chi`, `.xy`, `.iq` and `.gr` are total scattering, all else is absorption."""
+    XANES = "xanes"
+    PDF = "pdf"
+    DPDF = "dpdf"
+    """The pairs of the metal that is named: a `.gr` file, or two patterns below its edge."""
+
+    def of(self, path: Path) -> "FileKind":
+        """Return what a file holds: what the user states, or what its suffix stands for.
+
+        Examples
+        --------
+        >>> FileKind.AUTO.of(Path("nickel.CHI")), FileKind.AUTO.of(Path("iron.xdi"))
+        (<FileKind.PDF: 'pdf'>, <FileKind.XANES: 'xanes'>)
+        """
+        if self is not FileKind.AUTO:
+            return self
+        is_scattering = path.suffix.lower() in {*IMAGES, *PATTERNS, G_OF_R}
+        return FileKind.PDF if is_scattering else FileKind.XANES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReading:
+    """How data files are read, and what they do not state themselves.
 
     Examples
     --------
-    >>> technique_of(Path("nickel.CHI"), Technique.AUTO), technique_of(Path("iron.xdi"), Technique.AUTO)
-    (<Technique.PDF: 'pdf'>, <Technique.XANES: 'xanes'>)
+    >>> FileReading(element="Fe").modality(FileKind.XANES)
+    <Modality.XANES: 'xanes'>
     """
-    if given is not Technique.AUTO:
-        return given
-    known = path.suffix.lower() in {*IMAGES, *PATTERNS, G_OF_R}
-    return Technique.PDF if known else Technique.XANES
 
+    element: str = ""
+    """Absorbing element, or the metal of a differential PDF."""
+    edge: str = ""
+    columns: tuple[str, ...] = ()
+    """Meaning of the columns of a spectrum, in file order; empty if the file states it."""
+    energy_unit: str = ""
+    composition: str = ""
+    """Formula of the sample."""
+    q_unit: QUnit | None = None
+    wavelength: float | None = None
+    """Of the X-rays [angstrom], for patterns over 2 theta."""
+    poni: Path | None = None
+    """Calibration of the detector, for images."""
+    dark: Path | None = None
+    mask: Path | None = None
+    background: Path | None = None
+    """Pattern or image of what is around the sample."""
+    far: Path | None = None
+    """Pattern far below the edge, of which the difference is taken."""
+    far_wavelength: float | None = None
+    far_poni: Path | None = None
+    scattering: ScatteringSettings = field(default_factory=ScatteringSettings)
+    """How images are integrated, and the calibration for those without `poni`."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
-    """Numbers of the reduction, None where it is to choose them."""
+    def modality(self, kind: FileKind) -> Modality:
+        """Return which models answer for a kind of file."""
+        is_difference = kind is FileKind.DPDF and self.far is not None
+        return Modality.DPDF_ANOMALOUS if is_difference else Modality(kind)
 
-    background_scale: float | None
-    q_min: float | None
-    q_max: float | None
-    q_max_inst: float | None
-    r_poly: float | None
+    def load(self, path: Path, kind: FileKind) -> AbsorptionScan | ScatteringPattern | PairDistribution:
+        """Read one file.
 
+        Raises
+        ------
+        DocumentError
+            If it cannot be read as what it is said to be, or lacks what a record needs.
+        OSError
+            If it cannot be opened.
+        """
+        if kind is FileKind.XANES:
+            return self.scan(path)
+        if kind is FileKind.DPDF:
+            return self._difference(path)
+        return self._distribution(path) if path.suffix.lower() == G_OF_R else self.pattern(path)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScatteringReading:
-    """How files of total scattering are read and reduced, as the options say."""
+    def scan(self, path: Path) -> AbsorptionScan:
+        """Read a spectrum."""
+        from bluesky_xpdml.sources.files import read_scan
 
-    composition: str
-    q_unit: QUnit | None
-    wavelength: float | None
-    poni: Path | None
-    dark: Path | None
-    mask: Path | None
-    background: Path | None
-    ranges: Ranges
-    far: Path | None
-    far_wavelength: float | None
-    far_poni: Path | None
-
-    def settings(self) -> "PdfSettings":
-        """Return the settings of the reduction."""
-        from bluesky_xpdml.reduction.pdf import PdfSettings
-
-        ranges = self.ranges
-        return PdfSettings(
-            composition=self.composition or None,
-            background_scale="fit" if ranges.background_scale is None else ranges.background_scale,
-            q_min="auto" if ranges.q_min is None else ranges.q_min,
-            q_max="auto" if ranges.q_max is None else ranges.q_max,
-            q_max_inst="auto" if ranges.q_max_inst is None else ranges.q_max_inst,
-            r_poly="auto" if ranges.r_poly is None else ranges.r_poly,
+        return read_scan(
+            path,
+            element=self.element,
+            edge=self.edge,
+            columns=list(self.columns) or None,
+            energy_unit=self.energy_unit or None,
         )
 
     def pattern(self, path: Path) -> ScatteringPattern:
@@ -78,9 +112,13 @@ class ScatteringReading:
         Raises
         ------
         MissingDataError
-            If an image comes without a calibration.
+            If there is no calibration for an image.
         """
         return self._pattern(path, self.wavelength, self.poni)
+
+    def background_pattern(self) -> ScatteringPattern | None:
+        """Return what is around the sample; None if it was not measured."""
+        return None if self.background is None else self.pattern(self.background)
 
     def _pattern(self, path: Path, wavelength: float | None, poni: Path | None) -> ScatteringPattern:
         from bluesky_xpdml.reduction.image import reduce_image
@@ -89,43 +127,40 @@ class ScatteringReading:
 
         if path.suffix.lower() not in IMAGES:
             return read_pattern(path, q_unit=self.q_unit, wavelength=wavelength, composition=self.composition)
-        if poni is None:
+        given = self.scattering.calibration
+        if poni is None and given is None:
             raise MissingDataError(
-                f"{path.name}: an image needs the calibration of its detector: give --poni"
+                f"{path.name}: an image needs the calibration of its detector: give --poni, or "
+                "scattering.poni in the settings"
             )
         rows, columns = read_image(path).shape[-2:]
         shape = (int(rows), int(columns))
         frame = read_frame(
             path,
-            calibration=read_calibration(poni, shape=shape),
+            calibration=given if poni is None else read_calibration(poni, shape=shape),
             dark=self.dark,
             mask=None if self.mask is None else read_mask(self.mask, shape),
             composition=self.composition,
         )
-        return reduce_image(frame)
+        return reduce_image(frame, self.scattering.image)
 
-    def background_pattern(self) -> ScatteringPattern | None:
-        """Return what is around the sample, where it was measured."""
-        return None if self.background is None else self.pattern(self.background)
-
-    def differential(self, path: Path, element: str) -> PairDistribution:
-        """Return G(r) of the pairs of one metal: as a `.gr` file gives it, or the difference of two patterns.
-
-        Raises
-        ------
-        MissingDataError
-            If the metal, or what a difference needs, is not given.
-        """
-        from bluesky_xpdml.reduction.anomalous import AnomalousSettings, anomalous_difference
+    def _distribution(self, path: Path) -> PairDistribution:
         from bluesky_xpdml.sources.patterns import read_pdf
 
-        if not element:
+        return read_pdf(path, composition=self.composition)
+
+    def _difference(self, path: Path) -> PairDistribution:
+        """Return G(r) of the pairs of one metal: as the file gives it, or the difference of two patterns."""
+        from bluesky_xpdml.reduction.anomalous import AnomalousSettings, anomalous_difference
+
+        if not self.element:
             raise MissingDataError(
                 f"{path.name}: a differential PDF is that of one metal: name it with --element"
             )
         if path.suffix.lower() == G_OF_R:
-            return read_pdf(path, composition=self.composition)
-        if self.far is None or self.ranges.q_max is None or not self.composition:
+            return self._distribution(path)
+        q_max = self.scattering.pdf.q_max
+        if self.far is None or isinstance(q_max, str) or not self.composition:
             raise MissingDataError(
                 f"{path.name}: the difference of two patterns needs the one far below the edge (--far), "
                 "--composition and --q-max"
@@ -134,32 +169,6 @@ class ScatteringReading:
             self._pattern(self.far, self.far_wavelength, self.far_poni),
             self.pattern(path),
             composition=self.composition,
-            element=element,
-            settings=AnomalousSettings(q_max=self.ranges.q_max),
+            element=self.element,
+            settings=AnomalousSettings(q_max=q_max),
         )
-
-    def distribution(self, path: Path) -> PairDistribution:
-        """Return G(r): as a `.gr` file gives it, or reduced."""
-        from bluesky_xpdml.reduction.pdf import reduce_pdf
-        from bluesky_xpdml.sources.patterns import read_pdf
-
-        if path.suffix.lower() == G_OF_R:
-            return read_pdf(path, composition=self.composition)
-        return reduce_pdf(self.pattern(path), self.settings(), background=self.background_pattern())
-
-
-def scattering_reading(composition: str, q_unit: QUnit | None, wavelength: float | None) -> ScatteringReading:
-    """Return how patterns are read, with everything that `xpdml predict` could be told left to be chosen."""
-    return ScatteringReading(
-        composition=composition,
-        q_unit=q_unit,
-        wavelength=wavelength,
-        poni=None,
-        dark=None,
-        mask=None,
-        background=None,
-        ranges=Ranges(background_scale=None, q_min=None, q_max=None, q_max_inst=None, r_poly=None),
-        far=None,
-        far_wavelength=None,
-        far_poni=None,
-    )

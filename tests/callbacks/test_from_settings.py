@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from bluesky_xpdml import CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks.live import LiveSettings
 from bluesky_xpdml.errors import ModelNotFoundError, SettingsError
 from bluesky_xpdml.publish import find_predictions
-from bluesky_xpdml.settings import Settings
+from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings import LiveSettings, Settings
+
+UNCALIBRATED = XanesSettings(energy_offset="none")
 
 
 def with_callback(callback, documents):
@@ -46,9 +48,7 @@ def test_a_settings_file_is_all_that_a_beamline_names(tiled_server, iron_scan, t
 
 def derived_under(settings, store, derived, documents, **more):
     publisher = CallbackPublisher(derived)
-    callback = XpdmlCallback(
-        publisher, store=store, settings=settings.xanes(), beamtime=settings, profile=settings.profile, **more
-    )
+    callback = XpdmlCallback(publisher, store=store, beamtime=settings, **more)
     with_callback(callback, documents)
     return derived.starts[-1]
 
@@ -59,7 +59,11 @@ def test_another_server_gives_the_same_run_and_another_calibration_another(store
     plain = derived.starts[-1]["uid"]
     here, there, moved = (
         derived_under(settings, store, derived, documents)["uid"]
-        for settings in (Settings(), Settings(tiled_uri="http://there"), Settings(energy_offset="none"))
+        for settings in (
+            Settings(),
+            Settings(tiled_uri="http://there"),
+            Settings(xanes=UNCALIBRATED),
+        )
     )
     assert plain == here == there != moved
 

@@ -12,10 +12,11 @@ import pytest
 from bluesky_xpdml import BundleStore, CallbackPublisher, TiledPublisher, XpdmlCallback
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.joint import predict_joint
-from bluesky_xpdml.pairing.pairing import Pairing, PairingSettings
+from bluesky_xpdml.pairing.pairing import Pairing
 from bluesky_xpdml.pairing.publisher import Follower, Pairer, PairingPublisher
 from bluesky_xpdml.publish import PredictionCatalog, Query, derived_run
 from bluesky_xpdml.records import Sample
+from bluesky_xpdml.settings import PairingSettings
 
 HOUR = PairingSettings(within=3600.0)
 _numbers = count()

@@ -4,8 +4,8 @@ import pytest
 
 from bluesky_xpdml import TiledPublisher, XpdmlCallback
 from bluesky_xpdml.demo.beamline import ScatteringBeamline, XasBeamline, scan_sample, scattering_scan
-from bluesky_xpdml.pairing.pairing import PairingSettings
 from bluesky_xpdml.publish import PredictionCatalog, Query
+from bluesky_xpdml.settings import PairingSettings
 
 PIXELS = 256
 

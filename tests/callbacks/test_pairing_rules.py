@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.pairing.pairing import joint_origin
-from bluesky_xpdml.pairing.rules import PairingSettings, is_single, ranked
+from bluesky_xpdml.pairing.rules import is_single, ranked
 from bluesky_xpdml.records import Origin, Sample
+from bluesky_xpdml.settings import PairingSettings
 
 HOUR = PairingSettings(within=3600.0)
 BY_PELLET = PairingSettings(within=3600.0, key="pellet.number")

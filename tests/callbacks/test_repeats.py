@@ -3,14 +3,13 @@
 import pytest
 
 from bluesky_xpdml import CallbackPublisher, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.analysis.series import SeriesSettings
-from bluesky_xpdml.analysis.xanes import analyse_run
-from bluesky_xpdml.documents import RunCollector, load_profile
+from bluesky_xpdml.analysis.runs import RunAnalysis
+from bluesky_xpdml.documents import RunCollector
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.reduction.repeats import merge_repeats
-from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings import SeriesSettings, Settings
 
 NIGHT = SeriesSettings(within=3600.0)
 
@@ -99,9 +98,7 @@ def test_the_series_is_answered_by_the_mean_of_its_spectra(watch, derived, store
         collector = RunCollector(run[0][1])
         for name, document in run[1:]:
             collector.feed(name, document)
-        found = analyse_run(
-            collector.finish(), profile=load_profile("generic"), store=store, settings=XanesSettings()
-        )
+        (found,) = RunAnalysis(Settings(), store=store).predict(collector.finish())
         spectra.append(found.xanes)
     expected = predict_xanes(merge_repeats(spectra).xanes, store).descriptors
     published = derived.starts[-1]["descriptors"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.analysis.scattering import ScatteringSettings
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.reduction.calibration import calibration_from
 from bluesky_xpdml.reduction.pdf import PdfSettings
+from bluesky_xpdml.settings import ScatteringSettings
 
 
 class Result:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ophyd.sim import SynSignalWithRegistry
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.analysis.scattering import ScatteringSettings
 from bluesky_xpdml.documents.stored import fetch_from, run_documents
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
+from bluesky_xpdml.settings import ScatteringSettings
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, TiledPublisher, XanesSettings, XpdmlCallback
-from bluesky_xpdml.analysis.scattering import ScatteringSettings
 from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
-from bluesky_xpdml.callbacks.live import LiveSettings
 from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import find_predictions
+from bluesky_xpdml.settings import LiveSettings, ScatteringSettings
 from bluesky_xpdml.sources.files import read_scan
 
 LIVE = LiveSettings(xanes=True, interval=0.0)

@@ -11,7 +11,6 @@ import numpy as np
 
 from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
-from bluesky_xpdml.callbacks.live import LiveSettings
 from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.factory.bench.conditions import machine
@@ -22,6 +21,7 @@ from bluesky_xpdml.publish import CallbackPublisher
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Prediction
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings import LiveSettings
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.standards import LABELS
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bluesky_xpdml.analysis.memory import DarkRuns
+from bluesky_xpdml.analysis.memory import DarkFrames, FetchedRuns
 from bluesky_xpdml.analysis.scattering import integrate
 from bluesky_xpdml.demo.beamline import EMPTY, Dark, ScatteringBeamline, background_scan, scattering_scan
-from bluesky_xpdml.documents import CollectedRun, read_run
+from bluesky_xpdml.documents import CollectedRun, detect_profile, scattering_from_run
 from bluesky_xpdml.records import FloatArray, PairDistribution, ScatteringPattern, Verdict
 from bluesky_xpdml.reduction.image import ImageSettings
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
@@ -38,10 +38,19 @@ class Row(NamedTuple):
     """Correlation of the two computed curves."""
 
 
+def no_dark_frames():
+    return DarkFrames(FetchedRuns())
+
+
 def pattern_of(runs: list[CollectedRun]) -> ScatteringPattern:
     (run,) = runs
-    held = read_run(run).scattering
-    return integrate(held, darks=DarkRuns(None), settings=ImageSettings(), calibration=None)
+    held = scattering_from_run(run, detect_profile(run.start))
+    return integrate(
+        held,
+        darks=no_dark_frames(),
+        settings=ImageSettings(),
+        calibration=None,
+    )
 
 
 def correlation(one: FloatArray, other: FloatArray) -> float:
@@ -116,11 +125,14 @@ def test_first_shell_is_found_at_its_distance(table: list[Row]) -> None:
 def test_dark_run_gives_what_a_dark_stream_gives(documents_of: Measure, collected: Collect) -> None:
     curves = []
     for dark in (Dark.STREAM, Dark.RUN):
-        beamline, darks = ScatteringBeamline(seed=12, pixels=512), DarkRuns(None)
+        beamline, darks = (
+            ScatteringBeamline(seed=12, pixels=512),
+            no_dark_frames(),
+        )
         runs = collected(documents_of(scattering_scan(beamline, "LaFeO3", frames=2, dark=dark)))
         if dark is Dark.RUN:
             darks.keep(runs[0].uid, runs[0].streams["primary"].images["pe1_image"])
-        held = read_run(runs[-1]).scattering
+        held = scattering_from_run(runs[-1], detect_profile(runs[-1].start))
         pattern = integrate(held, darks=darks, settings=ImageSettings(), calibration=None)
         curves.append(reduce_pdf(pattern, PdfSettings(q_max=22.0, r_max=20.0)))
     one, other = curves

@@ -7,13 +7,13 @@ from bluesky_adaptive.plans import optimize
 from bluesky_adaptive.protocols import OptimizationProblem
 
 from bluesky_xpdml import BundleStore, TiledPublisher, XpdmlCallback
-from bluesky_xpdml.analysis.series import SeriesSettings
 from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample, xanes_scan
 from bluesky_xpdml.planning.acquisition import Acquire
 from bluesky_xpdml.planning.count import CountOptimizer
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
 from bluesky_xpdml.planning.stubs import Ended, MeasurementSetup, measure_until
 from bluesky_xpdml.publish.predictions import PredictionCatalog
+from bluesky_xpdml.settings import SeriesSettings
 
 
 @pytest.fixture(scope="module")
