@@ -206,7 +206,7 @@ class RunCollector:
             case _:
                 self._take_files(name, doc)
 
-    def finish(self, given_up: str = "") -> CollectedRun:
+    def finish(self, given_up: Reason | None = None) -> CollectedRun:
         """Return the run as collected so far; the collector can go on.
 
         Parameters
@@ -221,7 +221,7 @@ class RunCollector:
         """Return the run so far while it goes on; files are not read."""
         return self._collected("the run goes on", with_files=False)
 
-    def _collected(self, given_up: str, *, with_files: bool) -> CollectedRun:
+    def _collected(self, given_up: Reason | None, *, with_files: bool) -> CollectedRun:
         anomalies = Counter(self._anomalies)
         by_stream: dict[str, list[str]] = {}
         for uid, rows in self._rows.items():

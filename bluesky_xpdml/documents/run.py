@@ -111,7 +111,7 @@ class CollectedRun:
     """None if no stop document was received."""
     anomalies: Mapping[str, int] = field(default_factory=dict)
     """How often each odd thing happened; a `Reason` as key brings its own code."""
-    given_up: str = ""
+    given_up: Reason | None = None
     """Why the run was closed before its stop document; empty if it was not."""
     profile: Profile | None = None
     """Profile by which the run was collected; None if it was collected without one."""
