@@ -19,6 +19,8 @@ from bluesky_xpdml.documents.start import claims_absorption, claims_scattering, 
 from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
+RUNNING = Reason("the run is still running", ReasonCode.INCOMPLETE)
+"""Why a snapshot of a run has no stop document."""
 MAXIMUM_EVENTS = 200_000
 """Further events of a run are left out; no step-scanned spectrum comes near it."""
 
@@ -219,7 +221,7 @@ class RunCollector:
 
     def snapshot(self) -> CollectedRun:
         """Return the run so far while it goes on; files are not read."""
-        return self._collected("the run goes on", with_files=False)
+        return self._collected(RUNNING, with_files=False)
 
     def _collected(self, given_up: Reason | None, *, with_files: bool) -> CollectedRun:
         anomalies = Counter(self._anomalies)
