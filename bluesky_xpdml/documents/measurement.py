@@ -60,11 +60,6 @@ class Measurement:
         is_image = self.kind in {RunKind.SCATTERING, RunKind.DARK}
         return Technique.PDF if is_image else Technique.XANES
 
-    @property
-    def is_dark(self) -> bool:
-        """Whether the run states that it holds dark frames."""
-        return is_dark(self.run.start, self.profile)
-
     @cached_property
     def sample(self) -> Sample:
         """What the start document states about the sample."""

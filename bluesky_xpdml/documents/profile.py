@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 SEARCH_PATH = "XPDML_PROFILES"
 """Environment variable that lists folders of profiles, separated as in PATH."""
 
+LONGEST_KEY, LONGEST_ELEMENT = 1000, 20
+"""Longer data keys and names of elements are never matched [characters]: patterns take long on them."""
+
 
 def look_up(start: Mapping[str, object], paths: tuple[str, ...]) -> object:
     """Return the first value that is not None under the dotted paths of a start document; else None.
@@ -68,10 +71,10 @@ def matching(patterns: tuple[str, ...], keys: list[str], element: str = "") -> l
     ['Fe1', 'Fe2']
     """
     for pattern in patterns:
-        if "{element}" in pattern and not element:
+        if "{element}" in pattern and not 0 < len(element) <= LONGEST_ELEMENT:
             continue
         expression = re.compile(pattern.replace("{element}", re.escape(element)), re.IGNORECASE)
-        found = [key for key in keys if expression.fullmatch(key)]
+        found = [key for key in keys if len(key) <= LONGEST_KEY and expression.fullmatch(key)]
         if found:
             return found
     return []

@@ -296,9 +296,8 @@ def _step_readings(run: CollectedRun, profile: Profile, element: str) -> Reading
 def _find(run: CollectedRun, profile: Profile, element: str) -> _Keys:
     """Find the stream that holds an energy axis, and its channels."""
     for stream in _streams(run, profile):
-        keys = [
-            key for key in stream.columns if not re.fullmatch(profile.absorption.ignore, key, re.IGNORECASE)
-        ]
+        ignored = matching((profile.absorption.ignore,), list(stream.columns))
+        keys = [key for key in stream.columns if key not in ignored]
         keys.sort(key=lambda key, hints=stream.hints: (key not in hints, len(key), key))  # type: ignore[misc]
         energy = _energy_key(run, stream, keys, profile)
         if energy:

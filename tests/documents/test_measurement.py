@@ -192,7 +192,8 @@ def test_a_profile_that_extends_another_reads_runs_as_that_does(runs, tmp_path, 
     ids=["escape", "markup", "huge", "half", "nul"],
 )
 def test_texts_of_strangers_do_no_harm(text):
-    run = step_scan(element=text, edge=text, sample_name=text, scan_id=text, remarks=[text], mode=text)
+    channels = ("i0", "it", text, f"{text}_i0", f"_{text}")
+    run = step_scan(channels=channels, element=text, edge=text, sample_name=text, remarks=[text], mode=text)
     stop = {"exit_status": text, "reason": text}
     run = CollectedRun(uid=text, start=run.start, streams=run.streams, stop=stop)
     measurement = read_run(run)
