@@ -13,6 +13,11 @@ from bluesky_xpdml.errors import MissingDataError
 from bluesky_xpdml.records import FloatArray, Quality
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
+MOST_REMARKS = 100
+"""Further remarks on one run are counted, not listed."""
+LONGEST_REMARK = 500
+"""Longer remarks of a start document are cut [characters]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
@@ -124,15 +129,15 @@ class CollectedRun:
         >>> CollectedRun(uid="a", start={}, anomalies={"events came twice": 2}).remarks()
         ('events came twice (2)',)
         """
-        return tuple(
+        remarks = [
             Reason(f"{what} ({count})", what.code if isinstance(what, Reason) else ReasonCode.DOCUMENTS_LOST)
             for what, count in self.anomalies.items()
-        )
+        ]
+        left_out = len(remarks) - MOST_REMARKS
+        more = f"{left_out} more remarks on documents and files were left out"
+        return (*remarks[:MOST_REMARKS], *([incomplete(more)] if left_out > 0 else []))
 
 
-MOST_REMARKS = 100
-LONGEST_REMARK = 500
-"""Longer remarks of a start document are cut [characters]."""
 _MOTOR_TOLERANCE = 0.98
 """A motor stops within its tolerance, not at the planned number."""
 

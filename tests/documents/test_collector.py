@@ -4,7 +4,8 @@ import event_model
 import numpy as np
 import pytest
 
-from bluesky_xpdml.documents import RunCollector
+from bluesky_xpdml.documents import CollectedRun, RunCollector
+from bluesky_xpdml.vocabulary import ReasonCode
 
 DESCRIPTOR = {"uid": "d", "run_start": "a", "name": "primary", "data_keys": {"i0": {"units": "nA"}}}
 STOP = {"uid": "z", "run_start": "a", "exit_status": "success"}
@@ -143,3 +144,23 @@ def test_arrays_are_not_kept_but_arrays_of_one_are_unwrapped():
     }
     run = collected(("descriptor", DESCRIPTOR), ("event", event(1, 1.0) | {"data": data}), ("stop", STOP))
     assert run.streams["primary"].columns == {"one": (3.0,), "zero_d": (4.0,)}
+
+
+def test_thousands_of_different_anomalies_are_counted_not_listed():
+    run = CollectedRun(
+        uid="a", start={}, anomalies={f"file {number} was not found": 1 for number in range(5000)}
+    )
+    remarks = run.remarks()
+    assert len(remarks) == 101
+    assert remarks[0] == "file 0 was not found (1)"
+    assert remarks[-1] == "4900 more remarks on documents and files were left out"
+
+
+def test_anomalies_have_codes():
+    run = collected(("descriptor", None), ("event", event(1, 1.0)), ("event", event(1, 1.0)))
+    assert {str(remark): remark.code for remark in run.remarks()} == {
+        "descriptor documents were not mappings (1)": ReasonCode.INVALID_DOCUMENT,
+        "events came twice (1)": ReasonCode.DOCUMENTS_LOST,
+        "events without their descriptor were left out (1)": ReasonCode.DOCUMENTS_LOST,
+        "no stop document came (1)": ReasonCode.NO_STOP,
+    }
