@@ -110,6 +110,11 @@ class Descriptor(StrEnum):
         return _SHOWN[self].label
 
     @property
+    def symbol(self) -> str:
+        """Unit for people; empty if the quantity needs none."""
+        return _SHOWN[self].symbol
+
+    @property
     def heading(self) -> str:
         """Name for people, with the unit: the heading of a column or an axis.
 

@@ -1,74 +1,19 @@
-"""Pictures: one style, units on every axis."""
+"""Pictures of measured curves and of predictions, in one style, with units on every axis."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bluesky_xpdml.models.repeats import RepeatedPrediction
 from bluesky_xpdml.records import DemoMeasurement, FloatArray, PairDistribution, Prediction, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-from bluesky_xpdml.models.repeats import RepeatedPrediction
-
-WINDOW_figures_repeats = (-20.0, 60.0)
-"""Range of the spectrum that is drawn [eV from the edge]."""
-
-
-def draw_repeats(answers: Sequence[RepeatedPrediction], path: Path) -> None:
-    """Draw the mean spectrum with its 90 % band, and the answer with its interval against the repeats.
-
-    Parameters
-    ----------
-    answers
-        After each repeat, at least one.
-    path
-        PNG, SVG or PDF.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    xanes = answers[-1].merged.xanes
-    found = [answer.prediction.descriptors["oxidation_state"] for answer in answers]
-    number = np.array([answer.progress.n_repeats for answer in answers])
-    value, low, high = (np.array([getattr(one, key) for one in found]) for key in ("value", "low", "high"))
-    bare = np.array([answer.progress.model_width for answer in answers])
-    with rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 2.8), layout="constrained")
-        mean, interval = figure.subplots(1, 2)
-        shown = (xanes.energy > xanes.e0 + WINDOW_figures_repeats[0]) & (
-            xanes.energy < xanes.e0 + WINDOW_figures_repeats[1]
-        )
-        x, norm = xanes.energy[shown], xanes.norm[shown]
-        if xanes.mu_variance is not None:
-            sigma = 1.645 * np.sqrt(xanes.mu_variance[shown]) / xanes.edge_step
-            mean.fill_between(x, norm - sigma, norm + sigma, color=ACCENT, alpha=0.3, linewidth=0.0)
-        mean.plot(x, norm, color=INK, linewidth=1.0)
-        mean.set_xlabel("energy [eV]")
-        mean.set_ylabel("normalised µ(E) [edge steps]")
-        mean.set_title(f"mean of {answers[-1].progress.n_kept} repeats, 90 %")
-        interval.fill_between(
-            number,
-            value - bare / 2.0,
-            value + bare / 2.0,
-            color=MUTED,
-            alpha=0.3,
-            linewidth=0.0,
-            label="without noise",
-        )
-        errors = np.abs(np.stack([value - low, high - value]))
-        interval.errorbar(
-            number, value, errors, fmt="o", color=ACCENT, markersize=4.0, linewidth=0.9, label="answer, 90 %"
-        )
-        interval.set_xlabel("repeats")
-        interval.set_ylabel("oxidation state")
-        interval.set_xticks(number[:: max(number.size // 8, 1)])
-        interval.legend(frameon=False)
-        figure.savefig(path)
-
 
 INK, ACCENT, MUTED = "#1b2a41", "#c8553d", "#8d99ae"
 STYLE: Any = {
@@ -85,20 +30,93 @@ STYLE: Any = {
 }
 WINDOW = (-15.0, 75.0)
 """Range of spectra that is drawn [eV above the metal foil]."""
-QUANTITIES = {
-    "oxidation_state": "oxidation state",
-    "coordination_number": "coordination number",
-    "bond_length": "mean bond length [Å]",
-}
-PANELS = {
-    "xanes": ("energy above the metal foil [eV]", "flattened µ(E) [edge steps]"),
-    "pdf": ("r [Å]", "G(r) [1/Å²]"),
+REPEATS_WINDOW = (-20.0, 60.0)
+"""Range of the mean spectrum that is drawn [eV from the edge]."""
+LABELS = {
+    Technique.XANES: ("energy above the metal foil [eV]", "flattened µ(E) [edge steps]"),
+    Technique.PDF: ("r [Å]", "G(r) [1/Å²]"),
 }
 """Labels of the axes, by technique."""
-MARKS = {"xanes": (ACCENT, "o"), "pdf": (INK, "s")}
+MARKS = {Technique.XANES: (ACCENT, "o"), Technique.PDF: (INK, "s")}
 LONGEST_DISTANCE = 15.0
 """End of the range of G(r) that is drawn [angstrom]."""
 COLUMNS = 5
+NORMAL_90 = 1.645
+"""Half width of the 90 % interval of a normal distribution [standard deviations]."""
+
+
+def draw_repeats(answers: Sequence[RepeatedPrediction], path: Path) -> None:
+    """Draw the mean spectrum with its 90 % band, and the answer with its interval against the repeats.
+
+    Parameters
+    ----------
+    answers
+        After each repeat, at least one.
+    path
+        PNG, SVG or PDF.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 2.8), layout="constrained")
+        mean, interval = figure.subplots(1, 2)
+        _draw_mean_spectrum(mean, answers[-1])
+        _draw_interval_against_repeats(interval, answers)
+        figure.savefig(path)
+
+
+def _draw_mean_spectrum(axes: "Axes", answer: RepeatedPrediction) -> None:
+    xanes = answer.merged.xanes
+    x = xanes.energy - xanes.e0
+    shown = (x > REPEATS_WINDOW[0]) & (x < REPEATS_WINDOW[1])
+    energy, norm = xanes.energy[shown], xanes.norm[shown]
+    if xanes.mu_variance is not None:
+        half_width = NORMAL_90 * np.sqrt(xanes.mu_variance[shown]) / xanes.edge_step
+        axes.fill_between(
+            energy, norm - half_width, norm + half_width, color=ACCENT, alpha=0.3, linewidth=0.0
+        )
+    axes.plot(energy, norm, color=INK, linewidth=1.0)
+    axes.set_xlabel("energy [eV]")
+    axes.set_ylabel("normalised µ(E) [edge steps]")
+    axes.set_title(f"mean of {answer.progress.n_kept} repeats, 90 %")
+
+
+def _draw_interval_against_repeats(axes: "Axes", answers: Sequence[RepeatedPrediction]) -> None:
+    number = np.array([answer.progress.n_repeats for answer in answers])
+    states = [answer.prediction.descriptors[Descriptor.OXIDATION_STATE] for answer in answers]
+    value, low, high = (np.array([getattr(one, key) for one in states]) for key in ("value", "low", "high"))
+    half_width = np.array([answer.progress.model_width for answer in answers]) / 2.0
+    axes.fill_between(
+        number,
+        value - half_width,
+        value + half_width,
+        color=MUTED,
+        alpha=0.3,
+        linewidth=0.0,
+        label="without noise",
+    )
+    _error_bars(axes, number, value, np.stack([low, high]), color=ACCENT, label="answer, 90 %")
+    axes.set_xlabel("repeats")
+    axes.set_ylabel(Descriptor.OXIDATION_STATE.heading)
+    axes.set_xticks(number[:: max(number.size // 8, 1)])
+    axes.legend(frameon=False)
+
+
+def _error_bars(
+    axes: "Axes",
+    x: NDArray[Any],
+    value: FloatArray,
+    interval: FloatArray,
+    *,
+    color: str,
+    label: str,
+    **style: Any,
+) -> None:
+    """Draw values with their intervals, (2, n)."""
+    errors = np.abs(interval - value)
+    merged: dict[str, Any] = {"fmt": "o", "markersize": 4.0, "linewidth": 0.9} | style
+    axes.errorbar(x, value, errors, color=color, label=label, **merged)
 
 
 def draw_demo(measurements: Sequence[DemoMeasurement], path: Path) -> None:
@@ -114,41 +132,63 @@ def draw_demo(measurements: Sequence[DemoMeasurement], path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    groups = {technique: [m for m in measurements if m.technique == technique] for technique in PANELS}
+    groups = {technique: [m for m in measurements if m.technique is technique] for technique in LABELS}
     groups = {technique: members for technique, members in groups.items() if members}
     heights = [1.6 * -(-len(members) // COLUMNS) for members in groups.values()]
     with rc_context(STYLE):
         figure = Figure(figsize=(11.0, sum(heights) + 3.2), layout="constrained")
         parts = figure.subfigures(len(groups) + 1, 1, squeeze=False, height_ratios=[*heights, 3.2]).ravel()
         for part, (technique, members) in zip(parts, groups.items(), strict=False):
-            _curves(part, technique, members)
-        for axes, (name, label) in zip(
-            parts[-1].subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True
-        ):
+            _draw_measured_curves(part, technique, members)
+        names = Descriptor.main()
+        for axes, name in zip(parts[-1].subplots(1, len(names)), names, strict=True):
             for technique, members in groups.items():
-                _parity(axes, name, members, technique)
-            axes.set_xlabel(f"true {label}")
-            axes.set_ylabel(f"predicted {label}, 90 %")
+                _draw_parity(axes, name, members, technique)
+            axes.set_xlabel(f"true {name.heading}")
+            axes.set_ylabel(f"predicted {name.heading}, 90 %")
             axes.legend(frameon=False, loc="upper left")
         figure.savefig(path)
 
 
-def _curves(part: Any, technique: str, measurements: Sequence[DemoMeasurement]) -> None:
+def _draw_measured_curves(part: Any, technique: Technique, measurements: Sequence[DemoMeasurement]) -> None:
     rows = -(-len(measurements) // COLUMNS)
-    panels = part.subplots(rows, COLUMNS, sharex=True, sharey=technique == "xanes", squeeze=False).ravel()
+    xanes = technique is Technique.XANES
+    panels = part.subplots(rows, COLUMNS, sharex=True, sharey=xanes, squeeze=False).ravel()
     for axes, measurement in zip(panels, measurements, strict=False):
-        title = _title(measurement.name, measurement.start["descriptors"])
-        if technique == "xanes":
-            _spectrum(axes, measurement.x - FOIL_ENERGIES[measurement.element], measurement.curve, title)
-        else:
-            shown = measurement.x <= LONGEST_DISTANCE
-            axes.plot(measurement.x[shown], measurement.curve[shown], color=INK, linewidth=0.8)
-            axes.set_title(title)
+        x, start = measurement.x, measurement.start
+        origin = FOIL_ENERGIES[measurement.element] if xanes else 0.0
+        _plot_curve(axes, technique, x - origin, measurement.curve)
+        axes.set_title(_title(measurement.name, start["descriptors"]), fontsize=6.5)
     for axes in panels[len(measurements) :]:
         axes.set_visible(False)
-    x_label, y_label = PANELS[technique]
+    x_label, y_label = LABELS[technique]
     part.supxlabel(x_label, fontsize=8.0, color=INK)
     part.supylabel(y_label, fontsize=8.0, color=INK)
+
+
+def curve_of(prediction: Prediction) -> tuple[Technique, FloatArray, FloatArray] | None:
+    """Return technique, x and y of the curve of a prediction; G(r) if it has two.
+
+    x is the energy above the metal foil [eV] or the distance [angstrom]. None if the prediction has no curve,
+    or the foil energy is not tabulated.
+    """
+    if prediction.pdf is not None:
+        return Technique.PDF, prediction.pdf.r, prediction.pdf.g
+    if prediction.xanes is not None and prediction.element in FOIL_ENERGIES:
+        x = prediction.xanes.energy - FOIL_ENERGIES[prediction.element]
+        return Technique.XANES, x, prediction.xanes.flat
+    return None
+
+
+def _plot_curve(axes: "Axes", technique: Technique, x: FloatArray, y: FloatArray) -> None:
+    if technique is Technique.PDF:
+        shown = x <= LONGEST_DISTANCE
+        axes.plot(x[shown], y[shown], color=INK, linewidth=0.8)
+        return
+    shown = (x >= WINDOW[0]) & (x <= WINDOW[1])
+    axes.plot(x[shown], y[shown], color=INK, linewidth=1.0)
+    axes.axhline(1.0, color=MUTED, linewidth=0.5)
+    axes.set_xlim(*WINDOW)
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
@@ -166,32 +206,21 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
 
     from bluesky_xpdml.publish.documents import summary
 
-    drawn = [
-        p for p in predictions if p.pdf is not None or (p.xanes is not None and p.element in FOIL_ENERGIES)
-    ]
+    drawn = [(p, curve) for p in predictions if (curve := curve_of(p)) is not None]
     columns = min(COLUMNS, max(len(drawn), 1))
     rows = max(-(-len(drawn) // columns), 1)
     with rc_context(STYLE):
         figure = Figure(figsize=(2.6 * columns + 0.6, 2.1 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, prediction in zip(panels, drawn, strict=False):
-            technique = "xanes" if prediction.pdf is None else "pdf"
-            _draw_curve(axes, prediction, _title(prediction.source, summary(prediction)["descriptors"]))
-            axes.set_xlabel(PANELS[technique][0])
-            axes.set_ylabel(PANELS[technique][1])
+        for axes, (prediction, (technique, x, y)) in zip(panels, drawn, strict=False):
+            _plot_curve(axes, technique, x, y)
+            title = _title(prediction.source, summary(prediction)["descriptors"])
+            axes.set_title(title, fontsize=6.5)
+            axes.set_xlabel(LABELS[technique][0])
+            axes.set_ylabel(LABELS[technique][1])
         for axes in panels[len(drawn) :]:
             axes.set_visible(False)
         figure.savefig(path)
-
-
-def _draw_curve(axes: "Axes", prediction: Prediction, title: str) -> None:
-    if prediction.pdf is not None:
-        shown = prediction.pdf.r <= LONGEST_DISTANCE
-        axes.plot(prediction.pdf.r[shown], prediction.pdf.g[shown], color=INK, linewidth=0.8)
-        axes.set_title(title)
-    elif prediction.xanes is not None:
-        x = prediction.xanes.energy - FOIL_ENERGIES[prediction.element]
-        _spectrum(axes, x, prediction.xanes.flat, title)
 
 
 def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -213,17 +242,14 @@ def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
         np.array([row[key] for row in ordered]) for key in ("value", "low", "high", "edge_curve", "true")
     )
     with rc_context(STYLE):
-        figure = Figure(figsize=(0.24 * len(ordered) + 1.2, 3.6), layout="constrained")
+        figure = Figure(figsize=(max(0.24 * len(ordered) + 1.2, 4.0), 3.6), layout="constrained")
         axes = figure.subplots()
         axes.hlines(true, place - 0.4, place + 0.4, color=INK, linewidth=2.0, label="true")
-        errors = np.stack([value - low, high - value])
-        axes.errorbar(
-            place, value, errors, fmt="o", color=ACCENT, markersize=4.0, linewidth=0.9, label="answer, 90 %"
-        )
+        _error_bars(axes, place, value, np.stack([low, high]), color=ACCENT, label="answer, 90 %")
         axes.plot(place, edge, "x", color=MUTED, markersize=4.0, label="edge position alone")
         names = [row["compound"].replace("_", " ") + ("" if row["calibrated"] else " *") for row in ordered]
         axes.set_xticks(place, names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_ylabel("oxidation state")
+        axes.set_ylabel(Descriptor.OXIDATION_STATE.heading)
         axes.set_title("measured oxides, each answered by models that never saw it (* energy axis unknown)")
         axes.legend(frameon=False, loc="upper left")
         figure.savefig(path)
@@ -275,45 +301,41 @@ def draw_pdf(pdf: PairDistribution, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     curves = [
-        (pdf.q, pdf.intensity, None, "Q [1/Å]", "I(Q) [electron units]"),
-        (pdf.q, pdf.s, pdf.s_variance, "Q [1/Å]", "S(Q)"),
-        (pdf.q, pdf.f, pdf.f_variance, "Q [1/Å]", "F(Q) [1/Å]"),
-        (pdf.r, pdf.g, pdf.g_variance, "r [Å]", "G(r) [1/Å²]"),
+        ("Q [1/Å]", pdf.q, "I(Q) [electron units]", pdf.intensity, None),
+        ("Q [1/Å]", pdf.q, "S(Q)", pdf.s, pdf.s_variance),
+        ("Q [1/Å]", pdf.q, "F(Q) [1/Å]", pdf.f, pdf.f_variance),
+        ("r [Å]", pdf.r, "G(r) [1/Å²]", pdf.g, pdf.g_variance),
     ]
-    known = [
-        (x, y, variance, *labels) for x, y, variance, *labels in curves if x is not None and y is not None
-    ]
+    known = [curve for curve in curves if curve[1] is not None and curve[3] is not None]
+    columns, rows = min(len(known), 2), -(-len(known) // 2)
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * min(len(known), 2), 2.4 * -(-len(known) // 2)), layout="constrained")
-        places = figure.subplots(-(-len(known) // 2), min(len(known), 2), squeeze=False).ravel()
-        for axes, (x, y, variance, x_label, y_label) in zip(places, known, strict=False):
+        figure = Figure(figsize=(4.6 * columns, 2.4 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (x_label, x, y_label, y, variance) in zip(panels, known, strict=False):
             if variance is not None:
                 sigma = np.sqrt(variance)
                 axes.fill_between(x, y - sigma, y + sigma, color=ACCENT, alpha=0.3, linewidth=0.0)
             axes.plot(x, y, color=INK, linewidth=0.8)
             axes.set_xlabel(x_label)
             axes.set_ylabel(y_label)
-        places[0].set_title(f"{pdf.source} ({pdf.quality.verdict})")
+        panels[0].set_title(f"{pdf.source} ({pdf.quality.verdict})")
         figure.savefig(path)
     return path
-
-
-def _spectrum(axes: "Axes", x: FloatArray, flat: FloatArray, title: str) -> None:
-    shown = (x >= WINDOW[0]) & (x <= WINDOW[1])
-    axes.plot(x[shown], flat[shown], color=INK, linewidth=1.0)
-    axes.axhline(1.0, color=MUTED, linewidth=0.5)
-    axes.set_title(title)
-    axes.set_xlim(*WINDOW)
 
 
 def _title(name: str, descriptors: Mapping[str, Any]) -> str:
     if not descriptors:
         return f"{name}: no answer"
-    state, number = (descriptors[key]["value"] for key in ("oxidation_state", "coordination_number"))
-    return f"{name}\nvalence {state:.1f}, CN {number:.1f}, {descriptors['bond_length']['value']:.2f} Å"
+    state, number, length = (
+        f"{key.label} {descriptors[key]['value']:.{digits}f}"
+        for key, digits in zip(Descriptor.main(), (1, 1, 2), strict=True)
+    )
+    return f"{name}\n{state}, {length} {Descriptor.BOND_LENGTH.symbol}\n{number}"
 
 
-def _parity(axes: "Axes", name: str, measurements: Sequence[DemoMeasurement], technique: str) -> None:
+def _draw_parity(
+    axes: "Axes", name: Descriptor, measurements: Sequence[DemoMeasurement], technique: Technique
+) -> None:
     answered = [m for m in measurements if name in m.start["descriptors"]]
     if not answered:
         return
@@ -321,18 +343,11 @@ def _parity(axes: "Axes", name: str, measurements: Sequence[DemoMeasurement], te
     found = [m.start["descriptors"][name] for m in answered]
     value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
     # Equal truths are drawn beside each other, so that their intervals can be told apart.
-    spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2 + (0.5 if technique == "pdf" else 0.0))
-    errors = np.abs(np.stack([value - low, high - value]))
-    colour, marker = MARKS[technique]
-    axes.errorbar(
-        truth + spread,
-        value,
-        errors,
-        fmt=marker,
-        color=colour,
-        markersize=3.0,
-        linewidth=0.8,
-        label=technique.upper(),
-    )
+    second = 0.5 if technique is Technique.PDF else 0.0
+    spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2 + second)
+    color, marker = MARKS[technique]
+    style: dict[str, Any] = {"fmt": marker, "markersize": 3.0, "linewidth": 0.8}
+    label = technique.upper()
+    _error_bars(axes, truth + spread, value, np.stack([low, high]), color=color, label=label, **style)
     ends = [min(truth.min(), low.min()), max(truth.max(), high.max())]
     axes.plot(ends, ends, color=MUTED, linewidth=0.8, zorder=0)

@@ -1,30 +1,26 @@
 """Pictures of explanations: the curve with its regions, what each part adds, and what the models rely on."""
 
+import html
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from bluesky_xpdml.figures.curves import ACCENT, INK, LONGEST_DISTANCE, MUTED, PANELS, STYLE
+from bluesky_xpdml.figures.curves import ACCENT, INK, LABELS, MUTED, STYLE, curve_of
 from bluesky_xpdml.models.explain import DISTINGUISHABLE
 from bluesky_xpdml.records import Attribution, Explanation, FloatArray, Prediction
-from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-import html
-import io
-from collections.abc import Sequence
 
-NAMES = {
-    "oxidation_state": "oxidation state",
-    "coordination_number": "coordination number",
-    "bond_length": "mean bond length",
-}
-UNITS = {"e": "e", "1": "", "angstrom": "Å", "eV": "eV"}
 SHADES = ("#f3ead7", "#e3ebf3", "#f6dfd8", "#e8efe0")
 """Background of the regions, in their order."""
+ENDS = ("base", "answer")
+"""Parts of an answer that are totals, not differences."""
 
 
 def draw_explanation(prediction: Prediction, target: Path | IO[str], kind: str) -> None:
@@ -35,7 +31,7 @@ def draw_explanation(prediction: Prediction, target: Path | IO[str], kind: str) 
     prediction
         With its explanation and its curve.
     target
-        Where to.
+        Path or open text file.
     kind
         `png`, `svg` or `pdf`.
     """
@@ -47,34 +43,20 @@ def draw_explanation(prediction: Prediction, target: Path | IO[str], kind: str) 
 
 
 def sentence_of(prediction: Prediction) -> str:
-    """Say in a sentence how far the edge position led to the oxidation state; empty where there is none.
-
-    Parameters
-    ----------
-    prediction
-        With its explanation.
-    """
-    said, explanation = prediction.diagnostics, prediction.explanation
-    if explanation is None or "edge_curve_oxidation_state" not in said:
+    """Return in a sentence how far an oxidation state follows the edge position; empty if that is unknown."""
+    diagnostics, explanation = prediction.diagnostics, prediction.explanation
+    if explanation is None or "edge_curve_oxidation_state" not in diagnostics:
         return ""
-    by_edge, by_shape = said["edge_curve_oxidation_state"], said["forest_oxidation_state"]
+    by_edge, by_shape = diagnostics["edge_curve_oxidation_state"], diagnostics["forest_oxidation_state"]
     both = f"Oxidation state by the edge position alone {by_edge:.2f}, by the shape alone {by_shape:.2f}"
-    if explanation.edge_share is None:
-        agree = abs(by_edge - by_shape) < DISTINGUISHABLE
-        return f"{both}: {'they agree, either leads here' if agree else 'the answer is no mixture of both'}."
-    return f"{both}: the answer follows the edge position by {100.0 * explanation.edge_share:.0f} %."
+    if explanation.edge_share is not None:
+        return f"{both}: the answer follows the edge position by {100.0 * explanation.edge_share:.0f} %."
+    agree = abs(by_edge - by_shape) < DISTINGUISHABLE
+    return f"{both}: {'they agree, either leads here' if agree else 'the answer is no mixture of both'}."
 
 
-def parts_of(explanation: Explanation, target: str) -> dict[str, float]:
-    """Return what adds up to an answer, in the order in which it is shown [unit of the descriptor].
-
-    Parameters
-    ----------
-    explanation
-        Of a prediction.
-    target
-        Descriptor.
-    """
+def parts_of(explanation: Explanation, target: Descriptor) -> dict[str, float]:
+    """Return the parts that add up to an answer, in the order in which they are shown [its unit]."""
     found = explanation.attributions[target]
     by_region = {region.name: region.attribution[target] for region in explanation.regions}
     return {"base": found.base, **by_region, **found.others, "answer": found.answer}
@@ -92,28 +74,31 @@ def _figure(prediction: Prediction) -> "Figure":
     for column, (target, attribution) in enumerate(targets.items()):
         curve, added, relied, sums = panels[:, column]
         _draw_curve(curve, prediction, explanation)
-        curve.set_title(_heading(prediction, target))
+        curve.set_title(_title(prediction, target))
         _draw_attribution(added, explanation, attribution, target)
         _draw_importance(relied, explanation, attribution)
         for axes in (curve, added, relied):
             axes.set_xlim(*_window(explanation))
-            axes.set_xlabel(PANELS["pdf" if explanation.unit == "angstrom" else "xanes"][0])
+            axes.set_xlabel(LABELS[_technique(explanation)][0])
         _draw_parts(sums, explanation, target)
-    said = sentence_of(prediction)
+    sentence = sentence_of(prediction)
     title = f"{prediction.source}, {prediction.element} ({prediction.quality.verdict})"
-    figure.suptitle(f"{title}. {said}" if said else title, fontsize=8.0, color=INK)
+    figure.suptitle(f"{title}. {sentence}" if sentence else title, fontsize=8.0, color=INK)
     return figure
 
 
-def _heading(prediction: Prediction, target: str) -> str:
+def _title(prediction: Prediction, target: Descriptor) -> str:
     found = prediction.descriptors[target]
-    unit = UNITS[found.unit]
-    return f"{NAMES[target]} {found.value:.2f} ({found.low:.2f} to {found.high:.2f}) {unit}".rstrip()
+    return f"{target.label} {found.value:.2f} ({found.low:.2f} to {found.high:.2f}) {target.symbol}".rstrip()
+
+
+def _technique(explanation: Explanation) -> Technique:
+    return Technique.PDF if explanation.unit == "angstrom" else Technique.XANES
 
 
 def _window(explanation: Explanation) -> tuple[float, float]:
     low, high = float(explanation.grid.min()), float(explanation.grid.max())
-    return (low - 5.0, high + 3.0) if explanation.unit == "eV" else (low - 0.3, high + 0.2)
+    return (low - 5.0, high + 3.0) if _technique(explanation) is Technique.XANES else (low - 0.3, high + 0.2)
 
 
 def _shade(axes: "Axes", explanation: Explanation) -> None:
@@ -128,11 +113,14 @@ def _shade(axes: "Axes", explanation: Explanation) -> None:
 
 def _draw_curve(axes: "Axes", prediction: Prediction, explanation: Explanation) -> None:
     low, high = _window(explanation)
-    x, y = _curve_of(prediction)
+    curve = curve_of(prediction)
+    if curve is None:
+        raise ValueError("expected a prediction with its curve, found none: read it from its file again")
+    _, x, y = curve
     shown = (x >= low) & (x <= high)
     _shade(axes, explanation)
     axes.plot(x[shown], y[shown], color=INK, linewidth=1.1)
-    axes.set_ylabel(PANELS["pdf" if explanation.unit == "angstrom" else "xanes"][1])
+    axes.set_ylabel(LABELS[_technique(explanation)][1])
     for region in explanation.regions:
         start, stop = max(region.low, low), min(region.high, high)
         if stop - start > 0.06 * (high - low):
@@ -149,26 +137,17 @@ def _draw_curve(axes: "Axes", prediction: Prediction, explanation: Explanation) 
     axes.set_ylim(bottom, top + 0.18 * (top - bottom))
 
 
-def _curve_of(prediction: Prediction) -> tuple[FloatArray, FloatArray]:
-    if prediction.xanes is not None:
-        return prediction.xanes.energy - FOIL_ENERGIES[prediction.element], prediction.xanes.flat
-    if prediction.pdf is not None:
-        shown = prediction.pdf.r <= LONGEST_DISTANCE
-        return prediction.pdf.r[shown], prediction.pdf.g[shown]
-    raise ValueError("expected a prediction with its curve, found none: read it from its file again")
-
-
 def _blocks(explanation: Explanation) -> dict[str, slice]:
-    """Return the features of the curve's points, and those computed from many points, by what they are."""
+    """Return the features of the curve's points, and those computed from many points, by label."""
     n = int(np.unique(explanation.grid).size)
-    if explanation.unit == "eV":
+    if _technique(explanation) is Technique.XANES:
         return {"µ(E)": slice(0, n), "running integral up to E": slice(n, None)}
     points = sum(name.startswith("G(") for name in explanation.features)
     return {"G(r)": slice(0, points), "shape of the first shell": slice(points, None)}
 
 
 def _bars(axes: "Axes", explanation: Explanation, values: FloatArray) -> None:
-    """Draw a bar a feature; those of computed features beside those of the curve, or as one sum."""
+    """Draw one bar per feature; those of computed features beside those of the curve, or as one sum."""
     grid = explanation.grid
     step = float(np.median(np.diff(np.unique(grid))))
     blocks = _blocks(explanation)
@@ -181,11 +160,12 @@ def _bars(axes: "Axes", explanation: Explanation, values: FloatArray) -> None:
     axes.axhline(0.0, color=MUTED, linewidth=0.5)
 
 
-def _draw_attribution(axes: "Axes", explanation: Explanation, attribution: Attribution, target: str) -> None:
+def _draw_attribution(
+    axes: "Axes", explanation: Explanation, attribution: Attribution, target: Descriptor
+) -> None:
     _shade(axes, explanation)
     _bars(axes, explanation, attribution.features)
-    unit = UNITS[attribution.unit]
-    axes.set_ylabel(f"adds to {NAMES[target]}" + (f" [{unit}]" if unit else ""))
+    axes.set_ylabel(f"adds to {target.heading}")
     axes.margins(y=0.25)
     axes.legend(frameon=False, fontsize=6.5, loc="upper left", ncols=2)
 
@@ -204,7 +184,7 @@ def _draw_importance(axes: "Axes", explanation: Explanation, attribution: Attrib
     lost.set_ylabel("lost on shuffling, line [% points]", color=MUTED)
 
 
-def _draw_parts(axes: "Axes", explanation: Explanation, target: str) -> None:
+def _draw_parts(axes: "Axes", explanation: Explanation, target: Descriptor) -> None:
     """Draw how the parts lead from the base to the answer."""
     parts = parts_of(explanation, target)
     labels = list(parts)
@@ -214,11 +194,9 @@ def _draw_parts(axes: "Axes", explanation: Explanation, target: str) -> None:
     axes.barh(place[1:-1], steps, left=reached[:-1], color=np.where(steps < 0.0, INK, ACCENT), height=0.6)
     axes.plot([parts["base"], parts["answer"]], [0, place[-1]], "D", color=INK, markersize=4.0)
     for row, (name, value) in enumerate(parts.items()):
-        end = parts[name] if name in ("base", "answer") else max(reached[row - 1], reached[row])
-        digits = 3 if explanation.attributions[target].unit == "angstrom" else 2
-        sign = "" if name in ("base", "answer") else "+"
+        end = value if name in ENDS else max(reached[row - 1], reached[row])
         axes.annotate(
-            f"{value:{sign}.{digits}f}",
+            _number(value, name, target),
             (end, row),
             xytext=(5, 0),
             textcoords="offset points",
@@ -230,8 +208,7 @@ def _draw_parts(axes: "Axes", explanation: Explanation, target: str) -> None:
     axes.invert_yaxis()
     axes.use_sticky_edges = False
     axes.margins(x=0.2)
-    unit = UNITS[explanation.attributions[target].unit]
-    axes.set_xlabel(NAMES[target] + (f" [{unit}]" if unit else ""))
+    axes.set_xlabel(target.heading)
 
 
 HTML = """<!DOCTYPE html>
@@ -254,7 +231,7 @@ th:first-child, td:first-child {{ text-align: left; }} tr {{ border-bottom: 1px 
 
 
 def write_page(prediction: Prediction, explanation: Explanation, path: Path) -> None:
-    """Write a page that needs no other file.
+    """Write an explanation as an HTML page that needs no other file.
 
     Parameters
     ----------
@@ -263,14 +240,14 @@ def write_page(prediction: Prediction, explanation: Explanation, path: Path) -> 
     explanation
         The same explanation.
     path
-        Where to.
+        File to write.
     """
     picture = io.StringIO()
     draw_explanation(prediction, picture, "svg")
     svg = picture.getvalue()
     page = HTML.format(
         title=html.escape(f"{prediction.source}: why {prediction.element} is answered so"),
-        sentence=html.escape(_said(prediction)),
+        sentence=html.escape(_summary(prediction)),
         picture=svg[svg.index("<svg") :],
         parts=_table(part_rows(explanation)),
         importances=_table(importance_rows(explanation)),
@@ -279,52 +256,35 @@ def write_page(prediction: Prediction, explanation: Explanation, path: Path) -> 
 
 
 def part_rows(explanation: Explanation) -> list[list[str]]:
-    """Return what adds up to each answer, a row a part, after a row of headings.
-
-    Parameters
-    ----------
-    explanation
-        Of a prediction.
-    """
+    """Return the parts that add up to each answer, one row per part, after a row of headings."""
     parts = {target: parts_of(explanation, target) for target in explanation.attributions}
     names = list(dict.fromkeys(name for found in parts.values() for name in found if name != "answer"))
-    ranges = {r.name: (r.low, r.high) for r in explanation.regions if r.low < r.high}
-    rows = [["part", f"range [{UNITS[explanation.unit]}]", *_headings(explanation)]]
+    ranges = {r.name: f"{r.low:.1f} to {r.high:.1f}" for r in explanation.regions if r.low < r.high}
+    unit = "Å" if _technique(explanation) is Technique.PDF else "eV"
+    rows = [["part", f"range [{unit}]", *(target.heading for target in parts)]]
     for name in [*names, "answer"]:
-        low_high = "{:.1f} to {:.1f}".format(*ranges[name]) if name in ranges else ""
         cells = [_number(found.get(name), name, target) for target, found in parts.items()]
-        rows.append([name, low_high, *cells])
+        rows.append([name, ranges.get(name, ""), *cells])
     return rows
 
 
 def importance_rows(explanation: Explanation) -> list[list[str]]:
-    """Return the impurity importance of each region, a row a region, after a row of headings.
-
-    Parameters
-    ----------
-    explanation
-        Of a prediction.
-    """
-    rows = [["region", *(NAMES[target] for target in explanation.attributions)]]
+    """Return the impurity importance of each region, one row per region, after a row of headings."""
+    rows = [["region", *(target.label for target in explanation.attributions)]]
     for region in explanation.regions:
         shares = [f"{100.0 * share:.0f} %" for share in region.importance.values()]
         rows.append([region.name, *shares])
     return rows
 
 
-def _headings(explanation: Explanation) -> list[str]:
-    units = {target: UNITS[found.unit] for target, found in explanation.attributions.items()}
-    return [f"{NAMES[target]} [{unit}]" if unit else NAMES[target] for target, unit in units.items()]
-
-
-def _number(value: float | None, name: str, target: str) -> str:
+def _number(value: float | None, name: str, target: Descriptor) -> str:
     if value is None:
         return "-"
-    sign = "" if name in ("base", "answer") else "+"
-    return f"{value:{sign}.{3 if target == 'bond_length' else 2}f}"
+    sign = "" if name in ENDS else "+"
+    return f"{value:{sign}.{3 if target is Descriptor.BOND_LENGTH else 2}f}"
 
 
-def _said(prediction: Prediction) -> str:
+def _summary(prediction: Prediction) -> str:
     verdict = "; ".join([f"Verdict: {prediction.quality.verdict}", *prediction.quality.reasons])
     return f"{sentence_of(prediction)} {verdict}.".strip()
 
