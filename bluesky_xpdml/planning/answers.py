@@ -101,12 +101,9 @@ def wait_blocking(pauses: Pauses[Result]) -> Result:
 
 
 def wait_in_plan(pauses: Pauses[Result]) -> Generator[Any, Any, Result]:
-    """Wait in a plan: the RunEngine sleeps, and can be paused, stopped and suspended meanwhile.
+    """Wait in a plan, for example for `DescriptorEvaluation.wait`.
 
-    Parameters
-    ----------
-    pauses
-        For example those of `DescriptorEvaluation.wait`.
+    The RunEngine sleeps, and can be paused, stopped and suspended meanwhile.
     """
     from bluesky import plan_stubs
 
@@ -122,13 +119,7 @@ def wait_in_plan(pauses: Pauses[Result]) -> Generator[Any, Any, Result]:
 
 
 def require_server(catalog: PredictionCatalog) -> None:
-    """Check quickly that the server responds: its client would retry for more than a minute.
-
-    Raises
-    ------
-    PublishError
-        If it does not respond, or is out of order.
-    """
+    """Raise a `PublishError` quickly if the server does not respond: its client would retry for a minute."""
     import httpx
 
     client: Any = catalog.container.context.http_client
@@ -158,19 +149,9 @@ def query_answers(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> QueryR
 
 
 def wait_for_answers(query: Callable[[], QueryResult], request: AnswerRequest) -> Pauses[dict[str, Answer]]:
-    """Wait until each trial has its answer or none will come, at most for the timeout.
+    """Query, in a thread, until each trial has its answer or none will come, at most for the timeout.
 
-    Parameters
-    ----------
-    query
-        Returns the current predictions about the raw runs; called in a thread.
-    request
-        What to wait for.
-
-    Returns
-    -------
-    dict
-        Answers by the id of the trial.
+    Returns the answers by the id of the trial.
     """
     end = time.monotonic() + request.criteria.timeout
     pause, result = SHORTEST_PAUSE, QueryResult(error="the server of the predictions did not respond")
@@ -285,12 +266,7 @@ def _owned_predictions(
 def final_failure(predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria) -> Answer | None:
     """Return the failure because of which no answer will come; None if one may still come.
 
-    Parameters
-    ----------
-    predictions
-        Of the trial, none of them of the requested technique.
-    criteria
-        The requested technique.
+    The predictions are those of a trial, none of them of the requested technique.
     """
     for part in criteria.technique.parts:
         answers = [each for each in predictions if each.technique == part]

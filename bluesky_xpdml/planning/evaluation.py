@@ -146,15 +146,7 @@ class DescriptorEvaluation:
     def wait(self, uid: str | Sequence[str], suggestions: Sequence[Mapping[str, Any]]) -> Pauses[None]:
         """Wait for the predictions, so that a call with the same arguments returns at once.
 
-        Parameters
-        ----------
-        uid, suggestions
-            As for the call.
-
-        Returns
-        -------
-        generator
-            Yields pauses [s]; `answers.wait_in_plan` passes them to the RunEngine.
+        The generator yields pauses [s]; `answers.wait_in_plan` passes them to the RunEngine.
         """
         outcomes = yield from self._outcomes(uid, suggestions)
         self._ready[_request_key(uid, suggestions)] = outcomes

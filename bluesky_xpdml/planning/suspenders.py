@@ -115,11 +115,6 @@ class SuspendOnAlarm(SuspenderBase):  # type: ignore[misc]
         How long to wait after the acknowledgement [s].
     pre_plan, post_plan
         Plans of the RunEngine before it waits and before it goes on, such as closing and opening a shutter.
-
-    Examples
-    --------
-    >>> alarm = PredictionAlarm(novel=3, failed=5)
-    >>> suspender = SuspendOnAlarm(alarm)
     """
 
     def __init__(

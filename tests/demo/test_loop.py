@@ -32,15 +32,15 @@ def session(tiled_server: Any) -> Iterator[LoopSession]:
 
 
 def test_a_restarted_planner_goes_on_where_the_first_one_was(session: LoopSession) -> None:
-    settings = LoopSettings(failing=0.15, restart_after=6, at_most=9)
+    settings = LoopSettings(failing=0.15, restart_after=5, at_most=8)
     counted: list[int] = []
     search = steer(session, 7, settings, progress=counted.append)
-    assert counted == list(range(1, 10))
-    assert search.measurements == 9
+    assert counted == list(range(1, 9))
+    assert search.measurements == 8
     assert search.failed >= 1
-    assert len(search.answered) + search.failed == 9
+    assert len(search.answered) + search.failed == 8
     published = session.catalog().find(Query(campaign="front-7"), limit=100)
-    assert len({each.origin.trial["id"] for each in published}) == 9
+    assert len({each.origin.trial["id"] for each in published}) == 8
     both = [each for each in published if each.technique == "xanes+pdf"]
     assert len(both) == search.pdfs
     assert all(len(each.raw_uids) == 2 for each in both)

@@ -7,7 +7,7 @@ from bluesky_adaptive.protocols import (
     SupportsStoppingCriteria,
     TrialFaultAware,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import PlanningError
@@ -51,6 +51,7 @@ def test_the_scatter_of_repeats_is_a_students_interval():
     assert answer_width([1.0], [float("nan")], WidthKind.INTERVAL) == float("inf")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["good", "suspect", "failed"]), min_size=12, max_size=12), st.integers(1, 4))
 def test_failures_count_and_it_ends(qualities, at_most):
     optimizer = CountOptimizer(SAMPLES, "oxidation_state", width=0.1, at_most=at_most)

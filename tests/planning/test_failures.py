@@ -133,7 +133,7 @@ def test_what_scipy_asks_for_is_asked_again_after_a_failure():
         initial=[0.5],
         max_iter=None,
     )
-    with InteractiveOptimizer(Minimize(config), config, timeout=20) as inner:
+    with InteractiveOptimizer(Minimize(config), config, timeout=120) as inner:
         wrapped = FailedTrials(inner, learn=("oxidation_state",))
         (first,) = wrapped.suggest()
         wrapped.ingest([{"_id": first["_id"], "oxidation_state": nan, "quality": "failed"}])

@@ -113,13 +113,7 @@ class Axis(Device):  # type: ignore[misc]
         return float(self.value.get())
 
     def set(self, value: float) -> Status:
-        """Move to a value [its unit].
-
-        Raises
-        ------
-        BeamlineError
-            If it is out of range.
-        """
+        """Move to a value [its unit]; a `BeamlineError` if it is out of range."""
         low, high = self.limits
         if not low <= value <= high:
             msg = f"{self.name} goes from {low:g} to {high:g} {self._units} and was sent to {value:g}"

@@ -81,15 +81,7 @@ class SimulatedSample(_Compound):
         return np.asarray(self.edge_step * self._extended(energy) * victoreen(energy, self.edge_energy))
 
     def absorption(self, energy: FloatArray) -> FloatArray:
-        """Return the absorption by the whole sample, mu t, at photon energies [eV], (n,).
-
-        Examples
-        --------
-        >>> sample = load_samples()[0]
-        >>> step = sample.absorption(sample.edge_energy + np.array([-100.0, 300.0]))
-        >>> bool(step[1] > step[0])
-        True
-        """
+        """Return the absorption by the whole sample, mu t, at photon energies [eV], (n,)."""
         background = self.background * victoreen(energy, self.edge_energy)
         return np.asarray(background + self.edge_absorption(energy))
 
@@ -120,37 +112,14 @@ class ScatteringSample(_Compound):
         return dict(zip(species, (counts / np.gcd.reduce(counts)).tolist(), strict=True))
 
     def pair_distribution(self, *, r_max: float, instrument: Instrument) -> tuple[FloatArray, FloatArray]:
-        """Compute G(r) directly, as the established calculator does: with form factors at Q = 0.
-
-        Parameters
-        ----------
-        r_max
-            End of the curve, not included [angstrom].
-        instrument
-            Range and resolution.
-
-        Returns
-        -------
-        r, g
-            Distance [angstrom] and G(r) [1/angstrom^2], both (n,).
-
-        Examples
-        --------
-        >>> sample = load_scattering_samples()[0]
-        >>> r, g = sample.pair_distribution(r_max=5.0, instrument=Instrument(q_max=24.0))
-        >>> r.size
-        500
-        """
+        """Return r [angstrom] and G(r) [1/angstrom^2] with form factors at Q = 0, as diffpy.srreal, (n,)."""
         pairs = pair_histogram(self.structure, reach=reach_needed(r_max, instrument, self.u_iso))
         return curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
 
     def measurable_pair_distribution(
         self, *, r_max: float, instrument: Instrument
     ) -> tuple[FloatArray, FloatArray]:
-        """Compute G(r) directly, with form factors at every Q: the result of a perfect measurement.
-
-        Parameters and results are those of `pair_distribution`.
-        """
+        """Return r and G(r) with form factors at every Q: the result of a perfect measurement, (n,)."""
         pairs = pair_histogram(self.structure, reach=r_max + MARGIN)
         return measured_curve(pairs, r_max=r_max, instrument=instrument, u_iso=self.u_iso)
 
@@ -183,13 +152,7 @@ class PowderMixture:
 
 @lru_cache
 def load_samples() -> tuple[SimulatedSample, ...]:
-    """Return the package's samples of the absorption beamline.
-
-    Examples
-    --------
-    >>> {sample.element for sample in load_samples()} <= set(FOIL_ENERGIES)
-    True
-    """
+    """Return the package's samples of the absorption beamline."""
     return tuple(_simulated_sample(entry) for entry in _entries("samples.json"))
 
 
@@ -206,24 +169,12 @@ def load_scattering_samples() -> tuple[ScatteringSample, ...]:
 
 
 def held_out_formulas() -> tuple[str, ...]:
-    """Return the reduced formulas that training on XANES must leave out, for an honest demonstration.
-
-    Examples
-    --------
-    >>> "LaMnO3" in held_out_formulas()
-    True
-    """
+    """Return the reduced formulas that training on XANES must leave out, for an honest demonstration."""
     return _formulas(load_samples())
 
 
 def held_out_scattering_formulas() -> tuple[str, ...]:
-    """Return the reduced formulas that training on G(r) must leave out, for an honest demonstration.
-
-    Examples
-    --------
-    >>> "LaFeO3" in held_out_scattering_formulas()
-    True
-    """
+    """Return the reduced formulas that training on G(r) must leave out, for an honest demonstration."""
     return _formulas(load_scattering_samples())
 
 

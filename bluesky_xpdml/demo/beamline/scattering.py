@@ -53,13 +53,7 @@ class SampleChanger(Device):  # type: ignore[misc]
         return self.samples.get(self.position)
 
     def set(self, name: str) -> Status:
-        """Move a capillary into the beam.
-
-        Raises
-        ------
-        BeamlineError
-            If no capillary has that name.
-        """
+        """Move a capillary into the beam; a `BeamlineError` if none has that name."""
         if name != EMPTY and name not in self.samples:
             msg = f"no capillary {name!r}: expected one of {', '.join([EMPTY, *self.samples])}"
             raise BeamlineError(msg)
@@ -78,13 +72,7 @@ class Shutter(Device):  # type: ignore[misc]
         return bool(self.state.get() == "open")
 
     def set(self, state: str) -> Status:
-        """Open or close.
-
-        Raises
-        ------
-        BeamlineError
-            If the state is neither.
-        """
+        """Open or close; a `BeamlineError` for any other state."""
         if state not in {"open", "closed"}:
             raise BeamlineError(f"expected the shutter to be 'open' or 'closed', found {state!r}")
         self.state.put(state)
@@ -233,17 +221,7 @@ def pattern(illumination: Illumination, sample: ScatteringSample | None, q_top: 
 def flat_panel(*, pixels: int = 2048, wavelength: float = Illumination().wavelength) -> Calibration:
     """Return the calibration of the detector: 0.2 m behind the sample, slightly tilted.
 
-    Parameters
-    ----------
-    pixels
-        Rows and columns; fewer pixels are larger.
-    wavelength
-        Of the X-rays [angstrom].
-
-    Examples
-    --------
-    >>> flat_panel().pixel1, flat_panel(pixels=512).shape
-    (0.0002, (512, 512))
+    It has as many rows as columns; fewer pixels are larger. The wavelength is in angstrom.
     """
     return Calibration(
         distance=0.2,

@@ -67,13 +67,7 @@ class AxisError:
     """Per eV of energy above 7000 eV."""
 
     def at(self, energy: float) -> float:
-        """Return photon energy minus readback [eV] at a readback [eV].
-
-        Examples
-        --------
-        >>> round(AxisError().at(8000.0), 2)
-        1.35
-        """
+        """Return photon energy minus readback [eV] at a readback [eV]."""
         return self.offset + self.slope * (energy - 7000.0)
 
 
@@ -106,13 +100,7 @@ class Monochromator(Device):  # type: ignore[misc]
         return self.position + self.axis_error.at(self.position)
 
     def set(self, energy: float) -> Status:
-        """Move to a nominal energy [eV].
-
-        Raises
-        ------
-        BeamlineError
-            If the energy is out of range.
-        """
+        """Move to a nominal energy [eV]; a `BeamlineError` if it is out of range."""
         low, high = ENERGY_LIMITS
         if not low <= energy <= high:
             msg = f"the monochromator goes from {low:.0f} to {high:.0f} eV and was sent to {energy:.1f} eV"
@@ -145,13 +133,7 @@ class SampleWheel(Device):  # type: ignore[misc]
         return self.samples[self.position]
 
     def set(self, name: str) -> Status:
-        """Move a sample into the beam.
-
-        Raises
-        ------
-        BeamlineError
-            If no sample has that name.
-        """
+        """Move a sample into the beam; a `BeamlineError` if no sample has that name."""
         if name not in self.samples:
             msg = f"no sample {name!r} on the wheel: expected one of {', '.join(self.samples)}"
             raise BeamlineError(msg)
@@ -265,11 +247,6 @@ class XasBeamline:
 def energy_grid(edge_energy: float) -> FloatArray:
     """Return the energies of a XANES step scan [eV]: coarse, fine over the edge, then even in wavenumber.
 
-    Parameters
-    ----------
-    edge_energy
-        Tabulated edge of the element [eV].
-
     Examples
     --------
     >>> grid = energy_grid(7110.75)
@@ -342,22 +319,7 @@ def scan_sample(
     exposure: float = 1.0,
     md: Mapping[str, object] | None = None,
 ) -> Plan:
-    """Move a sample into the beam and scan over its edge.
-
-    Parameters
-    ----------
-    beamline
-        The beamline.
-    name
-        Name of a sample on the wheel.
-    energies, exposure, md
-        As for `xanes_scan`.
-
-    Raises
-    ------
-    BeamlineError
-        If no sample has that name.
-    """
+    """Move a sample of the wheel into the beam and scan over its edge, as `xanes_scan`."""
     yield from plan_stubs.abs_set(beamline.wheel, name, wait=True)
     return (yield from xanes_scan(beamline, energies=energies, exposure=exposure, md=md))
 

@@ -19,17 +19,7 @@ from bluesky_xpdml.vocabulary import Descriptor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The budget of a campaign; a restart does not renew it.
-
-    Raises
-    ------
-    PlanningError
-        If a limit is not positive.
-
-    Examples
-    --------
-    >>> night = Limits(at_most_queued=2, measurements=60, seconds=8 * 3600.0, patience=120.0)
-    """
+    """The budget of a campaign, all positive; a restart does not renew it."""
 
     at_most_queued: int
     """Items of the campaign that wait in the queue, including proposals that wait for a person."""
@@ -73,13 +63,7 @@ class QueuedPlan:
     """Arguments for the parameters, by parameter; by default an argument has the parameter's name."""
 
     def check(self, space: Space) -> None:
-        """Check that each parameter of the campaign has an argument of its own.
-
-        Raises
-        ------
-        PlanningError
-            If an unknown parameter is named, or an argument twice.
-        """
+        """Raise a `PlanningError` unless each parameter of the campaign has an argument of its own."""
         unknown = [name for name in self.keywords if name not in space.names]
         if unknown:
             raise PlanningError(
@@ -134,32 +118,14 @@ class Campaign:
     """Environment variable with the key of the HTTP server; the key itself is never in the file."""
 
     def new_optimizer(self) -> TrialOptimizer:
-        """Return an optimizer without answers.
-
-        Raises
-        ------
-        PlanningError
-            If there is none of that kind, or it does not take the options.
-        """
+        """Return an optimizer without answers; a `PlanningError` if it does not take the options."""
         return new_optimizer(self.optimizer, self.space, self.question.descriptor, self.options)
 
 
 def new_optimizer(
     kind: str, space: Space, descriptor: Descriptor, options: Mapping[str, Any]
 ) -> TrialOptimizer:
-    """Return an optimizer of a kind, one of `OPTIMIZERS`, with its keyword arguments.
-
-    Raises
-    ------
-    PlanningError
-        If there is none of that kind, or it does not take the options.
-
-    Examples
-    --------
-    >>> space = Space(parameters=(Parameter(name="temperature", low=300.0, high=800.0, unit="K"),))
-    >>> new_optimizer("boundary", space, Descriptor.OXIDATION_STATE, {"tolerance": 0.01}).should_stop()
-    (False, None)
-    """
+    """Return an optimizer of a kind, one of `OPTIMIZERS`, with its keyword arguments."""
     if kind not in OPTIMIZERS:
         raise PlanningError(f"expected an optimizer, {' or '.join(OPTIMIZERS)}, found {kind!r}")
     module, name = OPTIMIZERS[kind]

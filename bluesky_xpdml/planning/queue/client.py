@@ -143,15 +143,7 @@ class RunQueue:
         self._api = _connect(access, api_key)
 
     def state(self) -> QueueState:
-        """Return the queue, the running item and the history.
-
-        Raises
-        ------
-        UnreachableError
-            If the RE manager does not respond.
-        PlanningError
-            If it refuses.
-        """
+        """Return the queue, the running item and the history; an `UnreachableError` without response."""
         # In this order: items move from the queue to the history, and none must be missed on its way.
         queue = self._call("queue_get", reload=True)
         history = self._call("history_get", reload=True)
@@ -205,13 +197,7 @@ class RunQueue:
         self._call("item_add", plan, pos=self.access.position, **user, **self._group())
 
     def remove(self, uid: str) -> bool:
-        """Remove a waiting item by its uid, and return whether it was still waiting.
-
-        Raises
-        ------
-        UnreachableError
-            If the RE manager does not respond.
-        """
+        """Remove a waiting item by its uid, and return whether it was still waiting."""
         try:
             self._call("item_remove", uid=uid)
         except UnreachableError:

@@ -112,23 +112,11 @@ class QueuePlanner:
         return tuple(self._proposals.values())
 
     def approve(self, trial: str) -> None:
-        """Let the proposal with this `_id` be added at the next step.
-
-        Raises
-        ------
-        PlanningError
-            If there is no such proposal.
-        """
+        """Let the proposal with this `_id` be added at the next step; a `PlanningError` if there is none."""
         self._approved[trial] = self._pop_proposal(trial)
 
     def reject(self, trial: str) -> None:
-        """Drop the proposal with this `_id`. It is no measurement, and nothing near it is proposed again.
-
-        Raises
-        ------
-        PlanningError
-            If there is no such proposal.
-        """
+        """Drop the proposal with this `_id`. It is no measurement, and nothing near it is proposed again."""
         self._rejected.append(self._pop_proposal(trial))
 
     def run(

@@ -44,13 +44,7 @@ class Question:
     """If a plan measures several; empty for any."""
 
     def read(self, catalog: PredictionCatalog) -> list[PublishedPrediction]:
-        """Return the predictions of the campaign, newest first.
-
-        Raises
-        ------
-        UnreachableError
-            If the server does not respond.
-        """
+        """Return the predictions of the campaign, newest first; an `UnreachableError` without server."""
         import httpx
         from tiled.client.utils import ClientError
 
@@ -170,20 +164,10 @@ def campaign_progress(
     now: float,
     patience: float,
 ) -> CampaignProgress:
-    """Return the state of all trials of a campaign.
+    """Return the state of all trials of a campaign now [s since 1970].
 
-    Parameters
-    ----------
-    question
-        Names the campaign and what an answer is.
-    state
-        The queue, read before the predictions.
-    predictions
-        Of the campaign, newest first.
-    now
-        [s since 1970]
-    patience
-        How long after its plan a prediction may take [s].
+    The state of the queue has to be read before the predictions; these are sorted, newest first. A prediction
+    may come until `patience` [s] after its plan.
     """
     items = _Items(
         waiting=_by_trial(state.waiting, question.campaign),

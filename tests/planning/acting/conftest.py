@@ -1,8 +1,9 @@
-"""A RunEngine, a line to the server, and a stand-in for the science, which answers runs by their start."""
+"""A RunEngine, a proxy in front of the Tiled server, and a fake analysis that answers runs by their start."""
 
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,9 +14,11 @@ import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
 from bluesky_xpdml.documents.start import origin_of
+from bluesky_xpdml.planning import answers
 from bluesky_xpdml.publish import TiledPublisher, connect, derived_run
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.records import Estimate, Prediction, Quality, Sample
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 
 def answer(
@@ -42,22 +45,23 @@ def answer(
 
 
 def failure(start: Mapping[str, Any], reason: str = "no edge step", technique: str = "xanes") -> Prediction:
-    """Return a failed prediction for a run; it does not know of which element."""
+    """Return a failed prediction for a run, without element."""
     failed = answer(start, technique=technique)
-    return replace(failed, element="", descriptors={}, diagnostics={}, quality=Quality().failed(reason))
+    quality = Quality().failed(Reason(reason, ReasonCode.REDUCTION_FAILED))
+    return replace(failed, element="", descriptors={}, diagnostics={}, quality=quality)
 
 
 Rule = Callable[[Mapping[str, Any]], Sequence[Prediction]]
 
 
 def measured(md: Mapping[str, Any]) -> Any:
-    """Plan: an empty run, which the stand-in answers."""
+    """Plan: an empty run, which the fake analysis answers."""
     empty = preprocessors.run_wrapper(plan_stubs.null(), md={"plan_name": "measured", **md})
     return (yield from empty)
 
 
-class Science:
-    """A callback that publishes what a rule says of each run that has ended, in a thread of its own."""
+class FakeAnalysis:
+    """A callback that publishes the predictions of a rule for each finished run, in a thread of its own."""
 
     answer = staticmethod(answer)
     failure = staticmethod(failure)
@@ -78,7 +82,7 @@ class Science:
                 self._worker.submit(self.publish, *self.rule(start))
 
     def publish(self, *predictions: Prediction) -> None:
-        # The start documents are all that planners read: no streams are written.
+        # Planners read start documents only: no streams are written.
         for prediction in predictions:
             documents = derived_run(prediction)
             self.publisher.publish([documents[0], documents[-1]])
@@ -95,8 +99,8 @@ def publisher(tiled_server: Any) -> Iterator[TiledPublisher]:
 
 
 @pytest.fixture
-def science(publisher: TiledPublisher) -> Iterator[Science]:
-    made = Science(publisher)
+def science(publisher: TiledPublisher) -> Iterator[FakeAnalysis]:
+    made = FakeAnalysis(publisher)
     yield made
     made.close()
 
@@ -112,15 +116,38 @@ def engine() -> RunEngine:
 
 
 @pytest.fixture
-def measuring(engine: RunEngine, science: Science) -> Iterator[RunEngine]:
+def measuring(engine: RunEngine, science: FakeAnalysis) -> Iterator[RunEngine]:
     """Return a RunEngine whose runs are answered."""
     token = engine.subscribe(science)
     yield engine
     engine.unsubscribe(token)
 
 
-class Line:
-    """A line to the server that can be cut, or fall silent."""
+class QueryClock:
+    """Replaces the clock of `planning.answers`: time passes between queries, not while the server is queried.
+
+    So a timeout ends a test after the same queries on a slow machine as on a fast one.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+        if seconds > answers.POLL_INTERVAL:
+            self._now += seconds
+
+
+@pytest.fixture
+def query_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "time", QueryClock())
+
+
+class Proxy:
+    """Forwards connections to the server until it is cut, or falls silent."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -163,15 +190,15 @@ class Line:
 
 
 @pytest.fixture
-def line(tiled_server: Any) -> Iterator[Line]:
-    made = Line(int(tiled_server.uri.split(":")[-1].split("/")[0].split("?")[0]))
+def line(tiled_server: Any) -> Iterator[Proxy]:
+    made = Proxy(int(tiled_server.uri.split(":")[-1].split("/")[0].split("?")[0]))
     yield made
     made.cut()
 
 
 @pytest.fixture
-def distant(line: Line, tiled_server: Any, publisher: TiledPublisher) -> Iterator[PredictionCatalog]:
-    """Return the catalog at the far end of the line."""
+def distant(line: Proxy, tiled_server: Any, publisher: TiledPublisher) -> Iterator[PredictionCatalog]:
+    """Return the catalog behind the proxy."""
     uri = tiled_server.uri.replace(tiled_server.uri.split("/")[2], f"127.0.0.1:{line.port}")
     client: Any = connect(uri)
     yield PredictionCatalog(client["/".join(publisher.container.path_parts)])

@@ -44,7 +44,7 @@ def test_samples_are_counted_on_the_simulated_beamline(watched, place, beamline)
     def measure(suggestion, md):
         return (yield from xanes_scan(beamline, md=md))
 
-    evaluation = DescriptorEvaluation(catalog, timeout=120.0, campaign="count")
+    evaluation = DescriptorEvaluation(catalog, timeout=300.0, campaign="count")
     samples = [{wheel.name: "LaFeO3"}, {wheel.name: "NaFeO2"}]
     optimizer = CountOptimizer(samples, "oxidation_state", width=0.01, at_most=1)
     task = OptimizationProblem(
@@ -57,7 +57,7 @@ def test_samples_are_counted_on_the_simulated_beamline(watched, place, beamline)
     watched(optimize(task, iterations=None))
     assert optimizer.n_measured == 2
     assert optimizer.n_failed == 0, evaluation.reasons
-    assert callback.drain(timeout=60.0)
+    assert callback.drain(timeout=300.0)
     assert {
         each.point[wheel.name]: round(each.outcomes[0]["oxidation_state"]) for each in optimizer.progress
     } == {
@@ -74,7 +74,7 @@ def test_a_sample_is_repeated_on_the_simulated_beamline(watched, place, beamline
     def measure(sample, md):
         return (yield from scan_sample(beamline, sample, md=md))
 
-    by = MeasurementSetup(plans={"xanes": measure}, catalog=place[1], timeout=120.0)
+    by = MeasurementSetup(plans={"xanes": measure}, catalog=place[1], timeout=300.0)
     found = watched(measure_until("LaFeO3", "oxidation_state", 5.0, by=by, at_most=3)).plan_result
     assert found.ended is Ended.NARROW
     assert found.prediction.sample.name == "LaFeO3"
@@ -89,7 +89,7 @@ def test_the_answer_of_merged_repeats_is_the_one_that_counts(engine, tiled_serve
     publisher = TiledPublisher.from_uri(tiled_server.uri, path=f"repeats-{uuid4().hex[:8]}")
     callback = XpdmlCallback(publisher, store=BundleStore.default(), repeats=SeriesSettings())
     catalog = PredictionCatalog(publisher.container)
-    by = MeasurementSetup(plans={"xanes": measure}, catalog=catalog, timeout=120.0, merged_within=10.0)
+    by = MeasurementSetup(plans={"xanes": measure}, catalog=catalog, timeout=300.0, merged_within=20.0)
     token = engine.subscribe(callback)
     plan = measure_until("LaFeO3", "oxidation_state", 0.01, by=by, at_most=3)
     found = engine(plan).plan_result

@@ -11,7 +11,7 @@ from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.evaluation import DescriptorEvaluation
 from bluesky_xpdml.planning.trials import trial_metadata
 
-LONG = 60.0
+LONG = 300.0
 """A test that waits so long has failed [s]."""
 KEYS = ["_id", "oxidation_state", "oxidation_state_low", "oxidation_state_high", "novelty", "quality"]
 
@@ -36,7 +36,7 @@ def test_an_outcome_holds_interval_novelty_and_quality(catalog, science):
     assert list(outcome.values()) == ["t1", 2.25, 1.75, 2.75, 0.5, "good"]
 
 
-def test_trials_are_told_apart_whatever_the_order(catalog, science):
+def test_trials_are_assigned_by_their_ids_in_any_order(catalog, science):
     starts = [start_of(name) for name in ("a", "b", "c")]
     science.publish(*(science.answer(start, state) for start, state in zip(starts, (1, 2, 3), strict=True)))
     uids = ",".join(start["uid"] for start in reversed(starts))
@@ -44,14 +44,14 @@ def test_trials_are_told_apart_whatever_the_order(catalog, science):
     assert [(each["_id"], each["oxidation_state"]) for each in outcomes] == [("b", 2), ("a", 1), ("c", 3)]
 
 
-def test_a_measurement_that_says_no_trial_belongs_to_the_only_one(catalog, science):
+def test_a_measurement_without_trial_belongs_to_a_single_suggestion(catalog, science):
     start = start_of()
     science.publish(science.answer(start, 2.75))
     (outcome,) = DescriptorEvaluation(catalog, timeout=LONG)([start["uid"]], [{"_id": 7}])
     assert (outcome["_id"], outcome["oxidation_state"]) == (7, 2.75)
 
 
-def test_a_failed_prediction_is_a_failed_trial_and_nothing_hangs(catalog, science):
+def test_a_failed_prediction_is_a_failed_trial(catalog, science):
     start = start_of("f")
     science.publish(science.failure(start, "no edge step"))
     evaluation = DescriptorEvaluation(catalog, timeout=LONG, element="Fe")
@@ -61,7 +61,7 @@ def test_a_failed_prediction_is_a_failed_trial_and_nothing_hangs(catalog, scienc
     assert evaluation.reasons == {"f": "xanes failed: no edge step"}
 
 
-def test_no_prediction_at_all_is_a_failed_trial_and_nothing_hangs(catalog):
+def test_no_prediction_in_time_is_a_failed_trial(catalog, query_clock):
     evaluation = DescriptorEvaluation(catalog, timeout=2.0)
     (outcome,) = evaluation(uuid4().hex, [{"_id": "n"}])
     assert is_failed(outcome)
@@ -69,7 +69,7 @@ def test_no_prediction_at_all_is_a_failed_trial_and_nothing_hangs(catalog):
 
 
 def both(science, trial, *, pdf):
-    """Publish a spectrum's answer and what became of the PDF, and return the uids of both runs."""
+    """Publish the answer to a spectrum and the result of the PDF, and return the uids of both runs."""
     first, second = start_of(trial), start_of(trial)
     answers = [science.answer(first, 2.0)]
     if pdf == "failed":
@@ -92,7 +92,7 @@ def test_one_part_counts_alone_where_the_other_failed(catalog, science, pdf, sta
 
 
 @pytest.mark.parametrize("pdf", ["good", "missing"])
-def test_one_part_does_not_count_alone_while_the_joint_answer_may_come(catalog, science, pdf):
+def test_one_part_does_not_count_alone_while_the_joint_answer_may_come(catalog, science, query_clock, pdf):
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=1.0)
     (outcome,) = evaluation(both(science, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
     assert is_failed(outcome) == (pdf == "good")
@@ -106,13 +106,13 @@ def test_one_part_counts_where_nothing_else_was_measured(catalog, science):
     assert outcome["oxidation_state"] == 2.0
 
 
-def test_what_counts_alone_has_to_be_a_part(catalog):
+def test_alone_has_to_be_a_part_of_the_technique(catalog):
     with pytest.raises(PlanningError, match="part of a joint technique"):
         DescriptorEvaluation(catalog, technique="xanes", alone="xanes")
 
 
 @pytest.mark.parametrize("how", ["cut", "fall_silent"])
-def test_a_server_that_is_away_is_a_failed_trial_and_nothing_hangs(distant, line, science, how):
+def test_an_unreachable_server_is_a_failed_trial(distant, line, science, how):
     start = start_of("s")
     science.publish(science.answer(start))
     (here,) = DescriptorEvaluation(distant, timeout=LONG)(start["uid"], [{"_id": "s"}])
@@ -156,7 +156,7 @@ def test_without_one_of_its_parts_no_joint_answer_is_waited_for(catalog, science
     assert evaluation.reasons["k"] == "pdf failed: no calibration"
 
 
-def test_the_answer_of_the_series_counts_where_it_is_asked_for(catalog, science):
+def test_the_merged_answer_counts_if_requested(catalog, science):
     first, second = start_of("r1"), start_of("r2")
     series = science.answer(second, 2.5, 0.1, raw_uids=(first["uid"], second["uid"]))
     science.publish(science.answer(first), science.answer(second, 2.6, 0.4), series)
@@ -174,7 +174,7 @@ def test_a_newer_answer_replaces_the_earlier(catalog, science):
     assert outcome["oxidation_state"] == 3.0
 
 
-def test_trials_of_another_campaign_do_not_count(catalog, science):
+def test_trials_of_another_campaign_do_not_count(catalog, science, query_clock):
     start = start_of("c1", campaign="other")
     science.publish(science.answer(start))
     (outcome,) = DescriptorEvaluation(catalog, timeout=0.3, campaign="front")(start["uid"], [{"_id": "c1"}])
@@ -186,7 +186,7 @@ def test_a_name_alone_is_no_list_of_descriptors(catalog):
         DescriptorEvaluation(catalog, "oxidation_state", timeout=1.0)
 
 
-def test_a_planner_never_sees_raw_documents_nor_streams(catalog, science):
+def test_a_planner_requests_neither_raw_documents_nor_streams(catalog, science):
     asked = []
     hooks = catalog.container.context.http_client.event_hooks
     hooks["request"] = [*hooks["request"], lambda request: asked.append(str(request.url))]

@@ -37,7 +37,7 @@ def test_measured_repeats_end_when_their_mean_is_narrow(engine, tiled_server, sh
     by = MeasurementSetup(
         plans={"xanes": lambda sample, md: scan_again(next(coming), {"sample_name": sample, **md})},
         catalog=PredictionCatalog(publisher.container),
-        timeout=60.0,
+        timeout=300.0,
     )
     with XpdmlCallback(publisher, store=BundleStore.default()) as callback:
         token = engine.subscribe(callback)

@@ -9,7 +9,7 @@ from bluesky_xpdml.planning.advice import advise
 from bluesky_xpdml.planning.count import WidthKind
 from bluesky_xpdml.planning.stubs import Ended, MeasurementSetup, choose_modality, measure_until
 
-LONG = 60.0
+LONG = 300.0
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_scatter_of_repeats_ends_it_too(measuring, science, by):
     assert (found.ended, len(found.raw_uids)) == (Ended.NARROW, 2)
 
 
-def test_failures_end_it_and_nothing_hangs(measuring, science, by):
+def test_failures_end_it(measuring, science, by):
     science.rule = narrowing(science, [None, None])
     found = measuring(measure_until("LFP", "oxidation_state", 0.1, by=by, at_most=2)).plan_result
     assert found.ended is Ended.FAILED
@@ -76,7 +76,7 @@ def test_failures_end_it_and_nothing_hangs(measuring, science, by):
     assert found.reason == "none of 2 repeats gave an answer: xanes failed: no edge step"
 
 
-def test_silence_ends_it_and_nothing_hangs(measuring, science, by, catalog):
+def test_silence_ends_it(measuring, science, by, catalog):
     science.rule = lambda _: []
     quick = MeasurementSetup(plans=by.plans, catalog=catalog, timeout=0.3)
     found = measuring(measure_until("LFP", "oxidation_state", 0.1, by=quick, at_most=1)).plan_result

@@ -136,7 +136,7 @@ class Manager:
     def __init__(self, address, tiled_uri):
         self.address = address
         self.tiled_uri = tiled_uri
-        self.queue = RunQueue(QueueAccess(address=address))
+        self.queue = RunQueue(QueueAccess(address=address, timeout=60.0))
         self.api = self.queue._api
         self.space = Space(parameters=(Parameter(name="temperature", low=300.0, high=800.0, unit="K"),))
         publisher = TiledPublisher.from_uri(tiled_uri, path=PATH)
@@ -173,7 +173,7 @@ class Manager:
     def planner(self, campaign, *, queue=None, catalog=None, ask=False, optimizer=None, **more):
         """Return a planner without memory; further arguments are those of the plan, or limits."""
         names = ("at_most_queued", "measurements", "seconds", "patience")
-        limits = {"at_most_queued": 2, "measurements": 30, "seconds": 3600.0, "patience": 30.0}
+        limits = {"at_most_queued": 2, "measurements": 30, "seconds": 3600.0, "patience": 120.0}
         limits |= {name: more.pop(name) for name in names if name in more}
         learner = optimizer or self.sweep()
         return QueuePlanner(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
-PATIENCE = 120.0
+PATIENCE = 300.0
 FILE = """
 [question]
 campaign = "{campaign}"
@@ -40,6 +40,7 @@ patience = 60
 
 [queue]
 address = "{address}"
+timeout = 60
 """
 
 

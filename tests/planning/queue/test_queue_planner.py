@@ -11,41 +11,41 @@ from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.queue.client import QueueAccess, RunQueue, UnreachableError
 from bluesky_xpdml.planning.space import Parameter, Space
 
-STRANGER = {"item_type": "plan", "name": "measure", "kwargs": {"kelvin": 400.0}}
+OTHER_ITEM = {"item_type": "plan", "name": "measure", "kwargs": {"kelvin": 400.0}}
 
 
 def steps_until(planner, condition):
-    """Take turns until one fulfils a condition and return all of them."""
-    turns = []
-    end = time.monotonic() + 60.0
-    while not turns or not condition(turns[-1]):
-        assert time.monotonic() < end, turns[-1]
+    """Repeat steps until a report fulfils a condition, and return all reports."""
+    reports = []
+    end = time.monotonic() + 300.0
+    while not reports or not condition(reports[-1]):
+        assert time.monotonic() < end, reports[-1]
         time.sleep(0.05)
-        turns.append(planner.step())
-    return turns
+        reports.append(planner.step())
+    return reports
 
 
 def finish(planner):
-    return steps_until(planner, lambda turn: turn.finished)
+    return steps_until(planner, lambda report: report.finished)
 
 
-def test_no_more_waits_than_is_allowed_and_strangers_stay(manager, campaign):
-    strangers = [manager.api.item_add(STRANGER)["item"]["item_uid"] for _ in range(2)]
+def test_no_more_items_wait_than_allowed_and_those_of_others_stay(manager, campaign):
+    others = [manager.api.item_add(OTHER_ITEM)["item"]["item_uid"] for _ in range(2)]
     planner = manager.planner(campaign, at_most_queued=2)
-    turns = [planner.step() for _ in range(3)]
-    assert [len(turn.added) for turn in turns] == [2, 0, 0]
-    assert [turn.waiting for turn in turns] == [2, 2, 2]
-    assert "the queue is stopped: start it" in turns[-1].note
+    reports = [planner.step() for _ in range(3)]
+    assert [len(report.added) for report in reports] == [2, 0, 0]
+    assert [report.waiting for report in reports] == [2, 2, 2]
+    assert "the queue is stopped: start it" in reports[-1].note
     items = manager.waiting()
-    assert [item["item_uid"] for item in items[:2]] == strangers
-    assert manager.trials(campaign, items) == [each["_id"] for each in turns[0].added]
-    assert items[2]["kwargs"] == {"kelvin": turns[0].added[0]["temperature"]}
+    assert [item["item_uid"] for item in items[:2]] == others
+    assert manager.trials(campaign, items) == [each["_id"] for each in reports[0].added]
+    assert items[2]["kwargs"] == {"kelvin": reports[0].added[0]["temperature"]}
     assert items[2]["user"] == "xpdml"
 
 
-def test_items_go_to_the_front_where_that_is_asked(manager, campaign):
-    manager.api.item_add(STRANGER)
-    queue = RunQueue(QueueAccess(address=manager.address, position="front"))
+def test_items_can_be_added_at_the_front(manager, campaign):
+    manager.api.item_add(OTHER_ITEM)
+    queue = RunQueue(QueueAccess(address=manager.address, position="front", timeout=60.0))
     (added,) = manager.planner(campaign, queue=queue, at_most_queued=1).step().added
     queue.close()
     assert manager.trials(campaign, manager.waiting()[:1]) == [added["_id"]]
@@ -59,10 +59,10 @@ def test_nothing_is_added_before_a_person_approves(manager, campaign):
     assert planner.proposals == (first, second)
     planner.reject(first["_id"])
     planner.approve(second["_id"])
-    turn = planner.step()
-    assert [each["_id"] for each in turn.added] == [second["_id"]]
+    report = planner.step()
+    assert [each["_id"] for each in report.added] == [second["_id"]]
     assert manager.trials(campaign, manager.waiting()) == [second["_id"]]
-    assert (turn.waiting, turn.measured) == (1, 0)
+    assert (report.waiting, report.measured) == (1, 0)
     # The sweep goes on in steps of 3 %; the next within 5 % of the rejected point is passed over.
     (third,) = planner.proposals
     assert abs(third["temperature"] - first["temperature"]) > 0.05 * 500.0
@@ -70,13 +70,13 @@ def test_nothing_is_added_before_a_person_approves(manager, campaign):
         planner.approve("other")
 
 
-def test_what_a_person_removes_is_no_measurement_and_not_asked_again(manager, campaign):
+def test_a_trial_that_a_person_removes_is_no_measurement_and_not_requested_again(manager, campaign):
     planner = manager.planner(campaign, at_most_queued=2, measurements=2)
     first, second = planner.step().added
     manager.api.item_remove(uid=manager.waiting()[0]["item_uid"])
-    turn = planner.step()
-    assert turn.removed == (first["_id"],)
-    (third,) = turn.added
+    report = planner.step()
+    assert report.removed == (first["_id"],)
+    (third,) = report.added
     assert abs(third["temperature"] - first["temperature"]) > 0.05 * 500.0
     assert manager.trials(campaign, manager.waiting()) == [second["_id"], third["_id"]]
     assert planner.step().removed == ()
@@ -85,40 +85,40 @@ def test_what_a_person_removes_is_no_measurement_and_not_asked_again(manager, ca
 def test_a_locked_queue_is_left_alone(manager, campaign):
     manager.api.lock_queue("a key", note="changing the sample")
     try:
-        turn = manager.planner(campaign).step()
+        report = manager.planner(campaign).step()
     finally:
         manager.api.unlock("a key")
-    assert (turn.added, turn.note) == ((), "the queue is locked: unlock it")
+    assert (report.added, report.note) == ((), "the queue is locked: unlock it")
 
 
-def test_it_ends_by_itself_and_a_restarted_one_measures_nothing_twice(manager, campaign):
-    stranger = manager.api.item_add(STRANGER)["item"]["item_uid"]
+def test_it_ends_by_itself_and_a_restarted_planner_measures_nothing_twice(manager, campaign):
+    other_item = manager.api.item_add(OTHER_ITEM)["item"]["item_uid"]
     manager.planner(campaign, measurements=3).step()
     manager.start()
     second = manager.planner(campaign, measurements=3)
-    steps_until(second, lambda turn: turn.measured >= 2)
+    steps_until(second, lambda report: report.measured >= 2)
     optimizer = manager.sweep()
-    turns = finish(manager.planner(campaign, measurements=3, optimizer=optimizer))
-    assert turns[-1].enough == "the 3 measurements of the campaign are used up"
-    assert max(turn.waiting for turn in turns) <= 2
+    reports = finish(manager.planner(campaign, measurements=3, optimizer=optimizer))
+    assert reports[-1].enough == "the 3 measurements of the campaign are used up"
+    assert max(report.waiting for report in reports) <= 2
     history = manager.history()
     trials = manager.trials(campaign, history)
     assert len(trials) == len(set(trials)) == 3
-    assert stranger in [item["item_uid"] for item in history]
+    assert other_item in [item["item_uid"] for item in history]
     assert manager.waiting() == []
     found = {each.outcome["temperature"]: each.value for each in optimizer.answered}
-    asked = [item["kwargs"]["kelvin"] for item in history if item["item_uid"] != stranger]
+    asked = [item["kwargs"]["kelvin"] for item in history if item["item_uid"] != other_item]
     assert found == pytest.approx({kelvin: 2.0 if kelvin < 500.0 else 3.0 for kelvin in asked})
     assert not optimizer._pending_points.size, "nothing is believed to be on its way"
     # What is known also survives the history, and the campaign has nothing left to spend.
     manager.api.history_clear()
-    turn = manager.planner(campaign, measurements=3).step()
-    assert (turn.finished, len(turn.answered), turn.added) == (True, 3, ())
+    report = manager.planner(campaign, measurements=3).step()
+    assert (report.finished, len(report.answered), report.added) == (True, 3, ())
 
 
-def test_it_ends_when_the_optimizer_has_seen_enough_and_takes_back_what_waits(manager, campaign):
+def test_it_ends_when_the_optimizer_stops_and_withdraws_waiting_trials(manager, campaign):
     manager.start()
-    planner = manager.planner(campaign, optimizer=manager.sweep(enough=1), hold=0.3)
+    planner = manager.planner(campaign, optimizer=manager.sweep(enough=1), hold=4.0)
     last = planner.run(Event(), pause=0.05)
     assert (last.finished, last.enough) == (True, "the sweep is over")
     manager.idle()
@@ -135,18 +135,18 @@ def test_a_failed_plan_is_a_failed_trial_and_is_not_run_again(manager, campaign,
     )
     (added,) = planner.step().added
     manager.start()
-    turns = steps_until(planner, lambda turn: turn.finished if ignored else turn.failed)
-    failed = dict(each for turn in turns for each in turn.failed)
+    reports = steps_until(planner, lambda report: report.finished if ignored else report.failed)
+    failed = dict(each for report in reports for each in report.failed)
     assert failed[added["_id"]].startswith("the plan ended as failed: ")
     assert "the furnace tripped" in failed[added["_id"]]
     manager.idle()
-    turn = planner.step()
-    assert (optimizer.n_failed, turn.measured) == (len(failed), len(failed))
+    report = planner.step()
+    assert (optimizer.n_failed, report.measured) == (len(failed), len(failed))
     assert added["_id"] not in manager.trials(campaign, manager.waiting()), "put back by the manager"
     if ignored:
-        assert (len(failed), turn.enough) == (2, "the 2 measurements of the campaign are used up")
+        assert (len(failed), report.enough) == (2, "the 2 measurements of the campaign are used up")
     else:
-        assert turn.note.startswith("the queue is stopped")
+        assert report.note.startswith("the queue is stopped")
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ def test_a_failed_or_missing_prediction_is_a_failed_trial(manager, campaign, ana
     optimizer = manager.sweep()
     manager.start()
     planner = manager.planner(campaign, optimizer=optimizer, measurements=1, patience=0.5, analysed=analysed)
-    turns = finish(planner)
-    assert [why for turn in turns for _, why in turn.failed] == [reason]
+    reports = finish(planner)
+    assert [why for report in reports for _, why in report.failed] == [reason]
     assert (optimizer.n_failed, len(optimizer.answered)) == (1, 0)
 
 
 def test_the_time_of_the_campaign_counts_over_restarts(manager, campaign):
-    planner = manager.planner(campaign, seconds=0.2, hold=0.4)
+    planner = manager.planner(campaign, seconds=0.2, hold=5.0)
     assert planner.step().waiting == 2, "the time has not begun"
     manager.start()
-    steps_until(planner, lambda turn: turn.measured == 1)
-    last = finish(manager.planner(campaign, seconds=0.2, hold=0.4))[-1]
+    steps_until(planner, lambda report: report.measured == 1)
+    last = finish(manager.planner(campaign, seconds=0.2, hold=5.0))[-1]
     assert last.enough == "the 0.2 s of the campaign are over"
     assert manager.waiting() == []
     assert len(manager.history()) == 1
@@ -176,9 +176,9 @@ def test_the_time_of_the_campaign_counts_over_restarts(manager, campaign):
 def test_a_queue_that_is_away_is_waited_for(manager, campaign):
     away = RunQueue(QueueAccess(address="tcp://127.0.0.1:1", timeout=0.3))
     planner = manager.planner(campaign, queue=away)
-    turn = planner.step()
-    assert (turn.added, turn.finished) == ((), False)
-    assert "expected an RE manager at tcp://127.0.0.1:1, found no answer" in turn.note
+    report = planner.step()
+    assert (report.added, report.finished) == ((), False)
+    assert "expected an RE manager at tcp://127.0.0.1:1, found no answer" in report.note
     with pytest.raises(UnreachableError, match="check the address, and that it runs"):
         planner.run(Event())
     away.close()
@@ -190,13 +190,13 @@ def test_a_tiled_server_that_is_away_is_waited_for(manager, campaign, line_to_ti
     assert len(planner.step().added) == 1
     line.cut()
     manager.api.queue_clear()
-    turn = planner.step()
-    assert (turn.added, turn.removed, turn.finished) == ((), (), False)
-    assert "check that the Tiled server runs" in turn.note
+    report = planner.step()
+    assert (report.added, report.removed, report.finished) == ((), (), False)
+    assert "check that the Tiled server runs" in report.note
     assert manager.waiting() == [], "what is not known to be missing is not added"
     line.mend()
-    turn = planner.step()
-    assert (len(turn.removed), len(turn.added)) == (1, 1)
+    report = planner.step()
+    assert (len(report.removed), len(report.added)) == (1, 1)
 
 
 def test_without_the_client_of_the_queue_the_extra_is_named():
@@ -222,12 +222,12 @@ def test_a_closed_environment_is_a_clear_error_at_first_and_waited_for_later(man
     planner = manager.planner(campaign)
     manager.api.environment_close()
     manager.idle()
-    turn = planner.step()
+    report = planner.step()
     with pytest.raises(PlanningError, match="qserver environment open"):
         planner.run(Event())
     manager.api.environment_open()
     manager.idle()
-    assert (turn.added, turn.note) == ((), "the environment of the RE manager is closed: open it")
+    assert (report.added, report.note) == ((), "the environment of the RE manager is closed: open it")
     assert len(planner.step().added) == 2
 
 

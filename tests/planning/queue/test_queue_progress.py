@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.planning.queue.client import QueueItem, QueueState
@@ -11,7 +11,7 @@ from bluesky_xpdml.planning.queue.progress import Question, Stage, campaign_prog
 from bluesky_xpdml.publish.documents import derived_run
 from bluesky_xpdml.publish.published import published
 from bluesky_xpdml.records import Estimate, Origin, Prediction, Quality
-from bluesky_xpdml.vocabulary import Descriptor, Technique
+from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode, Technique
 
 QUESTION = Question(
     campaign="front", descriptor=Descriptor.OXIDATION_STATE, technique=Technique.XANES, element="Fe"
@@ -110,7 +110,7 @@ def test_an_answer_counts_whatever_became_of_its_plan():
 
 
 def test_a_failed_prediction_is_a_failed_trial_also_without_the_history():
-    failed = answer("t", quality=Quality().failed("no edge"))
+    failed = answer("t", quality=Quality().failed(Reason("no edge", ReasonCode.EDGE_NOT_COVERED)))
     for found in (state(), state(finished=[ended("t", "1", "completed")])):
         entry = progress(found, [failed]).trials["t"]
         assert (entry.stage, entry.reason) == (Stage.FAILED, "no edge")
@@ -139,6 +139,7 @@ def test_time_begins_with_the_first_measurement_also_where_the_history_was_clear
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("abc")),
     st.none() | st.sampled_from("abc"),
