@@ -23,9 +23,12 @@ Each is also a builtin exception, so that callers catch either. Messages say wha
 found, and what to do. Each carries a reason code, which a prediction that fails with it publishes.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
+
+Result = TypeVar("Result")
 
 
 class XpdmlError(Exception):
@@ -143,3 +146,23 @@ class BeamlineError(XpdmlError, ValueError):
     """The simulated beamline was asked for a sample or a position that it does not have."""
 
     default_code = ReasonCode.SIMULATION_FAILED
+
+
+def attempt(action: Callable[[], Result]) -> Result | Exception:
+    """Return what an action returns or raises: the only place that catches every exception.
+
+    Examples
+    --------
+    >>> attempt(lambda: 1 / 0)
+    ZeroDivisionError('division by zero')
+    """
+    try:
+        return action()
+    except Exception as error:  # noqa: BLE001 - the guarded border
+        return error
+
+
+def internal_reason(error: Exception) -> Reason:
+    """Return the reason of a prediction that failed with an unforeseen error."""
+    text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+    return Reason(text, ReasonCode.INTERNAL_ERROR)

@@ -12,7 +12,7 @@ from bluesky_xpdml.callbacks.inbox import QUEUE_FULL, Close, Flush, GiveUp, Inbo
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.documents import CollectedRun
-from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.errors import PublishError, attempt, internal_reason
 from bluesky_xpdml.publish import Publisher, derived_run
 from bluesky_xpdml.records import Prediction, Verdict
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
@@ -169,14 +169,12 @@ class Worker:
         return "failed" if prediction.quality.verdict is Verdict.FAILED else "predicted"
 
     def _internal_failure(self, run: CollectedRun, error: Exception) -> Prediction | Exception:
-        text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
-        return self._guarded(lambda: self._analysis.failure(run, Reason(text, ReasonCode.INTERNAL_ERROR)))
+        return self._guarded(lambda: self._analysis.failure(run, internal_reason(error)))
 
     def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
         """Return what an action returns or raises."""
-        try:
-            return action()
-        except Exception as error:
-            self._counts["errors"] += not isinstance(error, PublishError)
-            logger.exception("a run could not be analysed or published; the RunEngine goes on")
-            return error
+        found = attempt(action)
+        if isinstance(found, Exception):
+            self._counts["errors"] += not isinstance(found, PublishError)
+            logger.error("a run could not be analysed or published; the RunEngine goes on", exc_info=found)
+        return found

@@ -122,8 +122,12 @@ class Analysis:
         except PublishError:
             raise
         except (XpdmlError, OSError) as error:
-            answers = () if request.partial else (_failed(request, error),)
+            answers = () if request.partial else (_failed(request, _reason_of(error)),)
         return tuple(self._completed(answer, request) for answer in answers)
+
+    def failure(self, request: PredictionRequest, reason: Reason) -> Prediction:
+        """Return the failed prediction for a measurement."""
+        return self._completed(_failed(request, reason), request)
 
     def predict_repeats(
         self, requests: Iterable[PredictionRequest], merging: RepeatSettings
@@ -258,9 +262,13 @@ def decisive_settings(prediction: Prediction, settings: Settings) -> dict[str, o
     return found
 
 
-def _failed(request: PredictionRequest, error: XpdmlError | OSError) -> Prediction:
+def _reason_of(error: XpdmlError | OSError) -> Reason:
+    return error.reason if isinstance(error, XpdmlError) else Reason(str(error), ReasonCode.UNREADABLE_FILE)
+
+
+def _failed(request: PredictionRequest, reason: Reason) -> Prediction:
     return failed_prediction(
-        error.reason if isinstance(error, XpdmlError) else Reason(str(error), ReasonCode.UNREADABLE_FILE),
+        reason,
         *request.remarks,
         technique=request.modality.technique,
         element=request.element,

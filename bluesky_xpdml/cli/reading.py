@@ -1,15 +1,19 @@
 """Data files that commands take: what the options say about them, and their way through the analysis."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from bluesky_xpdml.analysis.request import Analysis, JointCurves, PredictionRequest
 from bluesky_xpdml.cli import options
+from bluesky_xpdml.errors import attempt, internal_reason
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Prediction
 from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.sources.reading import FileKind, FileReading
 from bluesky_xpdml.vocabulary import Modality
+
+logger = logging.getLogger(__name__)
 
 
 def file_reading(
@@ -43,8 +47,13 @@ class FileAnalysis:
         )
 
     def predict(self, path: Path, kind: FileKind) -> tuple[Prediction, ...]:
-        """Return the predictions for one file; one that cannot be read gives a failed one with the reason."""
-        return self.analysis.predict(self.request(path, kind.of(path)))
+        """Return the predictions for one file; whatever goes wrong gives a failed one with the reason."""
+        request = self.request(path, kind.of(path))
+        answers = attempt(lambda: self.analysis.predict(request))
+        if isinstance(answers, Exception):
+            logger.debug("%s could not be analysed", path, exc_info=answers)
+            return (self.analysis.failure(request, internal_reason(answers)),)
+        return answers
 
     def predict_both(self, spectrum: Path, pattern: Path, kind: FileKind) -> list[tuple[Path, Prediction]]:
         """Return the joint prediction under the name of the spectrum, then those of each file."""
