@@ -17,6 +17,10 @@ from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 FEWEST_POINTS = 50
 """Smallest number of usable points of a pattern."""
+MOST_POINTS = 1_000_000
+"""Largest number of points of a merged pattern."""
+LARGEST = 1e30
+"""Larger intensities are no measurement; their squares overflow."""
 
 
 class QUnit(StrEnum):
@@ -126,9 +130,9 @@ def clean_pattern(pattern: ScatteringPattern) -> ScatteringPattern:
     q, intensity, variance = pattern.q, pattern.intensity, pattern.variance
     if q.ndim != 1 or intensity.shape != q.shape or (variance is not None and variance.shape != q.shape):
         raise ReductionError(f"expected arrays of one length, found {q.shape} and {intensity.shape}")
-    keep = np.isfinite(q) & np.isfinite(intensity)
+    keep = np.isfinite(q) & (np.abs(intensity) < LARGEST)
     if variance is not None:
-        keep &= np.isfinite(variance) & (variance >= 0.0)
+        keep &= (variance >= 0.0) & (variance < LARGEST**2)
     unusable = int(np.count_nonzero(~keep))
     keep &= q > 0.0
     if np.count_nonzero(keep) < FEWEST_POINTS:
@@ -195,7 +199,7 @@ def subtract_background(
     if scale == "fit":
         scale = _largest_scale(pattern, level, q_min)
         how = "the largest that leaves no negative intensity, an upper bound"
-    if not 0.0 <= scale < np.inf:
+    if not 0.0 <= scale < LARGEST:
         raise ReductionError(
             f"expected a background scale that is not negative, found {scale:g}", ReasonCode.SETTINGS_INVALID
         )
@@ -333,7 +337,14 @@ def _overlap_scale(merged: ScatteringPattern, new: ScatteringPattern) -> float:
 def _merged_pair(one: ScatteringPattern, other: ScatteringPattern, factor: float) -> ScatteringPattern:
     step = min(float(np.median(np.diff(each.q))) for each in (one, other))
     low, high = min(one.q[0], other.q[0]), max(one.q[-1], other.q[-1])
-    q = low + step * np.arange(int((high - low) / step + 1.0 + 1e-9))
+    n_points = (high - low) / step + 1.0 + 1e-9
+    if n_points > MOST_POINTS:
+        raise ReductionError(
+            f"patterns from {low:.3g} to {high:.3g} 1/angstrom in steps of {step:.3g}: too many points to be "
+            "merged",
+            ReasonCode.Q_RANGE,
+        )
+    q = low + step * np.arange(int(n_points))
     total, weights = np.zeros_like(q), np.zeros_like(q)
     known = one.variance is not None and other.variance is not None
     for each, scale in ((one, 1.0), (other, factor)):
@@ -341,7 +352,7 @@ def _merged_pair(one: ScatteringPattern, other: ScatteringPattern, factor: float
         weight = np.ones(np.count_nonzero(inside))
         if known and each.variance is not None:
             spread = scale**2 * np.interp(q[inside], each.q, each.variance)
-            weight = 1.0 / np.maximum(spread, 1e-12 * max(float(spread.max()), 1e-300))
+            weight = 1.0 / np.maximum(spread, max(1e-12 * float(spread.max()), 1e-300))
         total[inside] += weight * scale * np.interp(q[inside], each.q, each.intensity)
         weights[inside] += weight
     filled = weights > 0.0

@@ -122,7 +122,7 @@ def _scale(q: FloatArray, intensity: FloatArray, target: FloatArray, low: float,
     product = float(np.sum(counted * upper))
     if not (product > 0.0 and power > 0.0):
         raise ReductionError(
-            f"no intensity is left above Q = {low * q[-1]:.3g} 1/angstrom (mean {np.mean(counted):.3g}): the "
+            f"no intensity is left above Q = {low * q[-1]:.3g} 1/angstrom (sum {np.sum(counted):.3g}): the "
             "background scale is too large, or q_max_inst lies beyond the data",
             ReasonCode.SIGNAL_TO_NOISE,
         )
