@@ -352,7 +352,7 @@ def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dataclasses import replace
 
     from bluesky_xpdml.demo.beamline import load_samples
-    from bluesky_xpdml.factory.training.build import stored_forests
+    from bluesky_xpdml.factory.training.forests import stored_forests
     from bluesky_xpdml.features.pdf import pdf_features
     from bluesky_xpdml.features.xanes import features_of_shifts, fine_signal
     from bluesky_xpdml.models.bundle import write_bundle
@@ -386,7 +386,7 @@ def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_bundle(
             folder / f"{manifest['name']}-{manifest['version']}",
             manifest | {"importances": importances},
-            stored_forests(replace(bundle, forests=forests)),
+            stored_forests(forests),
             "# A card\n",
             dict(bundle.tables) | {"background": background.astype(np.float16)},
         )

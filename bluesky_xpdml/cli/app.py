@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
 
@@ -74,8 +75,9 @@ app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:80
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 
+@cache
 def add_plugins(app: typer.Typer) -> None:
-    """Add the commands of the entry-point group; those that cannot be loaded say so when they are called."""
+    """Add the commands of the entry-point group, once; those that cannot be loaded say so when called."""
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
             register = entry.load()
@@ -94,9 +96,6 @@ def _add_unavailable(app: typer.Typer, entry: EntryPoint, error: ImportError) ->
     def unavailable() -> None:
         msg = f"{entry.name} could not be loaded ({error}): pip install 'bluesky-xpdml[train]'"
         raise XpdmlError(msg)
-
-
-add_plugins(app)
 
 
 def show_version(*, wanted: bool) -> None:
@@ -129,6 +128,7 @@ def main() -> None:
         logging.getLogger("matplotlib").setLevel(logging.INFO)
     else:
         sys.excepthook = _one_line
+    add_plugins(app)
     try:
         status = app(arguments, standalone_mode=False)
     except TyperException as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from bluesky_xpdml.factory.training.compact import CLASS_LEVELS, LENGTH_LEVELS, compact_forest
+from bluesky_xpdml.factory.training.forests import CLASS_LEVELS, LENGTH_LEVELS, compact_forest
 from bluesky_xpdml.models.bundle import write_bundle
 from bluesky_xpdml.models.forest import Forest
 

@@ -14,7 +14,7 @@ from sklearn.ensemble import (
 )
 
 from bluesky_xpdml.errors import BundleError, FeatureError
-from bluesky_xpdml.factory.training.compact import CLASS_LEVELS, LENGTH_LEVELS, compact_forest
+from bluesky_xpdml.factory.training.forests import CLASS_LEVELS, LENGTH_LEVELS, compact_forest
 from bluesky_xpdml.models.forest import Forest, expand
 
 shapes = st.fixed_dictionaries(

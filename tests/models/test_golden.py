@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import BundleError, FeatureError
-from bluesky_xpdml.factory.training.compact import CLASS_LEVELS, LENGTH_LEVELS
+from bluesky_xpdml.factory.training.forests import CLASS_LEVELS, LENGTH_LEVELS
 from bluesky_xpdml.models.bundle import load_bundle, write_bundle
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.golden import ROWS, check_golden, golden_answers

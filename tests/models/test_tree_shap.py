@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from bluesky_xpdml.errors import FeatureError
-from bluesky_xpdml.factory.training.compact import compact_forest
+from bluesky_xpdml.factory.training.forests import compact_forest
 from bluesky_xpdml.models.forest import Forest, expand
 from bluesky_xpdml.models.tree_shap import leaf_paths, shapley_values
 

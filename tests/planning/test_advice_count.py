@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.factory.bench.advice import calibration_rows, choice_rows, held_out
-from bluesky_xpdml.factory.training.advice_count import count_table, gain_error
+from bluesky_xpdml.factory.training.advice import count_table, gain_error
 from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
 
 RECIPE = AdviceRecipe()

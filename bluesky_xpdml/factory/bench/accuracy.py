@@ -5,13 +5,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bluesky_xpdml.factory.bench.accuracy_cells import ALL, KINDS, SHARED, Progress, compute_cells
-from bluesky_xpdml.factory.bench.accuracy_findings import anchors, findings, joint_against_single
-from bluesky_xpdml.factory.bench.accuracy_novelty import measure_novelty, novelty_table
-from bluesky_xpdml.factory.bench.accuracy_tables import Lookup, by_element, coverage, figures, summary
+from bluesky_xpdml.factory.bench.accuracy_tables import (
+    Lookup,
+    anchors,
+    by_element,
+    coverage,
+    figures,
+    findings,
+    joint_against_single,
+    summary,
+)
+from bluesky_xpdml.factory.bench.cells import ALL, KINDS, SHARED, Progress, compute_cells
+from bluesky_xpdml.factory.bench.novelty import measure_novelty, novelty_table
 from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.factory.training.benchmark import TEST_SHARE, Split
-from bluesky_xpdml.factory.training.cells import COVERAGE, CellRecipe
+from bluesky_xpdml.factory.bench.scoring import COVERAGE, CellRecipe
+from bluesky_xpdml.factory.training.scores import TEST_SHARE, Split
 
 CONDITIONS = {
     "formula split": "every reduced formula on one side: the honest figure",
@@ -51,25 +59,7 @@ def measure_accuracy(
     cache: Path,
     progress: Progress,
 ) -> Accuracy:
-    """Train and score forests on several splits of the simulated sites and materials.
-
-    Parameters
-    ----------
-    simulation
-        Folder of simulated spectra and structures.
-    elements
-        Chemical symbols.
-    seeds
-        One split, augmentation and forest each.
-    splits
-        `formula`, `record`.
-    recipe
-        Sizes of the forests.
-    cache
-        Folder in which finished cells and simulated curves are kept: an interrupted run goes on.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Train and score forests on several splits of the simulated sites and materials."""
     results = compute_cells(
         simulation,
         elements,

@@ -14,18 +14,20 @@ import numpy as np
 
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.dataset.library import StringArray
-from bluesky_xpdml.factory.training.advice import UnseenAnswers, judged
-from bluesky_xpdml.factory.training.advice_count import (
+from bluesky_xpdml.factory.training.advice import (
     Rated,
+    UnseenAnswers,
     count_table,
     gain_error,
     load_answers,
+    rate_answers,
     rated_steps,
 )
 from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
 from bluesky_xpdml.planning.advice import expected
 from bluesky_xpdml.planning.advice_table import ALL_CLASSES, AdviceTable, Cell, gain_of
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Modality
 
 BINS = 4
 """Of predicted gains, as many materials in each."""
@@ -55,21 +57,7 @@ def measure_advice(
     cache: Path,
     progress: Callable[[str, int, int], None],
 ) -> Report:
-    """Compare predicted with realised gains, for each second measurement of each descriptor.
-
-    Parameters
-    ----------
-    simulation
-        Folder of spectra, labels and structures.
-    elements
-        Chemical symbols.
-    recipe
-        Settings of the cross-validation.
-    cache
-        Keeps simulated curves and answers.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Compare predicted with realised gains, for each second measurement of each descriptor."""
     answers = load_answers(simulation, elements, recipe, cache=cache, progress=progress)
     realised = held_out(answers, recipe)
     return Report(
@@ -90,21 +78,13 @@ def measure_advice(
 
 
 def held_out(answers: Sequence[UnseenAnswers], recipe: AdviceRecipe) -> dict[Step, Realised]:
-    """Return every material with the gain that a table counted without its fold expects of it.
-
-    Parameters
-    ----------
-    answers
-        Of each element.
-    recipe
-        That they come from.
-    """
+    """Return every material with the gain that a table counted without its fold expects of it."""
     parts: dict[Step, list[Realised]] = {}
     for fold in range(recipe.folds):
         counted = {found.element: found.fold != fold for found in answers}
         table = count_table(answers, counted, recipe, {})
         for found in answers:
-            known = judged(found, counted[found.element], recipe.coverage)
+            known = rate_answers(found, counted[found.element], recipe.coverage)
             for step, rated in rated_steps(found, known):
                 kept = rated.select(~counted[found.element])
                 parts.setdefault(step, []).append(_expectations(table, found.element, step, kept, fold))
@@ -120,7 +100,7 @@ def choice_rows(realised: dict[Step, Realised]) -> list[dict[str, Any]]:
     """Return what is gained by measuring what is advised after XANES, and by always measuring one."""
     rows = []
     for descriptor in dict.fromkeys(step[2] for step in realised):
-        pdf, dpdf = (realised["xanes", other, descriptor] for other in ("pdf", "dpdf"))
+        pdf, dpdf = (realised[Modality.XANES, other, descriptor] for other in (Modality.PDF, Modality.DPDF))
         takes = pdf.predicted > dpdf.predicted
         now = pdf.rated.now.mean()
         afters = {

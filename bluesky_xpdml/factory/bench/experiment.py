@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.factory.bench.experiment_answers import (
     Answer,
     Baselines,
     answer_of,
+    answer_row,
     baselines,
     compound_record,
-    told,
     with_intervals,
 )
-from bluesky_xpdml.factory.bench.experiment_rows import experiment_rows
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
 from bluesky_xpdml.factory.training.leave_one_out import (
@@ -38,11 +39,13 @@ from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, answer_compound, by_compound
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
+from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.replay import scan_documents
 from bluesky_xpdml.sources.standards import load_standards
+from bluesky_xpdml.vocabulary import Descriptor
 
 Answers = Mapping[str, Sequence[CompoundAnswer]]
 Progress = Callable[[str, int, int], None]
@@ -61,7 +64,7 @@ class Fold:
     simpler: Baselines
 
 
-class KeptOpen:
+class SharedPublisher:
     """A publisher that stays open when a callback that uses it is closed."""
 
     def __init__(self, publisher: TiledPublisher) -> None:
@@ -72,19 +75,7 @@ class KeptOpen:
 
 
 def measure_experiment(standards: Path, simulation: Path, *, seed: int, progress: Progress) -> Report:
-    """Answer every measured oxide without its own label, by way of Tiled.
-
-    Parameters
-    ----------
-    standards
-        Folder of measured spectra with `labels.csv`.
-    simulation
-        Folder of simulated spectra.
-    seed
-        Of the training.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Answer every measured oxide without its own label, by way of Tiled."""
     known = load_standards(standards)
     recipe = XanesRecipe(seed=seed)
     elements = sorted({item.element for item in known.spectra}, key=list(FOIL_ENERGIES).index)
@@ -127,7 +118,7 @@ def measure_experiment(standards: Path, simulation: Path, *, seed: int, progress
             "plain_recipe": "forest on spectra as simulated, one energy constant an element, its likeliest "
             "valence",
             "majority": "commonest valence of the simulated sites",
-            "answers": [told(c) for c in first],
+            "answers": [answer_row(c) for c in first],
         },
         rows=[row for case, compounds in cases.items() for row in experiment_rows(case, compounds)],
     )
@@ -204,7 +195,7 @@ def _replayed(
     offset: Any = item.stated_offset if item.stated_offset is not None else "reference"
     store = BundleStore(folder / "no bundles on disk", [bundle])
     settings = XanesSettings(energy_offset=offset)
-    with XpdmlCallback(KeptOpen(publisher), store=store, settings=settings) as callback:
+    with XpdmlCallback(SharedPublisher(publisher), store=store, settings=settings) as callback:
         documents = list(scan_documents(scan))
         for name, document in documents:
             callback(name, document)
@@ -226,3 +217,89 @@ def _unpublished(folds: Sequence[Fold], answers: Answers, *, unknown: bool) -> l
             found = [answer_of(item, bundle) for item in asked]
             records.append(compound_record(asked, found, fold.simpler, bundle))
     return records
+
+
+Compound = Mapping[str, Any]
+Metric = tuple[str, Any, Any]
+
+ALL = "all"
+KNOWN = "all on the foil's scale"
+
+
+def experiment_rows(case: str, compounds: Sequence[Compound]) -> Iterator[dict[str, Any]]:
+    """Yield the figures of one case: by element, over all compounds, and over those on the foil's scale."""
+    groups: dict[str, list[Compound]] = {}
+    for compound in compounds:
+        groups.setdefault(str(compound["element"]), []).append(compound)
+    groups[ALL] = list(compounds)
+    calibrated = [compound for compound in compounds if compound["calibrated"]]
+    if 0 < len(calibrated) < len(compounds):
+        groups[KNOWN] = calibrated
+    for name, members in groups.items():
+        for target, metric, value, baseline, n in _figures(members):
+            yield {
+                "case": case,
+                "element": name,
+                "target": target,
+                "metric": metric,
+                "value": float(value),
+                "baseline": None if baseline is None else float(baseline),
+                "n": n,
+            }
+
+
+def _figures(compounds: Sequence[Compound]) -> Iterator[tuple[str, str, Any, Any, int]]:
+    numbered = [c for c in compounds if np.isfinite(c["true_number"])]
+    measured = [c for c in compounds if np.isfinite(c["true_length"])]
+    for target, metrics, among in (
+        (Descriptor.OXIDATION_STATE, _state_metrics, compounds),
+        (Descriptor.COORDINATION_NUMBER, _number_metrics, numbered),
+        (Descriptor.BOND_LENGTH, _length_metrics, measured),
+    ):
+        for metric, value, baseline in metrics(among) if among else ():
+            yield target, metric, value, baseline, len(among)
+
+
+def _state_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    truth = _column("true_state", compounds)
+    errors = {
+        key: np.abs(_column(key, compounds) - truth)
+        for key in ("state", "curve", "plain_curve", "plain_recipe", "majority")
+    }
+    yield "within_0.5", np.mean(errors["state"] <= 0.5), np.mean(errors["plain_curve"] <= 0.5)
+    yield "mae", errors["state"].mean(), errors["plain_curve"].mean()
+    for key in ("curve", "plain_recipe", "majority"):
+        yield f"{key}_within_0.5", np.mean(errors[key] <= 0.5), None
+        yield f"{key}_mae", errors[key].mean(), None
+    yield "coverage_90", _coverage("state", compounds), None
+    low, high = np.array([c["state_range"] for c in compounds]).T
+    yield "interval_width", np.mean(high - low), None
+    yield "flagged_as_novel", np.mean([c["flagged"] for c in compounds]), None
+
+
+def _number_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    whole = np.round(_column("true_number", compounds))
+    hit = np.round(_column("number", compounds)) == whole
+    values = np.unique(whole)
+    balanced = [hit[whole == value].mean() for value in values]
+    yield "accuracy", hit.mean(), np.mean(whole == 6.0)
+    yield "balanced_accuracy", np.mean(balanced), np.mean(values == 6.0)
+    yield "coverage_90", _coverage("number", compounds), None
+
+
+def _length_metrics(compounds: Sequence[Compound]) -> Iterator[Metric]:
+    truth = _column("true_length", compounds)
+    off, trivial = (_column(key, compounds) - truth for key in ("length", "trivial_length"))
+    yield "mae", np.abs(off).mean(), np.abs(trivial).mean()
+    yield "bias", off.mean(), trivial.mean()
+    yield "coverage_90", _coverage("length", compounds), None
+
+
+def _column(key: str, compounds: Sequence[Compound]) -> FloatArray:
+    return np.array([compound[key] for compound in compounds], dtype=float)
+
+
+def _coverage(name: str, compounds: Sequence[Compound]) -> float:
+    """Return the share of compounds whose truth lies within the stated interval."""
+    inside = [c[f"{name}_range"][0] <= c[f"true_{name}"] <= c[f"{name}_range"][1] for c in compounds]
+    return float(np.mean(inside))

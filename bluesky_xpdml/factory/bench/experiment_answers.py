@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
-from bluesky_xpdml.factory.training.plain_recipe import PlainForest
-from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe
+from bluesky_xpdml.factory.training.alignment import Augmentation, align, augmented_features
+from bluesky_xpdml.factory.training.forests import fit_forest
+from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe, classifier
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.edge_model import EdgeModel, fit_edge_models
 from bluesky_xpdml.models.standards import MeasuredSpectrum, edge_standards
@@ -21,9 +22,38 @@ from bluesky_xpdml.models.xanes import (
     expected_states,
     predict_descriptors,
 )
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor
 
 Answer = Mapping[str, Any]
-NAMES = {"state": "oxidation_state", "number": "coordination_number", "length": "bond_length"}
+NAMES = dict(zip(("state", "number", "length"), Descriptor.main(), strict=True))
+
+
+UNVARIED = Augmentation(
+    copies=1,
+    width_below=(0.01, 0.01),
+    width_above=(0.01, 0.01),
+    axis_sigma=0.0,
+    stretch=0.0,
+    slope=0.0,
+    self_absorption=0.0,
+    noise=0.0,
+)
+"""Spectra as simulated."""
+
+
+class PlainForest:
+    """A forest of valences on unvaried spectra, moved by one constant."""
+
+    def __init__(self, spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe) -> None:
+        aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
+        moved = replace(aligned, shift=np.full(len(spectra), float(aligned.shift.mean())))
+        rows = augmented_features(moved, UNVARIED, np.random.default_rng(recipe.seed))
+        self._forest = fit_forest(classifier(recipe), rows, spectra.valence).set_params(n_jobs=1)
+
+    def likeliest(self, observation: XanesObservation) -> float:
+        """Return the likeliest valence of a spectrum [e]."""
+        return float(self._forest.predict(observation.unshifted[None, :])[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +70,7 @@ class Baselines:
 def baselines(
     known: Sequence[MeasuredSpectrum], sites: SiteSpectra, bundle: Bundle, recipe: XanesRecipe
 ) -> Baselines:
-    """Build the baselines of one element.
-
-    Parameters
-    ----------
-    known
-        Measured spectra that may be learned from.
-    sites
-        Usable simulated sites of the element.
-    bundle
-        The models that stand beside: they give the range of valences.
-    recipe
-        Settings of the training.
-    """
+    """Build the baselines of one element."""
     curve = fit_edge_models(edge_standards(known, 0.0), [sites.element])[sites.element]
     low, high = bundle.edge_model.valence[[0, -1]]
     kept = (curve.valence >= low - 1e-9) & (curve.valence <= high + 1e-9)
@@ -66,33 +84,17 @@ def baselines(
 
 
 def with_intervals(bundle: Bundle, intervals: Intervals) -> Bundle:
-    """Return a bundle with other widths of its intervals.
-
-    Parameters
-    ----------
-    bundle
-        Models of an element.
-    intervals
-        Widths.
-    """
+    """Return a bundle with other widths of its intervals."""
     targets = {name: dict(target) for name, target in bundle.manifest["targets"].items()}
-    targets["oxidation_state"]["interval_factor"] = intervals.state_factor
-    targets["oxidation_state"]["interval_factor_uncalibrated"] = intervals.uncalibrated_factor
-    targets["bond_length"]["half_width"] = intervals.length_half_width
+    targets[Descriptor.OXIDATION_STATE]["interval_factor"] = intervals.state_factor
+    targets[Descriptor.OXIDATION_STATE]["interval_factor_uncalibrated"] = intervals.uncalibrated_factor
+    targets[Descriptor.BOND_LENGTH]["half_width"] = intervals.length_half_width
     manifest = {**bundle.manifest, "targets": targets}
     return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
 
 
 def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
-    """Return what a bundle answers to one spectrum, as a derived run says it.
-
-    Parameters
-    ----------
-    item
-        A measured spectrum.
-    bundle
-        Models of its element.
-    """
+    """Return what a bundle answers to one spectrum, as a derived run says it."""
     observation = item.observation
     descriptors = predict_descriptors(bundle, observation, expected_states(bundle, observation))
     found = {
@@ -111,26 +113,14 @@ def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
 def compound_record(
     members: Sequence[MeasuredSpectrum], answers: Sequence[Answer], simpler: Baselines, bundle: Bundle
 ) -> dict[str, Any]:
-    """Average the answers to a compound's spectra.
-
-    Parameters
-    ----------
-    members
-        Its spectra.
-    answers
-        Published answers, as many; those without descriptors do not count.
-    simpler
-        The baselines beside.
-    bundle
-        The models that answered.
-    """
+    """Average the answers to a compound's spectra."""
     answered = [answer for answer in answers if answer["descriptors"]]
 
     def mean(name: str, key: str) -> float:
         return float(np.mean([one["descriptors"][name][key] for one in answered])) if answered else np.nan
 
     first, observations = members[0], [item.observation for item in members]
-    parameters = bundle.manifest["targets"]["bond_length"]["bond_valence_r0"]
+    parameters = bundle.manifest["targets"][Descriptor.BOND_LENGTH]["bond_valence_r0"]
     record: dict[str, Any] = {
         "element": first.element,
         "compound": first.compound,
@@ -154,14 +144,8 @@ def compound_record(
     return record | {"trivial_length": bond_valence_length(parameters, record["state"], 6.0)}
 
 
-def told(compound: Answer) -> dict[str, Any]:
-    """Return what is printed of one compound: truth, answer and interval of the oxidation state.
-
-    Parameters
-    ----------
-    compound
-        From `compound_record`.
-    """
+def answer_row(compound: Answer) -> dict[str, Any]:
+    """Return what is printed of one compound: truth, answer and interval of the oxidation state."""
     low, high = compound["state_range"]
     figures = {
         "true": compound["true_state"],

@@ -13,8 +13,7 @@ from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
 from bluesky_xpdml.callbacks.callback import XpdmlCallback
 from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.errors import MissingDataError
-from bluesky_xpdml.factory.bench.conditions import machine
-from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.factory.bench.report import Report, machine
 from bluesky_xpdml.models.partial import REACHES, WIDENING
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import CallbackPublisher
@@ -24,6 +23,7 @@ from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import LiveSettings
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.standards import LABELS
+from bluesky_xpdml.vocabulary import Descriptor
 
 CUTS = (*REACHES, 40.0, 60.0, 100.0)
 """Where scans are cut [eV above the foil]."""
@@ -41,7 +41,7 @@ class Cut:
     """How far it had come at least when it was cut [eV above the foil]."""
     completeness: float
     """Share of the points of the file."""
-    error: Mapping[str, float]
+    error: Mapping[Descriptor, float]
     """|partial - final| by descriptor."""
     edge_error: float
     """The same for the oxidation state by the edge position alone [e]."""
@@ -50,22 +50,7 @@ class Cut:
 
 
 def measure_live(standards: Path, *, scans: int, progress: Callable[[str, int, int], None]) -> Report:
-    """Cut every measured oxide at each energy and compare; time the callback while it answers live.
-
-    Parameters
-    ----------
-    standards
-        Folder of measured spectra with `labels.csv`.
-    scans
-        How many scans the callback is timed on.
-    progress
-        Called with what is done, how many of it, and of how many.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no table of labels.
-    """
+    """Cut every measured oxide at each energy and compare; time the callback while it answers live."""
     store = BundleStore.default()
     cuts: list[Cut] = []
     rows = _standards(standards)
@@ -133,13 +118,16 @@ def _part(scan: AbsorptionScan, kept: np.ndarray[Any, np.dtype[np.bool_]]) -> Ab
 
 
 def _compared(live: Prediction, final: Prediction, reach: float, completeness: float) -> Cut:
-    state = final.descriptors["oxidation_state"].value
-    interval = live.descriptors["oxidation_state"]
+    state = final.descriptors[Descriptor.OXIDATION_STATE].value
+    interval = live.descriptors[Descriptor.OXIDATION_STATE]
     return Cut(
         element=live.element,
         reach=reach,
         completeness=completeness,
-        error={name: abs(live.descriptors[name].value - final.descriptors[name].value) for name in WIDENING},
+        error={
+            name: abs(live.descriptors[name].value - final.descriptors[name].value)
+            for name in map(Descriptor, WIDENING)
+        },
         edge_error=abs(live.diagnostics["edge_curve_oxidation_state"] - state),
         inside=interval.low <= state <= interval.high,
     )
@@ -151,7 +139,7 @@ def _row(cuts: list[Cut], reach: float) -> dict[str, Any]:
         "files": len(cuts),
         "completeness": float(np.median([cut.completeness for cut in cuts])),
     }
-    for name, unit in zip(WIDENING, ("state", "number", "length"), strict=True):
+    for name, unit in zip(Descriptor.main(), ("state", "number", "length"), strict=True):
         errors = np.array([cut.error[name] for cut in cuts])
         row |= {f"{unit}_p50": float(np.median(errors)), f"{unit}_p90": float(np.quantile(errors, 0.9))}
     row["edge_alone_p50"] = float(np.median([cut.edge_error for cut in cuts]))
@@ -163,7 +151,7 @@ def _row(cuts: list[Cut], reach: float) -> dict[str, Any]:
 
 def _transferred(cuts: list[Cut]) -> float:
     """Return the share of files whose error is within the 90 % quantile of the other elements' files."""
-    errors = np.array([cut.error["oxidation_state"] for cut in cuts])
+    errors = np.array([cut.error[Descriptor.OXIDATION_STATE] for cut in cuts])
     elements = np.array([cut.element for cut in cuts])
     held = np.zeros(errors.size, dtype=bool)
     for element in np.unique(elements):

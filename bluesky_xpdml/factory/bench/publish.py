@@ -8,23 +8,12 @@ import numpy as np
 
 from bluesky_xpdml.demo.beamline import scan_sample
 from bluesky_xpdml.demo.session import PIXELS, Session
-from bluesky_xpdml.factory.bench.conditions import machine
-from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.factory.bench.report import Report, machine
 from bluesky_xpdml.records import DemoMeasurement, FloatArray
 
 
 def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int], None]) -> Report:
-    """Measure every sample of the simulated beamlines several times, and time the callback beside it.
-
-    Parameters
-    ----------
-    rounds
-        How often each sample is measured.
-    seed
-        Of the counting statistics.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Measure every sample of the simulated beamlines several times, and time the callback beside it."""
     with Session(seed) as session:
         names = list(session.beamline.wheel.samples) * rounds
         images = list(session.scattering.changer.samples) * rounds

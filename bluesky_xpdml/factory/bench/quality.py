@@ -44,18 +44,7 @@ class Judged:
 
 
 def measure_quality(folder: Path) -> Report:
-    """Compare the verdicts of the reduction with those of people.
-
-    Parameters
-    ----------
-    folder
-        Of judged spectra.
-
-    Raises
-    ------
-    MissingDataError
-        If the folder holds no judged spectra.
-    """
+    """Compare the verdicts of the reduction with those of people."""
     judged = judge(folder)
     rows = [_row(half, "all", [item for item in judged if item.half == half]) for half in HALVES]
     for half in HALVES:
@@ -77,18 +66,7 @@ def measure_quality(folder: Path) -> Report:
 
 
 def judge(folder: Path) -> tuple[Judged, ...]:
-    """Reduce every spectrum of a folder without telling the element.
-
-    Parameters
-    ----------
-    folder
-        Of judged spectra.
-
-    Raises
-    ------
-    MissingDataError
-        If the folder holds no judged spectra.
-    """
+    """Reduce every spectrum of a folder without telling the element."""
     table, arrays = folder / "labels.csv", folder / "bmm_spectra.npz"
     if not (table.is_file() and arrays.is_file()):
         raise MissingDataError(f"expected labels.csv and bmm_spectra.npz in {folder}")
@@ -113,11 +91,6 @@ def judge(folder: Path) -> tuple[Judged, ...]:
 def tuning_half(scan_uids: Sequence[str]) -> frozenset[str]:
     """Return the scans that limits may be chosen on.
 
-    Parameters
-    ----------
-    scan_uids
-        Ids of scans, with repeats.
-
     Examples
     --------
     >>> len(tuning_half(["a", "a", "b", "c", "d"]))
@@ -129,13 +102,7 @@ def tuning_half(scan_uids: Sequence[str]) -> frozenset[str]:
 
 
 def balanced_accuracy(judged: Sequence[Judged]) -> float | None:
-    """Return the mean of the shares of good and of bad spectra that are called so; None without both.
-
-    Parameters
-    ----------
-    judged
-        Spectra; those left out do not count.
-    """
+    """Return the mean of the shares of good and of bad spectra that are called so; None without both."""
     agree: dict[str, list[bool]] = {"good": [], "bad": []}
     for item in judged:
         if item.staff in agree:
@@ -146,13 +113,7 @@ def balanced_accuracy(judged: Sequence[Judged]) -> float | None:
 
 
 def cross_validated(judged: Sequence[Judged]) -> float:
-    """Return the balanced accuracy of the contrast alone, its limit chosen without the scans it judges.
-
-    Parameters
-    ----------
-    judged
-        Spectra of both kinds, of both halves.
-    """
+    """Return the balanced accuracy of the contrast alone, its limit chosen without the scans it judges."""
     counted = [item for item in judged if item.staff != "left out"]
     unique = sorted({item.scan_uid for item in counted})
     order = np.random.default_rng(SEED).permutation(len(unique))

@@ -15,12 +15,12 @@ import numpy as np
 
 from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample
 from bluesky_xpdml.demo.session import PATIENCE
-from bluesky_xpdml.factory.bench.conditions import machine
-from bluesky_xpdml.factory.bench.report import Report
+from bluesky_xpdml.factory.bench.report import Report, machine
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import CallbackPublisher, PredictionCatalog, Query, TiledPublisher
 from bluesky_xpdml.publish.documents import Document
 from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.vocabulary import Descriptor
 
 AT_ONCE = 500
 """Runs that are put into the catalog's file in one transaction."""
@@ -34,19 +34,7 @@ AGAIN = 10
 def measure_queries(
     *, runs: int, repeats: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> Report:
-    """Fill an embedded server with derived runs and ask it every kind of question, several times.
-
-    Parameters
-    ----------
-    runs
-        Derived runs in the container.
-    repeats
-        How often each question is asked, each time about something else.
-    seed
-        Of what the runs say.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Fill an embedded server with derived runs and ask it every kind of question, several times."""
     from tiled.server.simple import SimpleTiledServer
 
     with ExitStack() as resources:
@@ -76,15 +64,7 @@ def measure_queries(
 
 
 def realistic(runs: int, *, seed: int) -> Iterator[Document]:
-    """Yield start documents as the callback publishes them, of one measured spectrum, each with other values.
-
-    Parameters
-    ----------
-    runs
-        How many.
-    seed
-        Of what they say.
-    """
+    """Yield start documents like those that the callback publishes, each with other values."""
     chance = np.random.default_rng(seed)
     model = _measured_start()
     for number in range(runs):
@@ -114,15 +94,6 @@ def fill(folder: Path, path: str, starts: Iterator[Document] | Sequence[Document
     """Put derived runs into the catalog of an embedded server, and return the sizes of the documents [bytes].
 
     They are written into its file: a thousand a second, without streams, where a writer takes its time.
-
-    Parameters
-    ----------
-    folder
-        Of the server.
-    path
-        Of the container, `/` between its parts.
-    starts
-        Start documents, in the order of intake.
     """
     import sqlalchemy as sa
     from sqlalchemy.orm import Session
@@ -193,7 +164,7 @@ def _kinds(
 
     def between(width: float) -> dict[str, tuple[float, float]]:
         low = float(chance.uniform(0.0, 6.0 - width))
-        return {"oxidation_state": (low, low + width)}
+        return {Descriptor.OXIDATION_STATE: (low, low + width)}
 
     def at() -> float:
         return BEGIN + 60.0 * int(chance.integers(runs))

@@ -1,8 +1,14 @@
 """What every benchmark gives: a table that says what was measured and under which conditions."""
 
-from collections.abc import Mapping, Sequence
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
+
+import numpy as np
 
 Row = Mapping[str, Any]
 
@@ -27,21 +33,7 @@ class Report:
         }
 
     def as_markdown(self) -> str:
-        """Return the report as a Markdown table under its heading.
-
-        Examples
-        --------
-        >>> rows = [{"what": "a", "ms": 1.5}]
-        >>> print(Report(what="speed", conditions={"cores": 2}, rows=rows).as_markdown())
-        # speed
-        <BLANKLINE>
-        - cores: 2
-        <BLANKLINE>
-        | what | ms |
-        |---|---|
-        | a | 1.5 |
-        <BLANKLINE>
-        """
+        """Return the report as a Markdown table under its heading."""
         tables = {key: value for key, value in self.conditions.items() if is_table(value)}
         plain = [f"- {key}: {value}" for key, value in self.conditions.items() if key not in tables]
         lines = [f"# {self.what}", "", *plain, "", *_table(self.rows)]
@@ -82,3 +74,39 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+PACKAGES = ("numpy", "scikit-learn", "bluesky", "tiled")
+
+
+def machine() -> Mapping[str, Any]:
+    """Return what timings depend on: processor, cores, Python and package versions."""
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def median_ms(action: Callable[[], object], repeats: int) -> float:
+    """Return the median duration of an action [ms], after one run that does not count."""
+    action()
+    durations = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        action()
+        durations.append(time.perf_counter() - begin)
+    return float(np.median(durations)) * 1e3
+
+
+def timing_row(what: str, ours_ms: float, peer: str | None, peer_ms: float | None) -> dict[str, Any]:
+    """Return one row of the table: ours, the peer's, and how many times the peer takes.
+
+    Examples
+    --------
+    >>> timing_row("sum", 2.0, "other", 3.0)["ratio"]
+    1.5
+    """
+    ratio = None if peer_ms is None else peer_ms / ours_ms
+    return {"what": what, "ours_ms": ours_ms, "peer": peer, "peer_ms": peer_ms, "ratio": ratio}

@@ -1,28 +1,33 @@
 """Forests beside boosted trees, networks, support vectors, and averages of them, on the same splits."""
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.factory.bench.accuracy_cells import SHARED, Cell, CellStore, ElementData, Progress
 from bluesky_xpdml.factory.bench.accuracy_tables import short
+from bluesky_xpdml.factory.bench.cells import SHARED, Cell, CellStore, ElementData, Progress
 from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.factory.training.cells import CellRecipe, divide, known_rows
-from bluesky_xpdml.factory.training.rivals import MEMBERS, score_rivals
+from bluesky_xpdml.factory.bench.samples import COPIES
+from bluesky_xpdml.factory.bench.scoring import CellRecipe, TargetRows, divide, target_rows
+from bluesky_xpdml.factory.training.scores import class_metrics, number_metrics
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
-MODALITIES = ("xanes", "dpdf", "xanes+dpdf")
-TARGETS = ("oxidation_state", "coordination_number", "bond_length")
+MODALITIES = (Modality.XANES, Modality.DPDF, Modality.XANES_DPDF)
+TARGETS = Descriptor.main()
 COLUMNS = {
-    "OS accuracy": ("oxidation_state", "accuracy"),
-    "OS mF1": ("oxidation_state", "macro_f1"),
-    "CN accuracy": ("coordination_number", "accuracy"),
-    "CN mF1": ("coordination_number", "macro_f1"),
-    "BL RMSE [A]": ("bond_length", "rmse"),
-    "BL R2": ("bond_length", "r2"),
+    "OS accuracy": (Descriptor.OXIDATION_STATE, "accuracy"),
+    "OS mF1": (Descriptor.OXIDATION_STATE, "macro_f1"),
+    "CN accuracy": (Descriptor.COORDINATION_NUMBER, "accuracy"),
+    "CN mF1": (Descriptor.COORDINATION_NUMBER, "macro_f1"),
+    "BL RMSE [A]": (Descriptor.BOND_LENGTH, "rmse"),
+    "BL R2": (Descriptor.BOND_LENGTH, "r2"),
 }
 FOLDER = "rivals"
 """Rivals' cells are kept beside those of forests."""
@@ -37,23 +42,7 @@ def measure_rivals(
     threads: int,
     progress: Progress,
 ) -> Report:
-    """Train and score every rival on splits by formula, on the materials that all modalities share.
-
-    Parameters
-    ----------
-    simulation
-        Folder of simulated spectra and structures.
-    elements
-        Chemical symbols.
-    seeds
-        One split and training each.
-    cache
-        Folder in which finished cells and simulated curves are kept: an interrupted run goes on.
-    threads
-        To train with.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Train and score every rival on splits by formula, on the materials that all modalities share."""
     store = CellStore(cache / FOLDER, replace(CellRecipe(), threads=1))
     cells = [
         Cell(element=element, rows=SHARED, modality=modality, split="formula", seed=seed)
@@ -93,7 +82,7 @@ def _score(cell: Cell, data: ElementData, threads: int) -> dict[str, Any]:
     samples = data.samples[cell.rows, cell.modality]
     division = divide(samples, cell.split, cell.seed)
     return {
-        target: score_rivals(target, known_rows(samples, division, target), threads) for target in TARGETS
+        target: score_rivals(target, target_rows(samples, division, target), threads) for target in TARGETS
     }
 
 
@@ -109,3 +98,136 @@ def _rows(modality: str, results: Sequence[tuple[Cell, Mapping[str, Any]]]) -> l
         seconds = None if spent[0] is None else round(float(np.mean(spent)), 2)
         rows.append({"modality": modality, "learner": name, **figures, "seconds": seconds})
     return rows
+
+
+MEMBERS = 3
+"""Networks of an ensemble."""
+COMPONENTS = 40
+"""Principal components that boosted trees see."""
+MIXTURES = {
+    "trees + networks": ("extra trees", "wide networks"),
+    "trees + support vectors": ("extra trees", "support vectors"),
+    "trees + networks + support vectors": ("extra trees", "wide networks", "support vectors"),
+}
+"""Averages, by name."""
+Learner = Callable[[int, int], Any]
+"""Makes an unfitted model from a seed and a number of threads."""
+
+
+def _networks(layers: tuple[int, ...], *, classes: bool, epochs: int, early: bool) -> Learner:
+    def make(seed: int, threads: int) -> Any:
+        from sklearn.ensemble import VotingClassifier, VotingRegressor
+        from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+        kind = MLPClassifier if classes else MLPRegressor
+        settings = {
+            "hidden_layer_sizes": layers,
+            "alpha": 1e-2,
+            "batch_size": 128,
+            "learning_rate_init": 2e-3,
+            "max_iter": epochs,
+        }
+        stop = {"early_stopping": early, "n_iter_no_change": 8}
+        members = [
+            (str(number), kind(random_state=seed * MEMBERS + number, **settings, **stop))
+            for number in range(MEMBERS)
+        ]
+        if classes:
+            return _standardised(VotingClassifier(members, voting="soft", n_jobs=threads))
+        return _standardised(VotingRegressor(members, n_jobs=threads))
+
+    return make
+
+
+def _standardised(model: Any, *, components: int = 0) -> Any:
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    parts = [PCA(components, whiten=True, random_state=0)] if components else []
+    return make_pipeline(StandardScaler(), *parts, model)
+
+
+def _trees(name: str, *, classes: bool) -> Learner:
+    def make(seed: int, threads: int) -> Any:
+        from sklearn import ensemble
+
+        model = getattr(ensemble, f"{name}{'Classifier' if classes else 'Regressor'}")
+        settings = {"min_samples_leaf": 2, "max_features": "sqrt", "random_state": seed, "n_jobs": threads}
+        return model(150 if classes else 100, **settings)
+
+    return make
+
+
+def _boosted(*, classes: bool) -> Learner:
+    def make(seed: int, _threads: int) -> Any:
+        from sklearn import ensemble
+
+        model = getattr(ensemble, f"HistGradientBoosting{'Classifier' if classes else 'Regressor'}")
+        return _standardised(
+            model(max_iter=80, learning_rate=0.1, max_leaf_nodes=15, random_state=seed), components=COMPONENTS
+        )
+
+    return make
+
+
+def _vectors(*, classes: bool) -> Learner:
+    def make(seed: int, _threads: int) -> Any:
+        from sklearn.svm import SVC, SVR
+
+        if classes:
+            return _standardised(SVC(C=10.0, gamma="scale", probability=True, random_state=seed))
+        return _standardised(SVR(C=10.0, epsilon=0.05))
+
+    return make
+
+
+def learners(*, classes: bool) -> Mapping[str, Learner]:
+    """Return every rival by name.
+
+    Examples
+    --------
+    >>> list(learners(classes=True))[:2]
+    ['extra trees', 'random forest']
+    """
+    return {
+        "extra trees": _trees("ExtraTrees", classes=classes),
+        "random forest": _trees("RandomForest", classes=classes),
+        "boosted trees": _boosted(classes=classes),
+        "networks": _networks((64, 64), classes=classes, epochs=25, early=False),
+        "wide networks": _networks((256, 128), classes=classes, epochs=60, early=True),
+        "support vectors": _vectors(classes=classes),
+    }
+
+
+def score_rivals(target: str, known: TargetRows, threads: int) -> dict[str, dict[str, Any]]:
+    """Train every rival and score it, (value, of the trivial answer)."""
+    classes = target != Descriptor.BOND_LENGTH
+    answers, seconds = {}, {}
+    for name, make in learners(classes=classes).items():
+        start = perf_counter()
+        # Networks that are stopped after their last epoch warn of it; that is how they are meant.
+        with warnings.catch_warnings(record=True):
+            answers[name] = _answer(make(known.seed, threads), known, classes=classes)
+        seconds[name] = perf_counter() - start
+    for name, members in MIXTURES.items():
+        answers[name] = np.mean([answers[member] for member in members], axis=0)
+    values = np.unique(known.labels)
+    result = {}
+    for name, answer in answers.items():
+        if classes:
+            metrics = class_metrics(known.labels, known.truth, values[answer.argmax(axis=1)])
+        else:
+            metrics = number_metrics(known.labels, known.truth, answer)
+        result[name] = {"metrics": metrics, "seconds": seconds.get(name)}
+    return result
+
+
+def _answer(model: Any, known: TargetRows, *, classes: bool) -> FloatArray:
+    """Return probabilities, (m, k), or numbers, (m,)."""
+    rows, unseen = np.hstack(known.blocks), np.hstack(known.unseen)
+    labels = np.tile(known.labels, COPIES)
+    if classes:
+        return np.asarray(model.fit(rows, labels).predict_proba(unseen))
+    centre, scale = float(labels.mean()), max(float(labels.std()), 1e-12)
+    return np.asarray(centre + scale * model.fit(rows, (labels - centre) / scale).predict(unseen))

@@ -28,7 +28,7 @@ def build_advice(
 ) -> None:
     """Count, on simulated materials, what a second modality adds: the table that `advise` reads."""
     require_train_extra()
-    from bluesky_xpdml.factory.training.advice_count import build_table
+    from bluesky_xpdml.factory.training.advice import build_table
     from bluesky_xpdml.factory.training.advice_data import AdviceRecipe
     from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 

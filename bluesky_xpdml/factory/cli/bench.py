@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
 def _accuracy(request: Request) -> "Report":
     """Measure accuracy on simulation; draw it, and write every figure as JSON beside the tables."""
     from bluesky_xpdml.factory.bench.accuracy import measure_accuracy
-    from bluesky_xpdml.factory.training.cells import CellRecipe
+    from bluesky_xpdml.factory.bench.scoring import CellRecipe
 
     found = measure_accuracy(
         request.simulation,

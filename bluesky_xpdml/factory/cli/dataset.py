@@ -10,8 +10,8 @@ from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_ba
 from bluesky_xpdml.factory.cli import require_train_extra
 
 if TYPE_CHECKING:
-    from bluesky_xpdml.factory.dataset.dataset_build import Built
-    from bluesky_xpdml.factory.dataset.dataset_join import EnergyAxis
+    from bluesky_xpdml.factory.dataset.build import Built
+    from bluesky_xpdml.factory.dataset.join import EnergyAxis
 
 app = typer.Typer(help="Build labelled data sets for training.", no_args_is_help=True)
 
@@ -50,8 +50,7 @@ def build(
 
     A build that was stopped goes on where it was when the same command is given again.
     """
-    from bluesky_xpdml.factory.dataset.dataset_build import DatasetSettings, build_dataset
-    from bluesky_xpdml.factory.dataset.dataset_shards import Workers
+    from bluesky_xpdml.factory.dataset.build import DatasetSettings, Workers, build_dataset
 
     settings = DatasetSettings(elements=tuple(_elements(element)), axes=_axes(energy or ()), limit=limit)
     with progress_bars() as advance:
@@ -83,7 +82,7 @@ def show(
     json: bool = JSON,
 ) -> None:
     """Check a data set against its manifest, and say what it holds and what was left out."""
-    from bluesky_xpdml.factory.dataset.dataset import load_dataset
+    from bluesky_xpdml.factory.dataset.library import load_dataset
 
     found = load_dataset(folder, verify=True)
     if json:
@@ -128,7 +127,7 @@ def _elements(given: Sequence[str]) -> list[str]:
 
 
 def _axes(given: Sequence[str]) -> dict[str, "EnergyAxis"]:
-    from bluesky_xpdml.factory.dataset.dataset_join import EnergyAxis
+    from bluesky_xpdml.factory.dataset.join import EnergyAxis
 
     axes: dict[str, EnergyAxis] = {}
     for text in given:

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.figures.curves import ACCENT, INK, MUTED, STYLE
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 PANELS = {
-    "oxidation state, accuracy": ("oxidation_state", "accuracy"),
-    "coordination number, accuracy": ("coordination_number", "accuracy"),
-    "bond length, R²": ("bond_length", "r2"),
+    "oxidation state, accuracy": (Descriptor.OXIDATION_STATE, "accuracy"),
+    "coordination number, accuracy": (Descriptor.COORDINATION_NUMBER, "accuracy"),
+    "bond length, R²": (Descriptor.BOND_LENGTH, "r2"),
 }
 COLOURS = {
-    "pdf": MUTED,
-    "dpdf": "#4a7c94",
-    "xanes": ACCENT,
-    "xanes+pdf": "#b08968",
-    "xanes+dpdf": INK,
+    Modality.PDF: MUTED,
+    Modality.DPDF: "#4a7c94",
+    Modality.XANES: ACCENT,
+    Modality.XANES_PDF: "#b08968",
+    Modality.XANES_DPDF: INK,
 }
 """By modality, in the order in which bars are drawn."""
 LOWEST = 0.3
@@ -68,7 +69,7 @@ def _bars(axes: Any, chosen: Mapping[Any, Any], elements: Sequence[str], target:
         axes.bar(place, means, width, yerr=errors, color=colour, label=modality, error_kw=style)
     if metric == "r2":
         return
-    first = [chosen.get((element, "xanes", target, metric)) for element in elements]
+    first = [chosen.get((element, Modality.XANES, target, metric)) for element in elements]
     for middle, row in enumerate(first):
         if row is not None:
             label = "commonest class" if middle == 0 else None

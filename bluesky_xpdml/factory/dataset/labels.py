@@ -22,8 +22,36 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.factory.dataset.bonds import FAILURES, Bonds, Shell, find_bonds
+from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import Structure
+
+FAILURES = (ValueError, KeyError, IndexError, TypeError, RuntimeError)
+"""What pymatgen raises where an algorithm finds no answer."""
+Bond = tuple[int, tuple[int, int, int]]
+"""Index of the neighbour, and the cell that it stands in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """The neighbours of a site."""
+
+    sites: tuple[int, ...]
+    """Their indices in the structure, (n,)."""
+    positions: FloatArray
+    """Where they are [angstrom], (n, 3)."""
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bonds:
+    """The neighbours of all sites."""
+
+    shells: tuple[Shell, ...]
+    """By site."""
+    failed: dict[int, str]
+    """Sites from which CrystalNN could not look, with the name of its error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,29 +118,7 @@ class LabelledStructure:
 def label_sites(
     structure: Structure, elements: Collection[str], settings: LabelSettings
 ) -> LabelledStructure:
-    """Label the sites of some elements.
-
-    Parameters
-    ----------
-    structure
-        Ordered crystal.
-    elements
-        Chemical symbols.
-    settings
-        How.
-
-    Examples
-    --------
-    Rock salt:
-
-    >>> import numpy as np
-    >>> corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-    >>> sites = np.array(corners + [[x + 0.5, y, z] for x, y, z in corners])
-    >>> oxide = Structure(lattice=4.18 * np.eye(3), fractional=sites, species=("Ni",) * 4 + ("O",) * 4)
-    >>> site = label_sites(oxide, ["Ni"], LabelSettings()).sites[0]
-    >>> site.valence, site.coordination_number, site.geometry, round(site.bond_length, 2), site.ocn
-    (2.0, 6, 'O:6', 2.09, 6.0)
-    """
+    """Label the sites of some elements."""
     result = LabelledStructure()
     wanted = [site for site, species in enumerate(structure.species) if species in elements]
     crystal = as_pymatgen(structure)
@@ -228,3 +234,34 @@ def _geometry(crystal: Any, site: int, shell: Shell, settings: LabelSettings) ->
         return "", np.nan, "no polyhedron"
     csm, symbol = min((float(found["csm"]), name) for name, found in measures.items())
     return symbol, csm, ""
+
+
+def find_bonds(crystal: Any) -> Bonds:
+    """Find the bonds of a crystal by CrystalNN."""
+    from pymatgen.analysis.local_env import CrystalNN
+
+    finder = CrystalNN()
+    bonds: list[set[Bond]] = [set() for _ in crystal]
+    failed: dict[int, str] = {}
+    for site in range(len(crystal)):
+        try:
+            neighbours = finder.get_nn_info(crystal, site)
+        except FAILURES as error:
+            failed[site] = type(error).__name__
+            continue
+        for neighbour in neighbours:
+            x, y, z = (int(shift) for shift in neighbour["image"])
+            bonds[site].add((int(neighbour["site_index"]), (x, y, z)))
+            bonds[int(neighbour["site_index"])].add((site, (-x, -y, -z)))
+    fractional = np.array(crystal.frac_coords, dtype=float)
+    return Bonds(
+        shells=tuple(_shell(sorted(found), fractional, crystal.lattice.matrix) for found in bonds),
+        failed=failed,
+    )
+
+
+def _shell(bonds: list[Bond], fractional: FloatArray, lattice: FloatArray) -> Shell:
+    positions = [(fractional[site] + np.array(image)) @ lattice for site, image in bonds]
+    return Shell(
+        sites=tuple(site for site, _ in bonds), positions=np.array(positions, dtype=float).reshape(-1, 3)
+    )

@@ -8,7 +8,7 @@ made, in parquet files, is read just as well.
 
 import csv
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.entries import Dropped
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation import dataset_tables
+from bluesky_xpdml.simulation.dataset_tables import (
+    DROPPED,
+    SITES,
+    TABLES,
+    read_manifest,
+    read_table,
+    sha256,
+)
+from bluesky_xpdml.simulation.structure import Structure, load_structures
 
 StringArray = NDArray[np.str_]
 BoolArray = NDArray[np.bool_]
@@ -119,20 +129,7 @@ class SiteSpectra:
 
 
 def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
-    """Read the spectra and labels of one element.
-
-    Parameters
-    ----------
-    folder
-        Holds `xanes_<element>.npz` and `sites.csv.gz`, or a built data set.
-    element
-        Chemical symbol.
-
-    Raises
-    ------
-    TrainingError
-        If a file or the element is missing, or a spectrum has no row in the table of sites.
-    """
+    """Read the spectra and labels of one element."""
     built = dataset_tables.is_built(folder)
     spectra = _read_built(folder, element) if built else _read_archive(folder / spectra_file(element))
     labels = {(row["id"], int(row["site"])): row for row in site_rows(folder, element)}
@@ -163,25 +160,7 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
 
 
 def site_rows(folder: Path, element: str) -> list[dict[str, str]]:
-    """Read the rows of the table of sites that an element has.
-
-    Parameters
-    ----------
-    folder
-        Holds `sites.csv.gz`, or a built data set.
-    element
-        Chemical symbol.
-
-    Returns
-    -------
-    list of dict
-        Texts by the column names of `sites.csv.gz`, empty where a label is unknown.
-
-    Raises
-    ------
-    TrainingError
-        If the table is missing.
-    """
+    """Read the rows of the table of sites that an element has."""
     if dataset_tables.is_built(folder):
         columns = dataset_tables.read_table(folder, dataset_tables.SITES, element=element)
         texts = {
@@ -225,3 +204,48 @@ def _read_built(folder: Path, element: str) -> dict[str, NDArray[Any]]:
 def _numbers(rows: list[dict[str, str]], column: str) -> FloatArray:
     """Return a column of the table of sites, NaN where it is blank or the table has none."""
     return np.array([float(row.get(column) or "nan") for row in rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A data set on disk; its tables are read when they are asked for."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    """What it was made of and how, with counts."""
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Absorbing elements that have labelled sites."""
+        return tuple(self.manifest["counts"]["sites"])
+
+    def spectra(self, element: str) -> SiteSpectra:
+        """Read the spectra of an element with their labels."""
+        return load_site_spectra(self.folder, element)
+
+    def sites(self, element: str) -> dict[str, list[Any]]:
+        """Read the labels of all sites of an element by column, also of those without a spectrum."""
+        return read_table(self.folder, SITES, element=element)
+
+    def structures(self) -> Iterator[tuple[str, Structure]]:
+        """Yield identifiers and structures."""
+        yield from load_structures(self.folder)
+
+    def dropped(self) -> list[Dropped]:
+        """Read what was left out and why."""
+        columns = read_table(self.folder, DROPPED)
+        rows = zip(*columns.values(), strict=True)
+        return [Dropped(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def load_dataset(folder: Path, *, verify: bool) -> Dataset:
+    """Open a data set."""
+    manifest = read_manifest(folder)
+    for name in TABLES:
+        if not (folder / name).is_file():
+            msg = f"{folder / name} is missing: build the data set again"
+            raise TrainingError(msg)
+        if verify and sha256(folder / name) != manifest["files"][name]:
+            msg = f"{folder / name} is not what was built: its SHA-256 differs from the manifest's"
+            raise TrainingError(msg)
+    return Dataset(folder=folder, manifest=manifest)

@@ -28,24 +28,7 @@ class Fetched:
 
 
 def fetch(elements: Sequence[str], *, together_with: Sequence[str], key: str, output: Path) -> Fetched:
-    """Download all K-edge XANES of some elements, and all structures that hold them.
-
-    Parameters
-    ----------
-    elements
-        Absorbing elements.
-    together_with
-        Elements that the materials hold as well, such as O.
-    key
-        Of the Materials Project.
-    output
-        Folder for `structures.jsonl.gz` and `spectra.json`; made if it is not there.
-
-    Raises
-    ------
-    TrainingError
-        If the key or the package is missing.
-    """
+    """Download all K-edge XANES of some elements, and all structures that hold them."""
     if not key:
         msg = "the Materials Project needs a key of your own: set MP_API_KEY, or give it with --key"
         raise TrainingError(msg)
@@ -67,18 +50,7 @@ def fetch(elements: Sequence[str], *, together_with: Sequence[str], key: str, ou
 
 
 def store(spectra: Iterable[Any], materials: Iterable[Any], output: Path) -> Fetched:
-    """Store documents of the Materials Project.
-
-    Parameters
-    ----------
-    spectra
-        With `material_id` (`task_id` in newer clients) and `spectrum`, a pymatgen XAS with its structure.
-    materials
-        With `material_id` and `structure`; where a spectrum has one, that one counts, since its sites are
-        numbered by it.
-    output
-        Folder; made if it is not there.
-    """
+    """Store documents of the Materials Project."""
     structures: dict[str, Any] = {}
     documents: list[dict[str, Any]] = []
     other = 0

@@ -8,8 +8,8 @@ large the 90 % set of classes is, how wide the 90 % interval of the bond length,
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,27 @@ from bluesky_xpdml.factory.dataset.library import StringArray
 from bluesky_xpdml.factory.training.advice_data import (
     CLASSES,
     JOINT,
-    LENGTH,
     SINGLE,
     AdviceRecipe,
     JointMaterials,
     data_hashes,
-    described,
     load_joint,
 )
 from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
 from bluesky_xpdml.models.forest import prediction_set
+from bluesky_xpdml.planning.advice_table import (
+    ALL_CLASSES,
+    ALL_ELEMENTS,
+    BINNED_BY,
+    AdviceTable,
+    Cell,
+)
+from bluesky_xpdml.planning.advice_table import Key as CellKey
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 Rows = NDArray[np.bool_]
-Key = tuple[str, str]
-"""Modality and descriptor."""
+Key = tuple[Technique, Descriptor]
 LENGTH_COLUMNS = 1.0 / 3.0
 """Share of the columns that a node of a tree for bond lengths looks at."""
 LENGTH_FLOOR = 0.005
@@ -52,15 +58,15 @@ class UnseenAnswers:
     """(m,)"""
     fold: NDArray[np.int64]
     """(m,)"""
-    truth: Mapping[str, FloatArray]
+    truth: Mapping[Descriptor, FloatArray]
     """By descriptor, (m,)."""
-    classes: Mapping[str, FloatArray]
+    classes: Mapping[Descriptor, FloatArray]
     """By descriptor, ascending, (k,)."""
     probabilities: Mapping[Key, FloatArray]
     """Of each class, by modality and descriptor, (m, k)."""
-    length: Mapping[str, FloatArray]
-    """Bond length by single modality [angstrom], (m,)."""
-    spread: Mapping[str, FloatArray]
+    length: Mapping[Technique, FloatArray]
+    """Bond length by single technique [angstrom], (m,)."""
+    spread: Mapping[Technique, FloatArray]
     """Standard deviation of the trees' answers [angstrom], (m,)."""
 
 
@@ -84,27 +90,8 @@ def unseen_answers(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> UnseenAnswers:
-    """Cross-validate every modality on one element, or read what was answered before.
-
-    Parameters
-    ----------
-    folder
-        Holds spectra, labels and structures.
-    element
-        Chemical symbol.
-    recipe
-        Settings.
-    cache
-        Keeps simulated curves and answers.
-    progress
-        Called with forests trained and their number.
-
-    Raises
-    ------
-    TrainingError
-        If a file is missing, or too few materials have both.
-    """
-    key = json.dumps([described(recipe), data_hashes(folder, element)], sort_keys=True)
+    """Cross-validate every modality on one element, or read what was answered before."""
+    key = json.dumps([asdict(recipe), data_hashes(folder, element)], sort_keys=True)
     path = cache / f"{element}-advice-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if path.is_file():
         progress(1, 1)
@@ -118,17 +105,7 @@ def unseen_answers(
 def cross_validate(
     joint: JointMaterials, recipe: AdviceRecipe, *, progress: Callable[[int, int], None]
 ) -> UnseenAnswers:
-    """Answer every material by forests that saw no material of its formula.
-
-    Parameters
-    ----------
-    joint
-        n materials and their features.
-    recipe
-        Settings.
-    progress
-        Called with forests trained and their number.
-    """
+    """Answer every material by forests that saw no material of its formula."""
     from sklearn.model_selection import GroupKFold
 
     materials = joint.materials
@@ -156,7 +133,7 @@ def cross_validate(
         material=np.tile(materials.identifier, copies),
         formula=np.tile(materials.formula, copies),
         fold=np.tile(fold, copies),
-        truth={name: np.tile(joint.truth(name), copies) for name in (*CLASSES, LENGTH)},
+        truth={name: np.tile(joint.truth(name), copies) for name in (*CLASSES, Descriptor.BOND_LENGTH)},
         classes={name: np.unique(joint.truth(name)) for name in CLASSES},
         probabilities=probabilities,
         length={modality: found[0] for modality, found in lengths.items()},
@@ -164,18 +141,8 @@ def cross_validate(
     )
 
 
-def judged(answers: UnseenAnswers, calibration: Rows, coverage: float) -> Judged:
-    """Make sets and intervals of answers, calibrated on some of the rows.
-
-    Parameters
-    ----------
-    answers
-        m rows.
-    calibration
-        Rows that thresholds, factors and the weights of joint bond lengths are counted on, (m,).
-    coverage
-        Share of true values that sets and intervals are to hold.
-    """
+def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> Judged:
+    """Make sets and intervals of answers, calibrated on some of the rows."""
     value: dict[Key, FloatArray] = {}
     width: dict[Key, FloatArray] = {}
     for (modality, descriptor), chances in answers.probabilities.items():
@@ -183,24 +150,21 @@ def judged(answers: UnseenAnswers, calibration: Rows, coverage: float) -> Judged
         limits = class_thresholds(chances[calibration], truth[calibration], classes, coverage)
         value[modality, descriptor] = np.einsum("ij,j->i", chances, classes)
         width[modality, descriptor] = prediction_set(chances, limits).sum(axis=1).astype(float)
-    truth = answers.truth[LENGTH]
+    descriptor = Descriptor.BOND_LENGTH
+    truth = answers.truth[descriptor]
     for modality in SINGLE + JOINT:
-        length, spread = _length(answers, modality.split("+"), calibration)
+        length, spread = _length(answers, modality.parts, calibration)
         factor = interval_factor((length - truth)[calibration], spread[calibration], coverage)
-        value[modality, LENGTH], width[modality, LENGTH] = length, 2.0 * factor * spread
+        value[modality, Descriptor.BOND_LENGTH], width[modality, Descriptor.BOND_LENGTH] = (
+            length,
+            2.0 * factor * spread,
+        )
     error = {key: np.abs(found - answers.truth[key[1]]) for key, found in value.items()}
     return Judged(value=value, width=width, error=error)
 
 
 def nearest_class(value: FloatArray, classes: FloatArray) -> FloatArray:
     """Return the class that each value lies nearest to, the lower of two.
-
-    Parameters
-    ----------
-    value
-        Posterior means, (m,).
-    classes
-        Ascending, (k,).
 
     Examples
     --------
@@ -212,8 +176,8 @@ def nearest_class(value: FloatArray, classes: FloatArray) -> FloatArray:
 
 def _class_answers(
     joint: JointMaterials,
-    modality: str,
-    descriptor: str,
+    modality: Technique,
+    descriptor: Descriptor,
     fold: NDArray[np.int64],
     recipe: AdviceRecipe,
     *,
@@ -243,7 +207,7 @@ def _class_answers(
 
 def _length_answers(
     joint: JointMaterials,
-    modality: str,
+    modality: Technique,
     fold: NDArray[np.int64],
     recipe: AdviceRecipe,
     *,
@@ -251,7 +215,7 @@ def _length_answers(
 ) -> tuple[FloatArray, FloatArray]:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    columns, labels = joint.columns(modality), joint.truth(LENGTH)
+    columns, labels = joint.columns(modality), joint.truth(Descriptor.BOND_LENGTH)
     mean, spread = (np.empty(columns.shape[:2]) for _ in range(2))
     for number in range(recipe.folds):
         inside, outside = fold != number, fold == number
@@ -275,12 +239,16 @@ def _stacked(rows: FloatArray) -> FloatArray:
     return rows.reshape(-1, rows.shape[2])
 
 
-def _length(answers: UnseenAnswers, parts: list[str], calibration: Rows) -> tuple[FloatArray, FloatArray]:
+def _length(
+    answers: UnseenAnswers, parts: tuple[Technique, ...], calibration: Rows
+) -> tuple[FloatArray, FloatArray]:
     """Return bond lengths and spreads; of two modalities, their best linear combination."""
     if len(parts) == 1:
         return answers.length[parts[0]], answers.spread[parts[0]]
     columns = np.stack([answers.length[part] for part in parts] + [np.ones(answers.fold.size)], axis=1)
-    weights, *_ = np.linalg.lstsq(columns[calibration], answers.truth[LENGTH][calibration], rcond=None)
+    weights, *_ = np.linalg.lstsq(
+        columns[calibration], answers.truth[Descriptor.BOND_LENGTH][calibration], rcond=None
+    )
     spreads = np.stack([answers.spread[part] for part in parts], axis=1) * weights[:-1]
     return np.einsum("ij,j->i", columns, weights), np.hypot(
         np.sqrt(np.einsum("ij,ij->i", spreads, spreads)), LENGTH_FLOOR
@@ -295,8 +263,8 @@ def _write(path: Path, answers: UnseenAnswers) -> None:
     }
     for name, mapping in (("truth", answers.truth), ("classes", answers.classes)):
         arrays |= {f"{name}|{descriptor}": values for descriptor, values in mapping.items()}
-    for name, mapping in (("length", answers.length), ("spread", answers.spread)):
-        arrays |= {f"{name}|{modality}": values for modality, values in mapping.items()}
+    for name, by_technique in (("length", answers.length), ("spread", answers.spread)):
+        arrays |= {f"{name}|{technique}": values for technique, values in by_technique.items()}
     arrays |= {f"probabilities|{'|'.join(key)}": values for key, values in answers.probabilities.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -307,8 +275,9 @@ def _read(path: Path, element: str) -> UnseenAnswers:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {tuple(name.split("|")): archive[name] for name in archive.files}
 
-    def under(name: str) -> dict[str, FloatArray]:
-        return {key[1]: values for key, values in arrays.items() if key[0] == name}
+    def under(name: str) -> dict[Any, FloatArray]:
+        kind = Descriptor if name in {"truth", "classes"} else Technique
+        return {kind(key[1]): values for key, values in arrays.items() if key[0] == name}
 
     return UnseenAnswers(
         element=element,
@@ -317,7 +286,173 @@ def _read(path: Path, element: str) -> UnseenAnswers:
         fold=arrays["fold",],
         truth=under("truth"),
         classes=under("classes"),
-        probabilities={(key[1], key[2]): found for key, found in arrays.items() if key[0] == "probabilities"},
+        probabilities={
+            (Technique(key[1]), Descriptor(key[2])): found
+            for key, found in arrays.items()
+            if key[0] == "probabilities"
+        },
         length=under("length"),
         spread=under("spread"),
     )
+
+
+FEWEST_FORMULAS = 8
+"""Fewer formulas than this do not show how much gains scatter: the element's scatter is taken."""
+STEPS: tuple[tuple[Technique, Technique, Technique], ...] = tuple(
+    (measured, other, joint) for joint in JOINT for measured, other in (joint.parts, joint.parts[::-1])
+)
+"""What is measured, what may be measured besides, and what both are called together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rated:
+    """Materials before and after a second measurement, a row a copy of a material."""
+
+    material: StringArray
+    formula: StringArray
+    predicted: StringArray
+    """Name of the class that the first measurement predicts."""
+    now: FloatArray
+    after: FloatArray
+    error_now: FloatArray
+    error_after: FloatArray
+
+    def select(self, rows: Rows) -> "Rated":
+        """Return the chosen rows."""
+        return Rated(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
+
+def build_table(
+    folder: Path,
+    elements: Sequence[str],
+    recipe: AdviceRecipe,
+    *,
+    cache: Path,
+    progress: Callable[[str, int, int], None],
+) -> AdviceTable:
+    """Cross-validate every modality on every element and count what the second of two adds."""
+    answers = load_answers(folder, elements, recipe, cache=cache, progress=progress)
+    data = {name: digest for one in elements for name, digest in data_hashes(folder, one).items()}
+    calibrations = {found.element: np.ones(found.fold.size, dtype=bool) for found in answers}
+    return count_table(answers, calibrations, recipe, data)
+
+
+def load_answers(
+    folder: Path,
+    elements: Sequence[str],
+    recipe: AdviceRecipe,
+    *,
+    cache: Path,
+    progress: Callable[[str, int, int], None],
+) -> list[UnseenAnswers]:
+    """Return the cross-validated answers of several elements; see `build_table`."""
+    return [
+        unseen_answers(
+            folder,
+            element,
+            recipe,
+            cache=cache,
+            progress=lambda done, total, element=element: progress(element, done, total),  # type: ignore[misc]
+        )
+        for element in elements
+    ]
+
+
+def count_table(
+    answers: Sequence[UnseenAnswers],
+    counted: Mapping[str, Rows],
+    recipe: AdviceRecipe,
+    data: Mapping[str, str],
+) -> AdviceTable:
+    """Count a table on some of the rows of each element."""
+    groups: dict[tuple[str, str, str], list[Rated]] = {}
+    cells: dict[CellKey, dict[str, Cell]] = {}
+    for found in answers:
+        rows = counted[found.element]
+        known = rate_answers(found, rows, recipe.coverage)
+        for step, rated in rated_steps(found, known):
+            kept = rated.select(rows)
+            cells[found.element, *step] = _cells(kept)
+            groups.setdefault(step, []).append(kept)
+    for step, parts in groups.items():
+        everything = Rated(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in Rated.__dataclass_fields__
+            }
+        )
+        cells[ALL_ELEMENTS, *step] = {ALL_CLASSES: count_cell(everything)}
+    return AdviceTable(cells=cells, recipe=_recorded(recipe), data=dict(data))
+
+
+def rated_steps(answers: UnseenAnswers, known: Judged) -> Iterator[tuple[tuple[str, str, str], Rated]]:
+    """Yield each second measurement of each descriptor, with all rows."""
+    for measured, other, joint in STEPS:
+        for descriptor, sorter in BINNED_BY.items():
+            value = known.value[measured, sorter]
+            yield (
+                (measured, other, descriptor),
+                Rated(
+                    material=answers.material,
+                    formula=answers.formula,
+                    predicted=_names(nearest_class(value, answers.classes[sorter])),
+                    now=known.width[measured, descriptor],
+                    after=known.width[joint, descriptor],
+                    error_now=known.error[measured, descriptor],
+                    error_after=known.error[joint, descriptor],
+                ),
+            )
+
+
+def count_cell(rated: Rated) -> Cell:
+    """Count one cell."""
+    return Cell(
+        n=int(np.unique(rated.material).size),
+        formulas=int(np.unique(rated.formula).size),
+        now=float(rated.now.mean()),
+        after=float(rated.after.mean()),
+        error_now=float(rated.error_now.mean()),
+        error_after=float(rated.error_after.mean()),
+        standard_error=gain_error(rated.now, rated.after, rated.formula),
+    )
+
+
+def gain_error(now: FloatArray, after: FloatArray, formula: StringArray) -> float:
+    """Return the standard error of a gain, every formula counted as one draw (ratio of means, linearised)."""
+    wide, narrow = (now, after) if now.mean() >= after.mean() else (after, now)
+    if not wide.mean() > 0.0:
+        return 0.0
+    misfit = (narrow - narrow.mean() / wide.mean() * wide) / wide.mean()
+    _, group = np.unique(formula, return_inverse=True)
+    sums = np.bincount(group, weights=misfit)
+    return float(np.sqrt(np.sum(sums**2)) / now.size)
+
+
+def _cells(rated: Rated) -> dict[str, Cell]:
+    whole = count_cell(rated)
+    found = {ALL_CLASSES: whole}
+    for name in sorted(set(rated.predicted.tolist()), key=float):
+        cell = count_cell(rated.select(rated.predicted == name))
+        if cell.formulas < FEWEST_FORMULAS:
+            scatter = whole.standard_error * np.sqrt(whole.formulas / cell.formulas)
+            cell = Cell(**{**_fields(cell), "standard_error": float(scatter)})
+        found[name] = cell
+    return found
+
+
+def _fields(cell: Cell) -> dict[str, Any]:
+    return {name: getattr(cell, name) for name in Cell.__dataclass_fields__}
+
+
+def _names(classes: FloatArray) -> NDArray[np.str_]:
+    """Name classes as predictions do: 3.0 is `3`."""
+    return np.array([f"{value:g}" for value in classes])
+
+
+def _recorded(recipe: AdviceRecipe) -> dict[str, Any]:
+    return {
+        **asdict(recipe),
+        "answers": "each material by forests that saw no material of its formula",
+        "joint": "classes: one forest on the columns of both; bond length: combination of both answers",
+        "sets": "class-conditional conformal; intervals: conformal, in units of the trees' spread",
+    }

@@ -8,37 +8,33 @@ modality looks better for being clean.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, library_files, load_site_spectra
-from bluesky_xpdml.factory.training.benchmark import WINDOW_POINTS, window_features
-from bluesky_xpdml.factory.training.pdf_data import (
+from bluesky_xpdml.factory.training.materials import (
     Materials,
     PdfAugmentation,
     load_materials,
     simulated_features,
 )
+from bluesky_xpdml.factory.training.scores import WINDOW_POINTS, window_features
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import smooth
 from bluesky_xpdml.simulation.structure import structures_file
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.vocabulary import Descriptor, Modality, Technique
 
-XANES = "xanes"
-SINGLE = (XANES, str(Modality.PDF), str(Modality.DPDF))
-"""Modalities that are measured alone."""
-JOINT = tuple(f"{XANES}+{other}" for other in SINGLE[1:])
-"""Modalities that are measured together."""
-CLASSES = ("oxidation_state", "coordination_number")
+SINGLE = (Technique.XANES, Technique.PDF, Technique.DPDF)
+"""What is measured alone."""
+JOINT = (Technique.XANES_PDF, Technique.XANES_DPDF)
+"""What is measured together."""
+CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER)
 """Descriptors that are answered with classes."""
-LENGTH = "bond_length"
-DESCRIPTORS = (*CLASSES, LENGTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +75,21 @@ class JointMaterials:
 
     materials: Materials
     """n materials."""
-    features: Mapping[str, FloatArray]
-    """By modality: (copies, n, columns), columns as forests are trained on them."""
+    features: Mapping[Technique, FloatArray]
+    """By technique: (copies, n, columns), columns as forests are trained on them."""
 
-    def truth(self, descriptor: str) -> FloatArray:
+    def truth(self, descriptor: Descriptor) -> FloatArray:
         """Return the labels of one descriptor, (n,)."""
         labels = {
-            "oxidation_state": self.materials.valence,
-            "coordination_number": self.materials.coordination_number,
-            LENGTH: self.materials.bond_length,
+            Descriptor.OXIDATION_STATE: self.materials.valence,
+            Descriptor.COORDINATION_NUMBER: self.materials.coordination_number,
+            Descriptor.BOND_LENGTH: self.materials.bond_length,
         }
         return labels[descriptor]
 
-    def columns(self, modality: str) -> FloatArray:
-        """Return the features of a modality, those of both side by side for a joint one."""
-        return np.concatenate([self.features[name] for name in modality.split("+")], axis=2)
+    def columns(self, technique: Technique) -> FloatArray:
+        """Return the features of a technique, those of both side by side for a joint one."""
+        return np.concatenate([self.features[part] for part in technique.parts], axis=2)
 
 
 def load_joint(
@@ -104,30 +100,11 @@ def load_joint(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> JointMaterials:
-    """Read the materials of one element and draw copies of what would be measured of them.
-
-    Parameters
-    ----------
-    folder
-        Holds spectra, labels and structures.
-    element
-        Chemical symbol.
-    recipe
-        Sizes and ranges.
-    cache
-        Keeps simulated curves.
-    progress
-        Called with materials simulated and their number.
-
-    Raises
-    ------
-    TrainingError
-        If a file is missing, or too few materials have both.
-    """
+    """Read the materials of one element and draw copies of what would be measured of them."""
     materials, spectra = load_materials(folder, element), load_site_spectra(folder, element)
     chosen = _chosen(materials, spectra, recipe)
     features = {
-        str(modality): simulated_features(
+        modality.technique: simulated_features(
             folder,
             materials,
             modality,
@@ -141,27 +118,12 @@ def load_joint(
     kept = materials.select(chosen)
     mean = np.stack([spectra.mu[spectra.material == name].mean(axis=0) for name in kept.identifier])
     step = float(spectra.energy[1] - spectra.energy[0])
-    features[XANES] = measured_copies(mean[:, :WINDOW_POINTS], step, recipe)
+    features[Technique.XANES] = measured_copies(mean[:, :WINDOW_POINTS], step, recipe)
     return JointMaterials(materials=kept, features=features)
 
 
 def measured_copies(mu: FloatArray, step: float, recipe: AdviceRecipe) -> FloatArray:
-    """Draw copies of absorption spectra as they may be measured, and compute their features.
-
-    Parameters
-    ----------
-    mu
-        Simulated spectra, (n, m).
-    step
-        Between two points [eV].
-    recipe
-        Number of copies and ranges.
-
-    Returns
-    -------
-    FloatArray
-        Features, (copies, n, 2 m).
-    """
+    """Draw copies of absorption spectra as they may be measured, and compute their features."""
     random = np.random.default_rng(recipe.seed)
     return np.stack([window_features(_distorted(mu, step, recipe, random)) for _ in range(recipe.copies)])
 
@@ -170,11 +132,6 @@ def data_hashes(folder: Path, element: str) -> dict[str, str]:
     """Return the hashes of the files that an element's materials come from."""
     names = [*library_files(folder, element), structures_file(folder)]
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-
-
-def described(recipe: AdviceRecipe) -> dict[str, Any]:
-    """Return a recipe as plain JSON values."""
-    return asdict(recipe)
 
 
 def _chosen(materials: Materials, spectra: SiteSpectra, recipe: AdviceRecipe) -> NDArray[np.int64]:

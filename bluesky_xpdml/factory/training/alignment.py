@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
-from bluesky_xpdml.features.xanes import FINE_GRID, FINE_STEP
+from bluesky_xpdml.features.xanes import FINE_GRID, FINE_STEP, features_of_shifts
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import EdgeShape, edge_shape
@@ -44,17 +44,7 @@ class AlignedSpectra:
 
 
 def align(spectra: SiteSpectra, foil_energy: float, model: EdgeModel) -> AlignedSpectra:
-    """Find the half edge of each simulated spectrum and the shift of its valence class.
-
-    Parameters
-    ----------
-    spectra
-        Simulated spectra of one element; every valence is finite.
-    foil_energy
-        Edge of the metal foil [eV].
-    model
-        Measured edge curve of the element.
-    """
+    """Find the half edge of each simulated spectrum and the shift of its valence class."""
     x = spectra.energy - foil_energy
     kept = x <= EXTENT
     x, mu = x[kept], spectra.mu[:, kept]
@@ -75,11 +65,6 @@ def align(spectra: SiteSpectra, foil_energy: float, model: EdgeModel) -> Aligned
 def class_edges(valence: FloatArray, edges: FloatArray) -> dict[float, float]:
     """Return the mean edge of each valence class, shrunk towards the straight line through all spectra.
 
-    Parameters
-    ----------
-    valence, edges
-        Valence [e] and edge position [eV] of each spectrum, (n,).
-
     Examples
     --------
     >>> class_edges(np.array([2.0, 2.0, 3.0]), np.array([9.0, 11.0, 13.0]))
@@ -99,22 +84,7 @@ def class_edges(valence: FloatArray, edges: FloatArray) -> dict[float, float]:
 def on_fine_grid(
     spectra: AlignedSpectra, mu: FloatArray, shift: FloatArray, stretch: FloatArray
 ) -> FloatArray:
-    """Resample simulated spectra onto the features' fine grid, on the measured axis.
-
-    Parameters
-    ----------
-    spectra
-        Axis and half edges, n spectra of m points.
-    mu
-        The spectra, broadened, (n, m).
-    shift, stretch
-        Added to the axis [eV] and relative stretch about the half edge, (n,).
-
-    Returns
-    -------
-    FloatArray
-        Signals on `FINE_GRID`, (n, k).
-    """
+    """Resample simulated spectra onto the features' fine grid, on the measured axis, (n, k)."""
     x, half_edge = spectra.x, spectra.half_edge[:, None]
     step = x[1] - x[0]
     source = half_edge + (FINE_GRID[None, :] - shift[:, None] - half_edge) / (1.0 + stretch[:, None]) - x[0]
@@ -133,3 +103,50 @@ def _shape(x: FloatArray, mu: FloatArray) -> EdgeShape:
     start = np.arange(x[0] - 40.0, x[0] - FINE_STEP / 2, FINE_STEP)
     lead = mu[0] * np.exp((start - x[0]) / DECAY)
     return edge_shape(np.concatenate([start, x]), np.concatenate([lead, mu]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Ranges of what is varied between copies."""
+
+    copies: int = 6
+    width_below: tuple[float, float] = (0.3, 1.0)
+    """Gaussian standard deviation below the edge [eV]."""
+    width_above: tuple[float, float] = (1.5, 5.0)
+    """Gaussian standard deviation above the edge [eV]."""
+    axis_sigma: float = 0.5
+    """Standard deviation of the shift of the axis [eV]."""
+    stretch: float = 0.05
+    """Largest relative stretch of the axis about the half edge."""
+    slope: float = 0.05
+    """Largest relative slope over the window."""
+    self_absorption: float = 0.2
+    """Largest strength of self-absorption, applied to half of the copies."""
+    noise: float = 0.01
+    """Largest standard deviation of the noise [edge steps]."""
+
+
+def augmented_features(
+    spectra: AlignedSpectra, settings: Augmentation, random: np.random.Generator
+) -> FloatArray:
+    """Draw copies of simulated spectra and compute their features, (copies * n, 72)."""
+    return np.concatenate([_one_copy(spectra, settings, random) for _ in range(settings.copies)])
+
+
+def _one_copy(spectra: AlignedSpectra, settings: Augmentation, random: np.random.Generator) -> FloatArray:
+    n = len(spectra.mu)
+    mu = broaden(
+        spectra.x,
+        spectra.mu,
+        spectra.half_edge,
+        random.uniform(*settings.width_below, n),
+        random.uniform(*settings.width_above, n),
+    )
+    shift = spectra.shift + random.normal(0.0, settings.axis_sigma, n)
+    signal = on_fine_grid(spectra, mu, shift, random.uniform(-settings.stretch, settings.stretch, n))
+    absorbed = random.uniform(0.0, settings.self_absorption, (n, 1)) * (random.random((n, 1)) < 0.5)
+    signal = signal * (1.0 + absorbed) / (1.0 + absorbed * signal)
+    ramp = np.linspace(-0.5, 0.5, signal.shape[1])
+    signal = signal * (1.0 + random.uniform(-settings.slope, settings.slope, (n, 1)) * ramp)
+    noise = random.uniform(0.0, settings.noise, (n, 1)) * random.normal(size=signal.shape)
+    return features_of_shifts(signal + noise, np.zeros(1))[:, 0, :]

@@ -11,11 +11,19 @@ of three hundred hardly notices. Each class counts once in what is lent, so that
 make the sets of rare, difficult ones too small.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.library import StringArray
+from bluesky_xpdml.models.forest import Forest, prediction_set
 from bluesky_xpdml.records import FloatArray
 
+COVERAGE = 0.9
+"""Share of true values that intervals and sets are to hold."""
 BORROWED = 10.0
 """Members that each class borrows from all classes."""
 
@@ -23,28 +31,7 @@ BORROWED = 10.0
 def class_thresholds(
     probabilities: FloatArray, labels: FloatArray, classes: FloatArray, coverage: float
 ) -> FloatArray:
-    """Return how improbable each class may be and still belong to a set.
-
-    Parameters
-    ----------
-    probabilities
-        Of each class for rows that the model did not see, (n, k).
-    labels
-        True classes of the rows, (n,).
-    classes
-        The k classes, in the order of the columns, (k,).
-    coverage
-        Share of true classes that sets are to hold, within every class, in (0, 1).
-
-    Returns
-    -------
-    FloatArray
-        Largest value of one minus the probability with which each class belongs to a set, (k,).
-
-    Raises
-    ------
-    TrainingError
-        If shapes disagree, no row is given, or a label is not among the classes.
+    """Return how improbable each class may be and still belong to a set, (k,).
 
     Examples
     --------
@@ -69,27 +56,26 @@ def class_thresholds(
     return thresholds
 
 
+def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
+    """Return the score that the next one stays below with the given probability.
+
+    The (n + 1) corrected empirical quantile of split-conformal prediction; the largest score where there
+    are too few.
+
+    Examples
+    --------
+    >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    0.9
+    """
+    if not len(scores):
+        raise TrainingError("no compound of known label was answered: intervals need at least one")
+    ordered = np.sort(np.asarray(scores, dtype=float))
+    rank = int(np.ceil((ordered.size + 1) * coverage - 1e-9))
+    return float(ordered[min(rank, ordered.size) - 1])
+
+
 def interval_factor(errors: FloatArray, spreads: FloatArray, coverage: float) -> float:
     """Return by what spreads are to be multiplied so that value +- product holds the truth.
-
-    Parameters
-    ----------
-    errors
-        Answer minus truth for rows that the model did not see, (n,).
-    spreads
-        What the model says of its own uncertainty, in the unit of the errors and above zero, (n,).
-    coverage
-        Share of true values that intervals are to hold, in (0, 1).
-
-    Returns
-    -------
-    float
-        The (n + 1) corrected quantile of error by spread; the largest where there are too few.
-
-    Raises
-    ------
-    TrainingError
-        If there is no row, shapes disagree, or a spread is not above zero.
 
     Examples
     --------
@@ -102,9 +88,7 @@ def interval_factor(errors: FloatArray, spreads: FloatArray, coverage: float) ->
     if not np.all(spreads > 0.0):
         msg = f"the smallest spread is {float(spreads.min()):.3g}: expected all above zero, add a floor"
         raise TrainingError(msg)
-    ratio = np.sort(np.abs(errors) / spreads)
-    rank = int(np.ceil((ratio.size + 1) * coverage - 1e-9))
-    return round(float(ratio[min(rank, ratio.size) - 1]), 9)
+    return round(conformal_quantile((np.abs(errors) / spreads).tolist(), coverage), 9)
 
 
 def _require_rows(probabilities: FloatArray, labels: FloatArray, classes: FloatArray) -> None:
@@ -117,3 +101,111 @@ def _require_rows(probabilities: FloatArray, labels: FloatArray, classes: FloatA
     if np.any(np.diff(classes) <= 0.0) or not np.all(np.isin(labels, classes)):
         msg = f"classes {classes.tolist()} must ascend and hold every label, found {np.unique(labels)}"
         raise TrainingError(msg)
+
+
+DECIMALS = 4
+
+Fit = Callable[[FloatArray, FloatArray], Forest]
+"""Trains a forest on rows (n, n_features) and labels (n,) or (n, m)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """Answers about n materials in several copies, each by a forest that saw no such formula."""
+
+    value: FloatArray
+    """Shares of the classes, or means over trees, (copies, n, k)."""
+    spread: FloatArray
+    """Standard deviations over trees, (copies, n, k)."""
+    forest: Forest
+    """The forest of the first fold."""
+    test: NDArray[np.int64]
+    """Materials that it was not trained on."""
+
+
+def predict_unseen(
+    table: FloatArray,
+    labels: FloatArray,
+    formula: StringArray,
+    fit: Fit,
+    *,
+    classes: FloatArray,
+    folds: int,
+    seed: int,
+) -> Unseen:
+    """Train on some formulas and ask about the others, fold by fold."""
+    from sklearn.model_selection import GroupKFold
+
+    copies, n, width = table.shape
+    outputs = classes.size or (labels.shape[1] if labels.ndim > 1 else 1)
+    value, spread = np.zeros((copies, n, outputs)), np.zeros((copies, n, outputs))
+    first: tuple[Forest, NDArray[np.int64]] | None = None
+    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(table[0], groups=formula):
+        forest = fit(table[:, train].reshape(-1, width), np.concatenate([labels[train]] * copies))
+        first = first or (forest, test)
+        members = forest.value[forest.leaves(table[:, test].reshape(-1, width))].astype(np.float64)
+        known = np.searchsorted(classes, np.unique(labels[train])) if classes.size else np.arange(outputs)
+        for array, part in ((value, members.mean(axis=1)), (spread, members.std(axis=1))):
+            array[:, test[:, None], known] = part.reshape(copies, test.size, -1)
+    if first is None:
+        raise TrainingError("no fold to ask: expected at least two")
+    return Unseen(value=value, spread=spread, forest=first[0], test=first[1])
+
+
+def mean_thresholds(shares: FloatArray, labels: FloatArray, classes: FloatArray) -> FloatArray:
+    """Return how improbable each class may be and still belong to a set, the mean over the copies.
+
+    Copies of a material are no new members: each is counted on its own.
+    """
+    found = [class_thresholds(copy, labels, classes, COVERAGE) for copy in shares]
+    return np.asarray(np.mean(found, axis=0).round(DECIMALS))
+
+
+def set_coverage(
+    shares: FloatArray, labels: FloatArray, classes: FloatArray, names: Sequence[str], halves: FloatArray
+) -> dict[str, float | dict[str, float]]:
+    """Return how often sets hold the true class where thresholds were counted on other formulas."""
+    inside = np.zeros(shares.shape, dtype=bool)
+    for half in (0.0, 1.0):
+        here = halves == half
+        thresholds = mean_thresholds(shares[:, ~here], labels[~here], classes)
+        inside[:, here] = prediction_set(shares[:, here], thresholds)
+    column = np.searchsorted(classes, labels)
+    held = inside[:, np.arange(labels.size), column].mean(axis=0)
+    counts = np.bincount(column, minlength=classes.size)
+    return {
+        "share": round(float(held.mean()), DECIMALS),
+        "size": round(float(inside.sum(axis=2).mean()), DECIMALS),
+        "classes": {
+            name: round(float(held[column == number].mean()), DECIMALS)
+            for number, name in enumerate(names)
+            if counts[number]
+        },
+        "members": {name: float(count) for name, count in zip(names, counts.tolist(), strict=True)},
+    }
+
+
+def interval_coverage(errors: FloatArray, spreads: FloatArray, halves: FloatArray) -> dict[str, float]:
+    """Return how often intervals hold the truth where their factor was counted on other formulas."""
+    width = np.empty_like(spreads)
+    for half in (0.0, 1.0):
+        here = halves == half
+        factor = interval_factor(errors[:, ~here].ravel(), spreads[:, ~here].ravel(), COVERAGE)
+        width[:, here] = factor * spreads[:, here]
+    return {
+        "share": round(float(np.mean(np.abs(errors) <= width)), DECIMALS),
+        "half_width": round(float(width.mean()), DECIMALS),
+    }
+
+
+def halves_by_formula(formula: StringArray, seed: int) -> FloatArray:
+    """Divide materials by their formulas into two halves, 0 and 1.
+
+    Examples
+    --------
+    >>> halves_by_formula(np.array(["FeO", "FeO", "NiO", "CoO"]), 0).tolist().count(1.0) in (1, 2, 3)
+    True
+    """
+    unique, inverse = np.unique(formula, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(unique.size)
+    return (order % 2).astype(float)[inverse]

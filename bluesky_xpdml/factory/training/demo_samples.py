@@ -5,16 +5,18 @@ formulas are held out of training.
 """
 
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
 from bluesky_xpdml.factory.training.alignment import align
+from bluesky_xpdml.factory.training.materials import load_materials
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.simulation.structure import Structure, load_structures
 
 BACKGROUND = 0.8
 """Absorption of a sample by everything but the absorbing shell, mu t at the edge."""
@@ -91,18 +93,7 @@ def measured_curve() -> EdgeModel:
 
 
 def build_demo_samples(folder: Path) -> list[DemoSample]:
-    """Collect the demonstration's samples from the simulated spectra.
-
-    Parameters
-    ----------
-    folder
-        Holds `xanes_<element>.npz` and `sites.csv.gz`.
-
-    Raises
-    ------
-    TrainingError
-        If a chosen site is not among the FEFF10 spectra, or carries no labels.
-    """
+    """Collect the demonstration's samples from the simulated spectra."""
     samples: list[DemoSample] = []
     curve = measured_curve()
     for element in dict.fromkeys(chosen.element for chosen in DEMO_SITES):
@@ -139,3 +130,41 @@ def _entry(spectra: SiteSpectra, shifts: FloatArray, chosen: DemoSite) -> DemoSa
         ),
         mu=[round(float(value), 5) for value in spectra.mu[row]],
     )
+
+
+PROVENANCE = (
+    "Cells [angstrom], fractional positions, and labels computed from them; structures and identifiers: "
+    "Materials Project, CC BY 4.0"
+)
+
+
+def build_demo_structures(folder: Path) -> dict[str, Any]:
+    """Collect the contents of the beamline's `structures.json`."""
+    structures = dict(load_structures(folder, {chosen.material for chosen in DEMO_SITES}))
+    return {
+        "provenance": PROVENANCE,
+        "samples": [_structure_entry(folder, structures, chosen) for chosen in DEMO_SITES],
+    }
+
+
+def _structure_entry(folder: Path, structures: dict[str, Structure], chosen: DemoSite) -> dict[str, Any]:
+    materials = load_materials(folder, chosen.element)
+    here = materials.select(materials.identifier == chosen.material)
+    if len(here) != 1 or chosen.material not in structures:
+        msg = f"expected a structure of {chosen.material} whose sites of {chosen.element} agree, found none"
+        raise TrainingError(msg)
+    structure = structures[chosen.material]
+    return {
+        "name": chosen.name,
+        "element": chosen.element,
+        "formula": str(here.formula[0]),
+        "material": chosen.material,
+        "truth": {
+            "oxidation_state": float(here.valence[0]),
+            "coordination_number": float(here.coordination_number[0]),
+            "bond_length": round(float(here.bond_length[0]), 4),
+        },
+        "lattice": structure.lattice.round(6).tolist(),
+        "species": list(structure.species),
+        "positions": structure.fractional.round(6).tolist(),
+    }

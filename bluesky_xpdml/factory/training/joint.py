@@ -1,4 +1,8 @@
-"""Training of the joint forests of one element, and of the weight between the single bond lengths."""
+"""Materials whose spectra and structures are both at hand, and the features of both.
+
+A sample shows the mean of its sites, so the spectrum of a material is the mean over those of its sites that
+were simulated. Copies of the spectrum are paired at random with copies of the PDF.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -6,32 +10,107 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.fitting import fitted
-from bluesky_xpdml.factory.training.importances import (
+from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.library import SiteSpectra
+from bluesky_xpdml.factory.training.alignment import Augmentation, align, augmented_features
+from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
+from bluesky_xpdml.factory.training.materials import Materials
+from bluesky_xpdml.factory.training.pdf import (
+    PdfRecipe,
+    class_labels,
+    describe_target,
+    usable_materials,
+)
+from bluesky_xpdml.factory.training.supplement import (
     HeldOut,
     PermutationSettings,
+    Places,
     forest_importances,
     pdf_places,
     xanes_places,
 )
-from bluesky_xpdml.factory.training.joint_data import JointData
-from bluesky_xpdml.factory.training.pdf import EXPLAINED, PdfRecipe, class_labels, describe_target
 from bluesky_xpdml.factory.training.xanes import GROUP_VALENCE, XanesRecipe
 from bluesky_xpdml.features.joint import COLUMNS, N_XANES
 from bluesky_xpdml.models import pdf as pdf_models
 from bluesky_xpdml.models import xanes as xanes_models
 from bluesky_xpdml.models.bundle import Bundle
+from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.explain import IMPORTANCES
 from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.joint import STACKS
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 FAR = 1000
 """Places of the curve are this far from those of the spectrum, so that they are not shuffled together."""
 FROM_XANES = ("interval_floor", "interval_factor", "interval_factor_uncalibrated")
 """What the interval of the oxidation state takes from the XANES bundle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointData:
+    """n materials with the features of both measurements, in several copies."""
+
+    materials: Materials
+    aligned: FloatArray
+    """Features of spectra on the measured axis, (copies, n, 72): what bundles are trained on."""
+    unaligned: FloatArray
+    """The same with one shift for all valences, which needs no label: what scores are counted on."""
+    curves: FloatArray
+    """Features of PDFs, (copies, n, 92)."""
+
+    def both(self, spectra: FloatArray) -> FloatArray:
+        """Return the features of both, (copies, n, 164)."""
+        return np.concatenate([spectra, self.curves], axis=2)
+
+
+def joint_data(
+    spectra: SiteSpectra,
+    materials: Materials,
+    curves: FloatArray,
+    *,
+    edge_model: EdgeModel,
+    augmentation: Augmentation,
+    recipe: PdfRecipe,
+) -> JointData:
+    """Pair the spectra and the curves of the materials that have both."""
+    there = np.flatnonzero(np.isin(materials.identifier, spectra.material))
+    if not there.size:
+        raise TrainingError(f"none of {len(materials)} materials of {materials.element} has a spectrum")
+    every = replace(recipe, most_materials=there.size)
+    kept = usable_materials(materials.select(there), every)
+    index = {name: row for row, name in enumerate(materials.identifier.tolist())}
+    columns = np.array([index[name] for name in kept.identifier.tolist()])
+    aligned = align(material_spectra(spectra, kept), FOIL_ENERGIES[kept.element], edge_model)
+    copies = len(curves)
+    settings = replace(augmentation, copies=copies)
+    tables = [
+        augmented_features(each, settings, np.random.default_rng(recipe.seed)).reshape(copies, len(kept), -1)
+        for each in (aligned, replace(aligned, shift=np.full_like(aligned.shift, aligned.shift.mean())))
+    ]
+    order = np.tile(np.arange(copies)[:, None], (1, len(kept)))
+    order = np.random.default_rng(recipe.seed).permuted(order, axis=0)
+    return JointData(
+        materials=kept, aligned=tables[0], unaligned=tables[1], curves=curves[order, columns[None, :]]
+    )
+
+
+def material_spectra(spectra: SiteSpectra, materials: Materials) -> SiteSpectra:
+    """Return the mean spectrum of each material, with its labels."""
+    members = [np.flatnonzero(spectra.material == name) for name in materials.identifier.tolist()]
+    first = spectra.select(np.array([rows[0] for rows in members]))
+    return replace(
+        first,
+        mu=np.stack([spectra.mu[rows].mean(axis=0) for rows in members]),
+        valence=materials.valence,
+        coordination_number=materials.coordination_number,
+        bond_length=materials.bond_length,
+        geometry=materials.geometry,
+        nnrs=materials.nnrs,
+        ocn=materials.ocn,
+        mood=materials.mood,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,30 +134,18 @@ class JointRecipe:
 
 
 def fit_joint(rows: FloatArray, labels: FloatArray, target: str, recipe: JointRecipe) -> tuple[Any, Forest]:
-    """Fit one forest; the nodes of the compact one name features, not repeated columns.
-
-    Parameters
-    ----------
-    rows
-        Features of both curves, (n, 164).
-    labels
-        Classes, (n,).
-    target
-        Name of the target.
-    recipe
-        Settings.
-    """
+    """Fit one forest; the nodes of the compact one name features, not repeated columns."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     classifier = ExtraTreesClassifier(
         recipe.trees,
         min_samples_leaf=recipe.leaf,
         max_features=recipe.columns,
-        class_weight=None if target == "oxidation_state" else "balanced",
+        class_weight=None if target == Descriptor.OXIDATION_STATE else "balanced",
         random_state=recipe.seed,
         n_jobs=-1,
     )
-    whole = fitted(classifier, rows[:, COLUMNS], labels)
+    whole = fit_forest(classifier, rows[:, COLUMNS], labels)
     compact = compact_forest(whole)
     feature = COLUMNS[compact.feature].astype(np.int32)
     return whole, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
@@ -88,33 +155,12 @@ def train_joint_bundle(
     data: JointData,
     modality: Modality,
     recipe: JointRecipe,
-    singles: Mapping[str, Bundle],
+    singles: Mapping[Modality, Bundle],
     *,
     calibration: Mapping[str, Mapping[str, Any]],
     held_out: Mapping[str, HeldOut],
 ) -> Bundle:
-    """Train the joint forests of an element.
-
-    Parameters
-    ----------
-    data
-        n materials with the features of both measurements.
-    modality
-        What is measured beside the spectrum.
-    recipe
-        Settings.
-    singles
-        The single bundles, `xanes` and `pdf`, that it is to stand on.
-    calibration
-        By target, what turns outputs into sets and intervals, and the weight of the bond length.
-    held_out
-        By target, a forest with rows of formulas that it has not seen, on which importances are counted.
-
-    Returns
-    -------
-    Bundle
-        In memory, with the parts of the manifest that predictions read; not yet named or hashed.
-    """
+    """Train the joint forests of an element."""
     table = data.both(data.aligned)
     copies, _, width = table.shape
     forests, targets, importances = {}, {}, {}
@@ -124,10 +170,13 @@ def train_joint_bundle(
         tiled = np.tile(labels.values[labels.known], copies)
         whole, forests[target] = fit_joint(rows, tiled, target, recipe)
         targets[target] = {**describe_target(target, labels), **calibration.get(target, {})}
-        if target in EXPLAINED:
+        if target in Descriptor.main():
             importances[target] = forest_importances(whole, COLUMNS, held_out[target], settings)
-    targets["oxidation_state"] |= _fusion(data, recipe, singles["xanes"])
-    targets["bond_length"] = {"unit": "angstrom", **calibration["bond_length"]}
+    targets[Descriptor.OXIDATION_STATE] |= _fusion(data, recipe, singles[Modality.XANES])
+    targets[Descriptor.BOND_LENGTH] = {
+        "unit": Descriptor.BOND_LENGTH.unit,
+        **calibration[Descriptor.BOND_LENGTH],
+    }
     element = data.materials.element
     return Bundle(
         manifest={
@@ -135,13 +184,13 @@ def train_joint_bundle(
             "edge": "K",
             "modality": str(modality),
             "input": {
-                "xanes": xanes_models.input_description(element),
-                "pdf": {
+                Modality.XANES: xanes_models.input_description(element),
+                Modality.PDF: {
                     **pdf_models.input_description(),
-                    "q_max": singles["pdf"].manifest["input"]["q_max"],
+                    "q_max": singles[Modality.PDF].manifest["input"]["q_max"],
                 },
             },
-            "edge_model": dict(singles["xanes"].manifest["edge_model"]),
+            "edge_model": dict(singles[Modality.XANES].manifest["edge_model"]),
             "targets": targets,
             STACKS: {part: asdict(single.reference) for part, single in singles.items()},
             "recipe": asdict(recipe),
@@ -152,12 +201,12 @@ def train_joint_bundle(
     )
 
 
-def places() -> np.ndarray[Any, np.dtype[np.int64]]:
+def joint_places() -> Places:
     """Return where on its curve each feature of both is read, (164,).
 
     Examples
     --------
-    >>> places()[[0, 35, 36, 72, 157]].tolist()
+    >>> joint_places()[[0, 35, 36, 72, 157]].tolist()
     [0, 35, 0, 1000, 1085]
     """
     return np.concatenate([xanes_places(N_XANES), FAR + pdf_places()])
@@ -166,7 +215,7 @@ def places() -> np.ndarray[Any, np.dtype[np.int64]]:
 def _fusion(data: JointData, recipe: JointRecipe, xanes: Bundle) -> dict[str, Any]:
     """Return how edge and forest are fused: intervals are those of the XANES bundle."""
     largest = GROUP_VALENCE.get(data.materials.element, np.inf)
-    of_xanes = xanes.manifest["targets"]["oxidation_state"]
+    of_xanes = xanes.manifest["targets"][Descriptor.OXIDATION_STATE]
     return {
         "forest_sigma": recipe.forest_sigma,
         "forest_sigma_without_peak": recipe.forest_sigma,

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
-from bluesky_xpdml.factory.training.xanes import COVERAGE, Intervals, XanesRecipe, train_bundle
+from bluesky_xpdml.factory.training.conformal import conformal_quantile
+from bluesky_xpdml.factory.training.xanes import Intervals, XanesRecipe, train_bundle
 from bluesky_xpdml.models.bundle import Bundle, manifest_sha256
 from bluesky_xpdml.models.edge_model import fit_edge_models
 from bluesky_xpdml.models.standards import (
@@ -23,6 +23,7 @@ from bluesky_xpdml.models.standards import (
     by_compound,
     edge_standards,
 )
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 UNIT_INTERVALS = Intervals(state_factor=1.0, uncalibrated_factor=1.0, length_half_width=0.1)
 """Intervals of one standard deviation, for runs whose intervals are calibrated afterwards."""
@@ -34,19 +35,7 @@ def leave_one_compound_out(
     recipe: XanesRecipe,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[CompoundAnswer]:
-    """Answer each compound with models that were built without it, on its own axis and on an unknown one.
-
-    Parameters
-    ----------
-    spectra
-        Measured spectra with labels.
-    sites
-        Usable simulated sites, by element.
-    recipe
-        Settings of the training.
-    progress
-        Called with the number of compounds done and in all.
-    """
+    """Answer each compound with models that were built without it, on its own axis and on an unknown one."""
     answers = []
     for members, bundle in left_out_folds(spectra, sites, recipe, progress):
         answers.append(answer_compound(members, bundle))
@@ -95,27 +84,13 @@ def left_out_sources(
 def without_source(
     spectra: Sequence[MeasuredSpectrum], members: Sequence[MeasuredSpectrum]
 ) -> list[MeasuredSpectrum]:
-    """Return the spectra of other sources, of other compounds.
-
-    Parameters
-    ----------
-    spectra
-        Measured spectra.
-    members
-        Those of one source and element.
-    """
+    """Return the spectra of other sources, of other compounds."""
     left_out = {_name(item) for item in members}
     return [item for item in spectra if item.source != members[0].source and _name(item) not in left_out]
 
 
 def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectrum]:
-    """Return the spectra as they look where nothing is said of their axes; those that cannot be read drop.
-
-    Parameters
-    ----------
-    members
-        Measured spectra.
-    """
+    """Return the spectra as they look where nothing is said of their axes; those that cannot be read drop."""
     return [replace(item, observation=item.uncalibrated) for item in members if item.uncalibrated is not None]
 
 
@@ -134,62 +109,30 @@ def _built_from(
     standards = edge_standards(known, shift)
     model = fit_edge_models(standards, [element], pre_edge_shift=shift)[element]
     bundle = train_bundle(sites[element], model, recipe, UNIT_INTERVALS)
-    named = {"name": f"{element}-xanes", "version": 0, "modality": "xanes", "left_out": asked.compound}
+    named = {"name": f"{element}-xanes", "version": 0, "modality": Modality.XANES, "left_out": asked.compound}
     manifest = {**bundle.manifest, **named}
     return replace(bundle, manifest=manifest, sha256=manifest_sha256(manifest))
 
 
-def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> float:
-    """Return the score that the next one stays below with the given probability.
-
-    The (n + 1) corrected empirical quantile of split-conformal prediction; the largest score where there
-    are too few.
-
-    Parameters
-    ----------
-    scores
-        Nonconformity scores, exchangeable with the next one.
-    coverage
-        Wanted probability.
-
-    Raises
-    ------
-    TrainingError
-        If there are no scores.
-
-    Examples
-    --------
-    >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    0.9
-    """
-    if not len(scores):
-        raise TrainingError("no compound of known label was answered: intervals need at least one")
-    ordered = np.sort(np.asarray(scores, dtype=float))
-    rank = int(np.ceil((ordered.size + 1) * coverage - 1e-9))
-    return float(ordered[min(rank, ordered.size) - 1])
-
-
 def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
-    """Choose the widths of intervals that would have held the answers.
-
-    Parameters
-    ----------
-    answers
-        From `leave_one_compound_out`; a compound may stand among them on a calibrated and on an unknown axis.
-    """
-    known = [a for a in answers if a.calibrated]
-    lengths = [a for a in known if np.isfinite(a.truth["bond_length"])]
+    """Choose the widths of intervals that would have held the answers."""
+    known, length = [a for a in answers if a.calibrated], Descriptor.BOND_LENGTH
+    measured = [a for a in known if np.isfinite(a.truth[length])]
     return Intervals(
         state_factor=round(conformal_quantile([state_score(a) for a in known]), 4),
         uncalibrated_factor=round(
             conformal_quantile([state_score(a) for a in answers if not a.calibrated]), 4
         ),
         length_half_width=round(
-            conformal_quantile([abs(a.value["bond_length"] - a.truth["bond_length"]) for a in lengths]), 4
+            conformal_quantile([abs(a.value[length] - a.truth[length]) for a in measured]),
+            4,
         ),
     )
 
 
 def state_score(answer: CompoundAnswer) -> float:
     """Return the error of the oxidation state in standard deviations of its posterior."""
-    return abs(answer.value["oxidation_state"] - answer.truth["oxidation_state"]) / answer.state_sigma
+    return (
+        abs(answer.value[Descriptor.OXIDATION_STATE] - answer.truth[Descriptor.OXIDATION_STATE])
+        / answer.state_sigma
+    )

@@ -35,27 +35,6 @@ def fit_novelty(
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
     """Learn what familiar rows look like.
 
-    Parameters
-    ----------
-    rows
-        Features that a model is trained on, (n, d).
-    calibration_rows
-        Features of compounds that are not among the rows: their scores give the p-value, (m, d).
-    measured_rows
-        The same of measured compounds, where there are any, (q, d).
-    seed
-        Of the draw of the rows that are kept.
-
-    Returns
-    -------
-    tables, entry
-        Arrays for the bundle, and the entry of its manifest: read again by `models.novelty.from_tables`.
-
-    Raises
-    ------
-    TrainingError
-        If there are too few rows, or widths differ.
-
     Examples
     --------
     >>> random = np.random.default_rng(0)

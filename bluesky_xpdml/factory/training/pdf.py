@@ -8,16 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.fitting import fitted
-from bluesky_xpdml.factory.training.importances import (
+from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
+from bluesky_xpdml.factory.training.materials import Materials, PdfAugmentation, q_max_range
+from bluesky_xpdml.factory.training.supplement import (
     HeldOut,
     PermutationSettings,
     forest_importances,
-    pdf_places,
 )
-from bluesky_xpdml.factory.training.pdf_data import Materials, PdfAugmentation, q_max_range
-from bluesky_xpdml.factory.training.surroundings import GEOMETRIES, SMALLEST_CLASS, SPREAD_FLOOR, UNITS
+from bluesky_xpdml.factory.training.xanes import GEOMETRIES, SMALLEST_CLASS, SPREAD_FLOOR, frequent
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import IMPORTANCES
@@ -26,18 +24,8 @@ from bluesky_xpdml.models.pdf import input_description
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Descriptor, Modality
 
-LENGTH = "bond_length"
-GEOMETRY = "geometry"
-CLASS_TARGETS = ("oxidation_state", "coordination_number", GEOMETRY)
+CLASS_TARGETS = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER, Descriptor.GEOMETRY)
 """Targets that forests answer with classes."""
-EXPLAINED = ("oxidation_state", "coordination_number", LENGTH)
-"""Targets whose importances are counted."""
-TARGET_UNITS: Mapping[str, str] = {
-    "oxidation_state": "e",
-    "coordination_number": "1",
-    GEOMETRY: "1",
-    LENGTH: "angstrom",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +74,10 @@ class Labels:
 
 
 def usable_materials(materials: Materials, recipe: PdfRecipe) -> Materials:
-    """Return the materials that can be trained on: labels not too rare, at most as many as asked for.
-
-    Raises
-    ------
-    TrainingError
-        If fewer than two valences, or fewer formulas than folds, remain.
-    """
+    """Return the materials that can be trained on: labels not too rare, at most as many as asked for."""
     kept = materials.select(
-        _frequent(materials.valence, recipe.smallest_class)
-        & _frequent(materials.coordination_number, recipe.smallest_class)
+        frequent(materials.valence, recipe.smallest_class)
+        & frequent(materials.coordination_number, recipe.smallest_class)
     )
     if np.unique(kept.valence).size < 2 or np.unique(kept.formula).size < recipe.folds:
         msg = (
@@ -110,19 +92,13 @@ def usable_materials(materials: Materials, recipe: PdfRecipe) -> Materials:
 
 
 def class_labels(materials: Materials) -> dict[str, Labels]:
-    """Return the labels of the targets that are classes.
-
-    Parameters
-    ----------
-    materials
-        Usable materials. A polyhedron is asked for where two of them have enough members.
-    """
+    """Return the labels of the targets that are classes."""
     every = np.ones(len(materials), dtype=bool)
-    found = {
+    found: dict[str, Labels] = {
         target: Labels(values=values, known=every, names=tuple(f"{v:.0f}" for v in np.unique(values)))
         for target, values in (
-            ("oxidation_state", materials.valence),
-            ("coordination_number", materials.coordination_number),
+            (Descriptor.OXIDATION_STATE, materials.valence),
+            (Descriptor.COORDINATION_NUMBER, materials.coordination_number),
         )
     }
     polyhedra = np.array([GEOMETRIES.get(symbol, "") for symbol in materials.geometry.tolist()])
@@ -130,20 +106,16 @@ def class_labels(materials: Materials) -> dict[str, Labels]:
     names = sorted(seen[counts >= SMALLEST_CLASS].tolist(), key=lambda name: int(name[1:]))
     if len(names) > 1:
         corners = np.array([float(name[1:]) if name in names else np.nan for name in polyhedra.tolist()])
-        found[GEOMETRY] = Labels(values=corners, known=np.isfinite(corners), names=tuple(names))
+        found[Descriptor.GEOMETRY] = Labels(values=corners, known=np.isfinite(corners), names=tuple(names))
     return found
 
 
 def all_labels(materials: Materials) -> dict[str, Labels]:
-    """Return the labels of every target that the materials have labels for.
-
-    Parameters
-    ----------
-    materials
-        Usable materials.
-    """
+    """Return the labels of every target that the materials have labels for."""
     every = np.ones(len(materials), dtype=bool)
-    found = class_labels(materials) | {LENGTH: Labels(values=materials.bond_length, known=every)}
+    found = class_labels(materials) | {
+        Descriptor.BOND_LENGTH: Labels(values=materials.bond_length, known=every)
+    }
     values = np.stack([getattr(materials, name) for name in Descriptor.surroundings()], axis=1)
     known = np.isfinite(values).all(axis=1)
     if known.any():
@@ -152,37 +124,20 @@ def all_labels(materials: Materials) -> dict[str, Labels]:
 
 
 def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe) -> tuple[Any, Forest]:
-    """Fit one forest; the nodes of the compact one name features, not repeated columns.
-
-    Parameters
-    ----------
-    rows
-        Features, (n, 92).
-    labels
-        Of the target, (n,) or (n, m).
-    target
-        Its name.
-    recipe
-        Settings.
-
-    Returns
-    -------
-    whole, compact
-        As scikit-learn fitted it, and as it is shipped.
-    """
+    """Fit one forest; the nodes of the compact one name features, not repeated columns."""
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     common = {"random_state": recipe.seed, "n_jobs": -1}
     if target not in CLASS_TARGETS:
-        is_length = target == LENGTH
+        is_length = target == Descriptor.BOND_LENGTH
         regressor = ExtraTreesRegressor(
             recipe.length_trees if is_length else recipe.surroundings_trees,
             min_samples_leaf=recipe.length_leaf if is_length else recipe.surroundings_leaf,
             **common,
         )
-        whole = fitted(regressor, rows, labels)
+        whole = fit_forest(regressor, rows, labels)
         return whole, compact_forest(whole)
-    weight = None if target == "oxidation_state" else "balanced"
+    weight = None if target == Descriptor.OXIDATION_STATE else "balanced"
     classifier = ExtraTreesClassifier(
         recipe.trees,
         min_samples_leaf=recipe.leaf,
@@ -190,7 +145,7 @@ def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe
         class_weight=weight,
         **common,
     )
-    whole = fitted(classifier, rows[:, BALANCED], labels)
+    whole = fit_forest(classifier, rows[:, BALANCED], labels)
     compact = compact_forest(whole)
     feature = BALANCED[compact.feature].astype(np.int32)
     return whole, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
@@ -205,29 +160,7 @@ def train_pdf_bundle(
     calibration: Mapping[str, Mapping[str, Any]],
     held_out: Mapping[str, HeldOut],
 ) -> Bundle:
-    """Train the forests of an element.
-
-    Parameters
-    ----------
-    materials
-        n usable materials.
-    features
-        Their augmented features, (copies, n, 92).
-    modality
-        What kind of curve.
-    recipe
-        Settings.
-    calibration
-        By target, what turns outputs into sets and intervals.
-    held_out
-        By target, a forest with rows of formulas that it has not seen, on which importances are counted.
-
-    Returns
-    -------
-    Bundle
-        In memory, with the parts of the manifest that predictions and explanations read; not yet named or
-        hashed.
-    """
+    """Train the forests of an element."""
     forests, targets, importances = {}, {}, {}
     copies, _, width = features.shape
     settings = PermutationSettings(seed=recipe.seed, repeats=2)
@@ -236,7 +169,7 @@ def train_pdf_bundle(
         tiled = np.concatenate([labels.values[labels.known]] * copies)
         whole, forests[target] = fit_pdf(rows, tiled, target, recipe)
         targets[target] = {**describe_target(target, labels), **calibration[target]}
-        if target in EXPLAINED:
+        if target in Descriptor.main():
             columns = BALANCED if target in CLASS_TARGETS else np.arange(width)
             importances[target] = forest_importances(whole, columns, held_out[target], settings)
     low, high = q_max_range(materials.element, modality, recipe.augmentation)
@@ -256,51 +189,15 @@ def train_pdf_bundle(
 
 
 def describe_target(target: str, labels: Labels) -> dict[str, Any]:
-    """Return what a manifest says of a target before anything is calibrated.
-
-    Parameters
-    ----------
-    target
-        Its name.
-    labels
-        What its forest was trained on.
-    """
+    """Return what a manifest says of a target before anything is calibrated."""
     if target == SURROUNDINGS:
         return {
             "names": list(Descriptor.surroundings()),
-            "units": dict(UNITS),
+            "units": {name: Descriptor(name).unit for name in Descriptor.surroundings()},
             "spread_floor": dict(SPREAD_FLOOR),
         }
-    if target == GEOMETRY:
-        return {"unit": TARGET_UNITS[target], "classes": list(labels.names)}
+    unit = Descriptor(target).unit
+    if target == Descriptor.GEOMETRY:
+        return {"unit": unit, "classes": list(labels.names)}
     classes = {"classes": labels.classes.tolist()} if labels.names else {}
-    return {"unit": TARGET_UNITS[target], **classes}
-
-
-def held_out_rows(forest: Forest, table: FloatArray, labels: Labels, test: NDArray[np.int64]) -> HeldOut:
-    """Return a forest with rows of formulas that it has not seen.
-
-    Parameters
-    ----------
-    forest
-        Trained on other materials.
-    table
-        Features of the known materials, (copies, n, 92).
-    labels
-        Of the target.
-    test
-        Indices of the unseen ones among the known.
-    """
-    copies, _, width = table.shape
-    return HeldOut(
-        forest=forest,
-        rows=table[:, test].reshape(-1, width),
-        labels=np.tile(labels.values[labels.known][test], copies),
-        classes=labels.classes,
-        places=pdf_places(),
-    )
-
-
-def _frequent(labels: FloatArray, smallest: int) -> NDArray[np.bool_]:
-    values, counts = np.unique(labels, return_counts=True)
-    return np.isin(labels, values[counts >= smallest])
+    return {"unit": unit, **classes}

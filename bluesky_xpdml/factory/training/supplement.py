@@ -1,31 +1,36 @@
-"""What a bundle holds beside its forests: rows to explain and check answers with, importances, novelty."""
+"""What a bundle holds beside its forests: importances, novelty, rows to explain and to check answers with.
+
+Importances tell how much a forest relies on each feature: at training, and on formulas that it has not seen.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.fitting import fitted
-from bluesky_xpdml.factory.training.importances import (
-    HeldOut,
-    PermutationSettings,
-    forest_importances,
-    xanes_places,
-)
-from bluesky_xpdml.factory.training.leave_one_out import conformal_quantile
+from bluesky_xpdml.factory.training.conformal import conformal_quantile
+from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
 from bluesky_xpdml.factory.training.novelty import fit_novelty
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, classifier, length_forest
+from bluesky_xpdml.features import pdf, xanes
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.explain import BACKGROUND, IMPORTANCES
+from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.golden import GOLDEN, golden_answers
-from bluesky_xpdml.models.novelty import from_tables, novelty_scores
+from bluesky_xpdml.models.novelty import NOVELTY, from_tables, novelty_scores
 from bluesky_xpdml.models.standards import MeasuredSpectrum, by_compound
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor
 
+if TYPE_CHECKING:
+    from bluesky_xpdml.factory.training.pdf import PdfRecipe
+
+DIGITS = 5
+"""Decimals that a manifest holds."""
 BACKGROUND_ROWS = 64
 """Rows of the training that an explanation compares with."""
 HELD_OUT = 0.25
@@ -35,56 +40,139 @@ FAMILIAR = 0.95
 
 Tables = dict[str, NDArray[np.generic]]
 Entries = dict[str, Any]
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Familiar:
+class HeldOut:
+    """A forest with rows of formulas that it has not seen."""
+
+    forest: Forest
+    """Trained on other formulas, in the same way as the one that is shipped."""
+    rows: FloatArray
+    """Features, (n, n_features)."""
+    labels: FloatArray
+    """What the forest should answer, (n,)."""
+    classes: FloatArray
+    """Labels in the order of the forest's outputs; empty for a regression."""
+    places: Places
+    """Where on the curve each feature is read, in grid points: neighbours are shuffled together,
+    (n_features,)."""
+
+    def score(self, rows: FloatArray, labels: FloatArray) -> float:
+        """Return the accuracy, or R2 for a regression."""
+        answer = self.forest.predict(rows)
+        if self.classes.size:
+            return float((self.classes[answer.argmax(axis=1)] == labels).mean())
+        return 1.0 - float(((answer[:, 0] - labels) ** 2).sum() / ((labels - labels.mean()) ** 2).sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermutationSettings:
+    """How features are shuffled."""
+
+    reach: int = 2
+    """Features this many grid points to either side are shuffled together."""
+    repeats: int = 3
+    most_rows: int = 400
+    """More rows than this are drawn from at random."""
+    seed: int = 0
+
+
+def forest_importances(
+    fitted: Any, columns: NDArray[np.int64], held_out: HeldOut, settings: PermutationSettings
+) -> dict[str, list[float]]:
+    """Return both importances of every feature, as a manifest holds them."""
+    n_features = held_out.rows.shape[1]
+    found = {
+        "impurity": impurity_importances(fitted, columns, n_features),
+        "permutation": permutation_importances(held_out, settings),
+    }
+    return {name: values.round(DIGITS).tolist() for name, values in found.items()}
+
+
+def impurity_importances(fitted: Any, columns: NDArray[np.int64], n_features: int) -> FloatArray:
+    """Return the share of the impurity decrease that each feature brought, the mean over trees."""
+    if columns.size != fitted.n_features_in_ or columns.max() >= n_features:
+        msg = (
+            f"expected a feature below {n_features} for each of {fitted.n_features_in_} columns, "
+            f"found {columns.size} up to {columns.max()}"
+        )
+        raise TrainingError(msg)
+    shares = np.asarray(fitted.feature_importances_, dtype=float)
+    return np.asarray(np.bincount(columns, weights=shares, minlength=n_features), dtype=float)
+
+
+def permutation_importances(held_out: HeldOut, settings: PermutationSettings) -> FloatArray:
+    """Return the accuracy or R2 that is lost where a feature is shuffled among unseen rows, (n_features,).
+
+    Neighbouring points of a curve say nearly the same: shuffled alone, none is missed. All features within
+    reach of a place are therefore shuffled together, and all features of that place get the loss. Losses
+    tell places apart; they do not add up to the score.
+    """
+    if len(held_out.rows) < 2:
+        raise TrainingError(f"expected rows to shuffle, found {len(held_out.rows)}")
+    random = np.random.default_rng(settings.seed)
+    n = min(len(held_out.rows), settings.most_rows)
+    chosen = np.sort(random.choice(len(held_out.rows), n, replace=False))
+    rows, labels = held_out.rows[chosen], held_out.labels[chosen]
+    whole = held_out.score(rows, labels)
+    lost = np.empty(rows.shape[1])
+    for place in np.unique(held_out.places):
+        together = np.abs(held_out.places - place) <= settings.reach
+        shuffled = np.tile(rows, (settings.repeats, 1))
+        order = np.concatenate([random.permutation(n) for _ in range(settings.repeats)])
+        shuffled[:, together] = rows[order][:, together]
+        lost[held_out.places == place] = whole - held_out.score(shuffled, np.tile(labels, settings.repeats))
+    return lost
+
+
+def xanes_places(n_features: int) -> Places:
+    """Return the places of spectrum and running integral, and one far off for what follows them.
+
+    Examples
+    --------
+    >>> xanes_places(74)[[0, 35, 36, 71, 72, 73]]
+    array([ 0, 35,  0, 35, 72, 72])
+    """
+    return _places(np.tile(np.arange(xanes.GRID.size), 2), n_features)
+
+
+def pdf_places() -> Places:
+    """Return the places of the points of G(r), and one far off for the shape of the first shell."""
+    return _places(np.arange(pdf.GRID.size), len(pdf.FEATURE_NAMES))
+
+
+def _places(of_curve: NDArray[np.int64], n_features: int) -> NDArray[np.int64]:
+    far = 2 * (int(of_curve.max()) + 1)
+    return np.concatenate([of_curve, np.full(n_features - of_curve.size, far)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoveltyFit:
     """What familiar spectra of one element look like, as a bundle holds it."""
 
     tables: Tables
     entry: Entries
 
     def scores(self, rows: FloatArray) -> FloatArray:
-        """Return how strange rows are, (n,).
-
-        Parameters
-        ----------
-        rows
-            Features, (n, n_features).
-        """
+        """Return how strange rows are, (n,)."""
         stored = {name: values.astype(np.float64) for name, values in self.tables.items()}
         return novelty_scores(from_tables(stored, self.entry), rows)
 
 
-def familiar(formula: StringArray, rows: FloatArray, seed: int) -> Familiar:
-    """Learn what rows look like, and count on other formulas how strange familiar ones may be.
-
-    Parameters
-    ----------
-    formula
-        Reduced formula of each row, (n,).
-    rows
-        Features, (n, n_features).
-    seed
-        Of the division.
-    """
-    train, test = divided(formula, seed)
+def fit_familiar(formula: StringArray, rows: FloatArray, seed: int) -> NoveltyFit:
+    """Learn what rows look like, and count on other formulas how strange familiar ones may be."""
+    train, test = _divided(formula, seed)
     tables, entry = fit_novelty(rows[train], rows[test], seed=seed)
-    return Familiar(tables=tables, entry=entry)
+    return NoveltyFit(tables=tables, entry=entry)
 
 
-def novelty_threshold(spectra: Sequence[MeasuredSpectrum], references: Mapping[str, Familiar]) -> float:
+def novelty_threshold(spectra: Sequence[MeasuredSpectrum], references: Mapping[str, NoveltyFit]) -> float:
     """Return the score above which a measured spectrum is called novel.
 
     Measured spectra are stranger to simulated ones than these are to each other. The threshold is therefore
     counted on measured oxides of all elements, one score a compound.
-
-    Parameters
-    ----------
-    spectra
-        Measured oxides.
-    references
-        By element.
     """
     scores = [
         float(
@@ -100,38 +188,16 @@ def novelty_threshold(spectra: Sequence[MeasuredSpectrum], references: Mapping[s
     return round(conformal_quantile(scores, FAMILIAR), 4)
 
 
-def supplement(
+def xanes_supplement(
     bundle: Bundle,
     forests: Mapping[str, Mapping[str, NDArray[np.generic]]],
     spectra: SiteSpectra,
     rows: FloatArray,
     recipe: XanesRecipe,
 ) -> tuple[Tables, Entries]:
-    """Return what explains and checks a XANES bundle.
-
-    Parameters
-    ----------
-    bundle
-        In memory.
-    forests
-        Its forests as they are stored.
-    spectra
-        n usable sites of its element.
-    rows
-        Their features, copy after copy, (copies * n, n_features).
-    recipe
-        Settings.
-
-    Returns
-    -------
-    tables, entries
-        For `write_bundle`, and for its manifest.
-    """
-    drawn = np.random.default_rng(recipe.seed).choice(
-        len(rows), min(BACKGROUND_ROWS, len(rows)), replace=False
-    )
-    background = rows[np.sort(drawn)]
-    members = bundle.forests["coordination_number"].predict(background)
+    """Return tables and manifest entries that explain and check a XANES bundle, but for its novelty."""
+    background = _background(rows, recipe.seed)
+    members = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(background)
     golden_rows, golden = golden_answers(forests, np.concatenate([background, members], axis=1))
     return (
         {BACKGROUND: background.astype(np.float16), **golden_rows},
@@ -139,16 +205,33 @@ def supplement(
     )
 
 
-def divided(formula: StringArray, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rows by their formulas into three quarters and one.
+def curve_supplement(
+    features: FloatArray,
+    formula: StringArray,
+    forests: Mapping[str, Mapping[str, NDArray[np.generic]]],
+    recipe: "PdfRecipe",
+) -> tuple[Tables, Entries]:
+    """Return the same, with the novelty, for a bundle of n materials; features are (copies, n, columns)."""
+    copies, _, width = features.shape
+    rows = features.reshape(-1, width)
+    background = _background(rows, recipe.seed)
+    golden_rows, golden = golden_answers(forests, background)
+    found = fit_familiar(np.tile(formula, copies), rows, recipe.seed)
+    threshold = float(np.quantile(found.tables["novelty_simulated"].astype(np.float64), recipe.familiar))
+    return (
+        {BACKGROUND: background.astype(np.float16), **golden_rows, **found.tables},
+        {GOLDEN: golden, NOVELTY: {**found.entry, "threshold": round(threshold, 4)}},
+    )
 
-    Parameters
-    ----------
-    formula
-        Reduced formula of each row, (n,).
-    seed
-        Of the division.
-    """
+
+def _background(rows: FloatArray, seed: int) -> FloatArray:
+    """Draw the rows that explanations compare with."""
+    drawn = np.random.default_rng(seed).choice(len(rows), min(BACKGROUND_ROWS, len(rows)), replace=False)
+    return rows[np.sort(drawn)]
+
+
+def _divided(formula: StringArray, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide rows by their formulas into three quarters and one."""
     from sklearn.model_selection import GroupShuffleSplit
 
     divider = GroupShuffleSplit(1, test_size=HELD_OUT, random_state=seed)
@@ -161,19 +244,19 @@ def _importances(
 ) -> dict[str, dict[str, list[float]]]:
     """Train on three quarters of the formulas, and see what the forest looks at on the others."""
     copies = len(rows) // len(spectra)
-    train, test = divided(np.tile(spectra.formula, copies), recipe.seed)
-    members = bundle.forests["coordination_number"].predict(rows)
+    train, test = _divided(np.tile(spectra.formula, copies), recipe.seed)
+    members = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(rows)
     with_members = np.concatenate([rows, members], axis=1)
     found = {}
     for target, labels in _labels(spectra, copies):
-        table = with_members if target == "bond_length" else rows
-        kind = length_forest(recipe) if target == "bond_length" else classifier(recipe)
-        forest = fitted(kind, table[train], labels[train])
+        table = with_members if target == Descriptor.BOND_LENGTH else rows
+        kind = length_forest(recipe) if target == Descriptor.BOND_LENGTH else classifier(recipe)
+        forest = fit_forest(kind, table[train], labels[train])
         held_out = HeldOut(
             forest=compact_forest(forest),
             rows=table[test],
             labels=labels[test],
-            classes=np.empty(0) if target == "bond_length" else np.unique(labels[train]),
+            classes=np.empty(0) if target == Descriptor.BOND_LENGTH else np.unique(labels[train]),
             places=xanes_places(table.shape[1]),
         )
         settings = PermutationSettings(seed=recipe.seed)
@@ -182,6 +265,6 @@ def _importances(
 
 
 def _labels(spectra: SiteSpectra, copies: int) -> Iterable[tuple[str, FloatArray]]:
-    yield "oxidation_state", np.tile(spectra.valence, copies)
-    yield "coordination_number", np.tile(spectra.coordination_number, copies)
-    yield "bond_length", np.tile(spectra.bond_length, copies)
+    yield Descriptor.OXIDATION_STATE, np.tile(spectra.valence, copies)
+    yield Descriptor.COORDINATION_NUMBER, np.tile(spectra.coordination_number, copies)
+    yield Descriptor.BOND_LENGTH, np.tile(spectra.bond_length, copies)

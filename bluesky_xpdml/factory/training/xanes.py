@@ -1,23 +1,24 @@
 """Training of the XANES forests of one element on simulated spectra, put on the measured axis and width."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
-from bluesky_xpdml.factory.training.alignment import align
-from bluesky_xpdml.factory.training.augmentation import Augmentation, augmented_features
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.conformal import class_thresholds
-from bluesky_xpdml.factory.training.fitting import fitted
+from bluesky_xpdml.factory.training.alignment import Augmentation, align, augmented_features
+from bluesky_xpdml.factory.training.conformal import COVERAGE, class_thresholds, interval_factor
+from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
+from bluesky_xpdml.models.forest import SURROUNDINGS
 from bluesky_xpdml.models.xanes import bond_valence_length, input_description
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
+from bluesky_xpdml.vocabulary import Descriptor
 
 GROUP_VALENCE: Mapping[str, int] = {"Ti": 4, "V": 5, "Cr": 6, "Mn": 7}
 """Valence at which the d shell is empty [e]: its sites have the strongest pre-edge peaks."""
@@ -47,8 +48,6 @@ BOND_VALENCE_R0: Mapping[str, Mapping[str, float]] = {
 
 IMPROBABLE = 0.05
 """Classes less probable than this belong to no set."""
-COVERAGE = 0.9
-"""Share of true values that intervals and sets are to hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +97,17 @@ class Intervals:
 
 
 def usable_sites(spectra: SiteSpectra, recipe: XanesRecipe) -> SiteSpectra:
-    """Return the sites that can be trained on: oxygen neighbours only, known and not too rare labels.
-
-    Raises
-    ------
-    TrainingError
-        If fewer than two valences remain.
-    """
+    """Return the sites that can be trained on: oxygen neighbours only, known and not too rare labels."""
     for labels in (spectra.valence, spectra.coordination_number):
         if labels.shape != (len(spectra),):
             raise TrainingError("labels and spectra differ in number")
     kept = spectra.select(
         spectra.only_oxygen & np.isfinite(spectra.valence) & np.isfinite(spectra.bond_length)
     )
-    kept = kept.select(_frequent(kept.valence, recipe) & _frequent(kept.coordination_number, recipe))
+    kept = kept.select(
+        frequent(kept.valence, recipe.smallest_class)
+        & frequent(kept.coordination_number, recipe.smallest_class)
+    )
     if np.unique(kept.valence).size < 2:
         msg = (
             f"{len(kept)} of {len(spectra)} sites of {spectra.element} can be trained on and show fewer than "
@@ -125,22 +121,7 @@ def usable_sites(spectra: SiteSpectra, recipe: XanesRecipe) -> SiteSpectra:
 
 
 def training_rows(spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe) -> FloatArray:
-    """Return the features of augmented spectra on the measured axis, copy after copy.
-
-    Parameters
-    ----------
-    spectra
-        n usable sites of one element.
-    edge_model
-        Its measured edge curve.
-    recipe
-        Settings.
-
-    Returns
-    -------
-    FloatArray
-        Features, (copies * n, 72).
-    """
+    """Return the features of augmented spectra on the measured axis, copy after copy."""
     aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
     return augmented_features(aligned, recipe.augmentation, np.random.default_rng(recipe.seed))
 
@@ -148,30 +129,13 @@ def training_rows(spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesReci
 def train_bundle(
     spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe, intervals: Intervals
 ) -> Bundle:
-    """Train the three forests of an element.
-
-    Parameters
-    ----------
-    spectra
-        Usable sites of one element.
-    edge_model
-        Its measured edge curve.
-    recipe
-        Settings.
-    intervals
-        Calibration of the intervals.
-
-    Returns
-    -------
-    Bundle
-        In memory, with the parts of the manifest that predictions read; not yet named or hashed.
-    """
+    """Train the three forests of an element."""
     rows = training_rows(spectra, edge_model, recipe)
     copies = recipe.augmentation.copies
     valence, number = np.tile(spectra.valence, copies), np.tile(spectra.coordination_number, copies)
     members = out_of_fold(rows, number, np.tile(spectra.formula, copies), recipe)
     expected_number = members @ np.unique(number)
-    length = _length_from_valence(spectra.element, valence, expected_number)
+    length = bond_valence_lengths(spectra.element, valence, expected_number)
     residual = np.tile(spectra.bond_length, copies) - length
     return Bundle(
         manifest={
@@ -180,8 +144,8 @@ def train_bundle(
             "input": input_description(spectra.element),
             "edge_model": _restricted(edge_model, spectra),
             "targets": {
-                "oxidation_state": {
-                    "unit": "e",
+                Descriptor.OXIDATION_STATE: {
+                    "unit": Descriptor.OXIDATION_STATE.unit,
                     "classes": np.unique(valence).tolist(),
                     "forest_sigma": recipe.forest_sigma,
                     "forest_sigma_without_peak": recipe.forest_sigma_without_peak,
@@ -190,13 +154,13 @@ def train_bundle(
                     "interval_factor": intervals.state_factor,
                     "interval_factor_uncalibrated": intervals.uncalibrated_factor,
                 },
-                "coordination_number": {
-                    "unit": "1",
+                Descriptor.COORDINATION_NUMBER: {
+                    "unit": Descriptor.COORDINATION_NUMBER.unit,
                     "classes": np.unique(number).tolist(),
                     "thresholds": thresholds(members, number),
                 },
-                "bond_length": {
-                    "unit": "angstrom",
+                Descriptor.BOND_LENGTH: {
+                    "unit": Descriptor.BOND_LENGTH.unit,
                     "bond_valence_r0": dict(BOND_VALENCE_R0[spectra.element]),
                     "forest_weight": recipe.forest_weight,
                     "half_width": intervals.length_half_width,
@@ -205,45 +169,33 @@ def train_bundle(
             "recipe": asdict(recipe),
         },
         forests={
-            "oxidation_state": compact_forest(fitted(classifier(recipe), rows, valence)),
-            "coordination_number": compact_forest(fitted(classifier(recipe), rows, number)),
-            "bond_length": compact_forest(
-                fitted(length_forest(recipe), np.concatenate([rows, members], axis=1), residual)
+            Descriptor.OXIDATION_STATE: compact_forest(fit_forest(classifier(recipe), rows, valence)),
+            Descriptor.COORDINATION_NUMBER: compact_forest(fit_forest(classifier(recipe), rows, number)),
+            Descriptor.BOND_LENGTH: compact_forest(
+                fit_forest(length_forest(recipe), np.concatenate([rows, members], axis=1), residual)
             ),
         },
         sha256="",
     )
 
 
-def _frequent(labels: FloatArray, recipe: XanesRecipe) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def frequent(labels: FloatArray, smallest: int) -> NDArray[np.bool_]:
+    """Return which rows are of a class with at least as many rows as the smallest may have."""
     values, counts = np.unique(labels, return_counts=True)
-    return np.isin(labels, values[counts >= recipe.smallest_class])
+    return np.isin(labels, values[counts >= smallest])
 
 
 def thresholds(probabilities: FloatArray, labels: FloatArray) -> list[float]:
     """Return how improbable each class may be and still belong to a set, as a manifest holds it.
 
     Classes of a handful of sites would otherwise belong to every set.
-
-    Parameters
-    ----------
-    probabilities
-        Of each class, in ascending order, for rows that the forest did not see, (n, k).
-    labels
-        True classes, (n,).
     """
     found = class_thresholds(probabilities, labels, np.unique(labels), COVERAGE)
     return [round(min(float(value), 1.0 - IMPROBABLE), 4) for value in found]
 
 
 def classifier(recipe: XanesRecipe) -> Any:
-    """Return an unfitted forest of classes, balanced.
-
-    Parameters
-    ----------
-    recipe
-        Settings.
-    """
+    """Return an unfitted forest of classes, balanced."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     return ExtraTreesClassifier(
@@ -257,13 +209,7 @@ def classifier(recipe: XanesRecipe) -> Any:
 
 
 def length_forest(recipe: XanesRecipe) -> Any:
-    """Return an unfitted forest of corrections to the bond-valence distance.
-
-    Parameters
-    ----------
-    recipe
-        Settings.
-    """
+    """Return an unfitted forest of corrections to the bond-valence distance."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     return ExtraTreesRegressor(
@@ -276,19 +222,7 @@ def length_forest(recipe: XanesRecipe) -> Any:
 
 
 def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recipe: XanesRecipe) -> FloatArray:
-    """Return class probabilities of rows by forests that saw no row of the same formula, (n, classes).
-
-    Parameters
-    ----------
-    rows
-        Features, (n, n_features).
-    labels
-        Classes, (n,).
-    groups
-        Formulas, (n,).
-    recipe
-        Settings.
-    """
+    """Return class probabilities of rows by forests that saw no row of the same formula, (n, classes)."""
     from sklearn.model_selection import GroupKFold
 
     classes = np.unique(labels)
@@ -296,7 +230,7 @@ def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recip
     for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
         rows, groups=groups
     ):
-        forest = fitted(classifier(recipe), rows[train], labels[train])
+        forest = fit_forest(classifier(recipe), rows[train], labels[train])
         columns = np.searchsorted(classes, forest.classes_)
         result[test] = 0.0
         # Threads add up their trees in the order in which they end, so that the last bits would vary.
@@ -304,10 +238,11 @@ def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recip
     return result
 
 
-def _length_from_valence(element: str, valence: FloatArray, number: FloatArray) -> FloatArray:
+def bond_valence_lengths(element: str, valence: FloatArray, number: FloatArray) -> FloatArray:
+    """Return the bond-valence distance of valences and coordination numbers [angstrom], in their shape."""
     parameters = BOND_VALENCE_R0[element]
-    pairs: Sequence[tuple[float, float]] = list(zip(valence.tolist(), number.tolist(), strict=True))
-    return np.array([bond_valence_length(parameters, v, n) for v, n in pairs])
+    pairs = zip(valence.ravel().tolist(), number.ravel().tolist(), strict=True)
+    return np.array([bond_valence_length(parameters, v, n) for v, n in pairs]).reshape(valence.shape)
 
 
 def _restricted(model: EdgeModel, spectra: SiteSpectra) -> dict[str, Any]:
@@ -320,4 +255,83 @@ def _restricted(model: EdgeModel, spectra: SiteSpectra) -> dict[str, Any]:
         "edge": model.edge[kept].round(4).tolist(),
         "sigma": model.sigma[kept].round(4).tolist(),
         "pre_edge_shift": model.pre_edge_shift,
+    }
+
+
+GEOMETRIES: Mapping[str, str] = {"T:4": "T4", "S:5": "S5", "O:6": "O6"}
+"""ChemEnv symbols of tetrahedron, square pyramid and octahedron, and how they are published."""
+SMALLEST_CLASS = 5
+"""Polyhedra with fewer sites are left out."""
+SPREAD_FLOOR: Mapping[str, float] = {Descriptor.OCN: 0.05, Descriptor.NNRS: 0.005, Descriptor.MOOD: 0.01}
+"""Trees that all agree are still not certain [unit of the target]."""
+
+
+def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, recipe: XanesRecipe) -> Bundle:
+    """Add the forests of the polyhedron and of the surroundings to a bundle."""
+    forests, targets = dict(bundle.forests), dict(bundle.manifest["targets"])
+    copies = len(rows) // len(spectra)
+    formula = np.tile(spectra.formula, copies)
+    order, label = _polyhedra(spectra)
+    if len(order) > 1:
+        label = np.tile(label, copies)
+        kept = np.isfinite(label)
+        unseen = out_of_fold(rows[kept], label[kept], formula[kept], recipe)
+        forests[Descriptor.GEOMETRY] = compact_forest(fit_forest(classifier(recipe), rows[kept], label[kept]))
+        targets[Descriptor.GEOMETRY] = {
+            "unit": Descriptor.GEOMETRY.unit,
+            "classes": order,
+            "thresholds": thresholds(unseen, label[kept]),
+        }
+    labels = np.tile(
+        np.stack([getattr(spectra, name) for name in Descriptor.surroundings()], axis=1), (copies, 1)
+    )
+    kept = np.isfinite(labels).all(axis=1)
+    if np.unique(formula[kept]).size >= recipe.folds:
+        forests[SURROUNDINGS] = compact_forest(fit_forest(_regressor(recipe), rows[kept], labels[kept]))
+        targets[SURROUNDINGS] = {
+            "names": list(Descriptor.surroundings()),
+            "units": {name: Descriptor(name).unit for name in Descriptor.surroundings()},
+            "spread_floor": dict(SPREAD_FLOOR),
+            "interval_factor": _interval_factors(rows[kept], labels[kept], formula[kept], recipe),
+        }
+    return replace(bundle, forests=forests, manifest={**bundle.manifest, "targets": targets})
+
+
+def _polyhedra(spectra: SiteSpectra) -> tuple[list[str], FloatArray]:
+    """Return the polyhedra that are frequent enough, and the number of each site's; NaN for other sites."""
+    names = np.array([GEOMETRIES.get(symbol, "") for symbol in spectra.geometry.tolist()])
+    order = [name for name in GEOMETRIES.values() if np.count_nonzero(names == name) >= SMALLEST_CLASS]
+    places = [float(order.index(name)) if name in order else np.nan for name in names.tolist()]
+    return order, np.array(places)
+
+
+def _regressor(recipe: XanesRecipe) -> Any:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    return ExtraTreesRegressor(
+        recipe.surroundings_trees,
+        min_samples_leaf=recipe.surroundings_leaf,
+        max_features="sqrt",
+        random_state=recipe.seed,
+        n_jobs=-1,
+    )
+
+
+def _interval_factors(
+    rows: FloatArray, labels: FloatArray, formula: Any, recipe: XanesRecipe
+) -> dict[str, float]:
+    """Ask forests about formulas that they have not seen: what their spread is to be multiplied by."""
+    from sklearn.model_selection import GroupKFold
+
+    errors, spreads = np.empty_like(labels), np.empty_like(labels)
+    for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
+        rows, groups=formula
+    ):
+        forest = compact_forest(fit_forest(_regressor(recipe), rows[train], labels[train]))
+        members = forest.value[forest.leaves(rows[test])].astype(np.float64)
+        errors[test] = members.mean(axis=1) - labels[test]
+        spreads[test] = members.std(axis=1)
+    return {
+        name: round(interval_factor(errors[:, n], np.maximum(spreads[:, n], SPREAD_FLOOR[name]), COVERAGE), 4)
+        for n, name in enumerate(Descriptor.surroundings())
     }

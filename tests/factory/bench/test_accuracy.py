@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.factory.bench.accuracy import measure_accuracy
-from bluesky_xpdml.factory.bench.accuracy_cells import ALL, SHARED, Cell, CellStore, compute_cells
-from bluesky_xpdml.factory.bench.accuracy_findings import anchors, findings, joint_against_single
-from bluesky_xpdml.factory.bench.accuracy_tables import Lookup, coverage, figures
+from bluesky_xpdml.factory.bench.accuracy_tables import (
+    Lookup,
+    anchors,
+    coverage,
+    figures,
+    findings,
+    joint_against_single,
+)
+from bluesky_xpdml.factory.bench.cells import ALL, SHARED, Cell, CellStore, compute_cells
+from bluesky_xpdml.factory.bench.scoring import CellRecipe
 from bluesky_xpdml.factory.cli.figures_accuracy import draw_accuracy
-from bluesky_xpdml.factory.training.cells import CellRecipe
 
 ELEMENTS = ("V", "Ni")
 KINDS = ("xanes", "pdf", "dpdf", "xanes+pdf", "xanes+dpdf")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_entries import Dropped, StructureEntry, files_of, read_structures
-from bluesky_xpdml.factory.dataset.dataset_spectra import SpectrumEntry, read_spectra
+from bluesky_xpdml.factory.dataset.entries import Dropped, StructureEntry, files_of, read_structures
+from bluesky_xpdml.factory.dataset.spectra import SpectrumEntry, read_spectra
 
 ENERGY = np.arange(7100.0, 7150.0, 0.5)
 MU = 0.5 + np.arctan(ENERGY - 7120.0) / np.pi

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import FileFormatError, MissingDataError
-from bluesky_xpdml.factory.dataset.feff import read_xmu
+from bluesky_xpdml.factory.dataset.spectra import read_xmu
 
 HEADER = """#                                                     FEFF 9.9.1
 # Abs   Z=22 Rmt= 1.092 Rnm= 1.298 K  shell

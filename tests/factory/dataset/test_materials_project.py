@@ -13,9 +13,9 @@ from pymatgen.analysis.xas.spectrum import XAS
 from pymatgen.core import Structure
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_entries import StructureEntry, read_structures
-from bluesky_xpdml.factory.dataset.dataset_spectra import SpectrumEntry, read_spectra
+from bluesky_xpdml.factory.dataset.entries import StructureEntry, read_structures
 from bluesky_xpdml.factory.dataset.materials_project import fetch, store
+from bluesky_xpdml.factory.dataset.spectra import SpectrumEntry, read_spectra
 
 
 def oxide(length: float) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
-from bluesky_xpdml.factory.training.augmentation import Augmentation
+from bluesky_xpdml.factory.training.alignment import Augmentation
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
 from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES

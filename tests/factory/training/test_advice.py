@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.training.advice import cross_validate, judged, unseen_answers
+from bluesky_xpdml.factory.training.advice import cross_validate, rate_answers, unseen_answers
 from bluesky_xpdml.factory.training.advice_data import AdviceRecipe, JointMaterials, load_joint
-from bluesky_xpdml.factory.training.pdf_data import PdfAugmentation, load_materials
+from bluesky_xpdml.factory.training.materials import PdfAugmentation, load_materials
 from bluesky_xpdml.features.pdf import BALANCED
+from bluesky_xpdml.vocabulary import Technique
 
 TINY = AdviceRecipe(
     trees=10,
@@ -74,7 +75,7 @@ def joint(library):
 
 def test_answers_are_as_good_as_their_columns(joint):
     answers = cross_validate(joint, TINY, progress=silent)
-    known = judged(answers, np.ones(answers.fold.size, dtype=bool), 0.9)
+    known = rate_answers(answers, np.ones(answers.fold.size, dtype=bool), 0.9)
     error, width = known.error, known.width
     assert error["pdf", "oxidation_state"].mean() < 0.1 < error["xanes", "oxidation_state"].mean()
     assert width["xanes+pdf", "oxidation_state"].mean() < width["xanes", "oxidation_state"].mean()
@@ -88,7 +89,7 @@ def test_answers_are_as_good_as_their_columns(joint):
 
 def test_sets_and_intervals_hold_the_truth_in_nine_cases_of_ten(joint):
     answers = cross_validate(joint, TINY, progress=silent)
-    known = judged(answers, np.ones(answers.fold.size, dtype=bool), 0.9)
+    known = rate_answers(answers, np.ones(answers.fold.size, dtype=bool), 0.9)
     inside = known.error["dpdf", "bond_length"] <= known.width["dpdf", "bond_length"] / 2.0 + 1e-9
     assert inside.mean() >= 0.9
 
@@ -127,7 +128,7 @@ def test_what_was_answered_is_kept_and_read_back(both, tmp_path):
     for key, found in first.probabilities.items():
         np.testing.assert_array_equal(found, again.probabilities[key])
     np.testing.assert_array_equal(first.spread["dpdf"], again.spread["dpdf"])
-    known = judged(first, np.ones(first.fold.size, dtype=bool), 0.9)
+    known = rate_answers(first, np.ones(first.fold.size, dtype=bool), 0.9)
     # Lengths of 4 and 6 neighbours differ by 0.12 angstrom: any of the three tells them.
     assert all(known.error[name, "bond_length"].mean() < 0.06 for name in ("xanes", "pdf", "xanes+dpdf"))
 
@@ -135,9 +136,11 @@ def test_what_was_answered_is_kept_and_read_back(both, tmp_path):
 def test_copies_of_both_stand_beside_each_other(both, tmp_path):
     joint = load_joint(both, "Fe", TINY, cache=tmp_path, progress=silent)
     assert len(joint.materials) == 40
-    assert joint.columns("xanes+dpdf").shape == (2, 40, 282 + BALANCED.size)
-    np.testing.assert_array_equal(joint.columns("xanes+pdf")[..., 282:], joint.columns("pdf"))
-    first, second = joint.columns("xanes")
+    assert joint.columns(Technique("xanes+dpdf")).shape == (2, 40, 282 + BALANCED.size)
+    np.testing.assert_array_equal(
+        joint.columns(Technique("xanes+pdf"))[..., 282:], joint.columns(Technique("pdf"))
+    )
+    first, second = joint.columns(Technique("xanes"))
     assert np.all((first != second).any(axis=1)), "every material has two different copies"
 
 

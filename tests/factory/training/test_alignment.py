@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
-from bluesky_xpdml.factory.training.alignment import TYPICAL_WIDTHS, align, class_edges, on_fine_grid
-from bluesky_xpdml.factory.training.augmentation import Augmentation, augmented_features
+from bluesky_xpdml.factory.training.alignment import (
+    TYPICAL_WIDTHS,
+    Augmentation,
+    align,
+    augmented_features,
+    class_edges,
+    on_fine_grid,
+)
 from bluesky_xpdml.features.xanes import FEATURE_NAMES, FINE_GRID
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.reduction.edge_position import edge_shape

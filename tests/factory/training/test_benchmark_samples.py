@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from bluesky_xpdml.factory.dataset.library import load_site_spectra
-from bluesky_xpdml.factory.training.cells import CellRecipe, divide, known_rows, score_cell
-from bluesky_xpdml.factory.training.pdf_data import load_materials
-from bluesky_xpdml.factory.training.rivals import MIXTURES, learners, score_rivals
-from bluesky_xpdml.factory.training.samples import (
+from bluesky_xpdml.factory.bench.rivals import MIXTURES, learners, score_rivals
+from bluesky_xpdml.factory.bench.samples import (
     COPIES,
     Curves,
     Samples,
@@ -16,6 +13,9 @@ from bluesky_xpdml.factory.training.samples import (
     material_samples,
     site_samples,
 )
+from bluesky_xpdml.factory.bench.scoring import CellRecipe, divide, score_cell, target_rows
+from bluesky_xpdml.factory.dataset.library import load_site_spectra
+from bluesky_xpdml.factory.training.materials import load_materials
 
 SMALL = CellRecipe(trees=20, number_trees=20, surroundings_trees=10, fold_trees=10, threads=1)
 
@@ -51,7 +51,7 @@ def test_formulas_stay_on_one_side_and_records_do_not():
 def test_rows_without_a_label_are_left_out_of_every_copy():
     samples = made_up()
     division = divide(samples, "formula", 1)
-    known = known_rows(samples, division, "geometry")
+    known = target_rows(samples, division, "geometry")
     expected = samples.labels["geometry"][division.train]
     expected = expected[np.isfinite(expected)]
     assert np.array_equal(known.labels, expected)
@@ -83,7 +83,7 @@ def test_every_rival_learns_what_is_easy():
         labels=samples.labels,
         blocks=samples.blocks[1:],
     )
-    found = score_rivals("bond_length", known_rows(single, division, "bond_length"), 1)
+    found = score_rivals("bond_length", target_rows(single, division, "bond_length"), 1)
     assert set(found) == {*learners(classes=False), *MIXTURES}
     best = {name: result["metrics"]["r2"][0] for name, result in found.items()}
     assert min(best["extra trees"], best["support vectors"], best["random forest"]) > 0.8

@@ -11,15 +11,17 @@ import pytest
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, load_site_spectra, spectra_file
-from bluesky_xpdml.factory.training.benchmark import score_split
-from bluesky_xpdml.factory.training.build import build_bundles, load_training_data
+from bluesky_xpdml.factory.training.build import MODALITIES, Training, build_bundles
+from bluesky_xpdml.factory.training.joint import JointRecipe
 from bluesky_xpdml.factory.training.leave_one_out import UNIT_INTERVALS
+from bluesky_xpdml.factory.training.scores import score_split
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, usable_sites
 from bluesky_xpdml.models.bundle import CARD, FORESTS, MANIFEST
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.models.xanes import expected_states, predict_descriptors
+from bluesky_xpdml.vocabulary import Modality
 
 HELD_OUT = ("Fe3O", "Fe7O", "not there")
 
@@ -34,10 +36,18 @@ def build(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Build:
     def run(seed: int, held_out: tuple[str, ...] = HELD_OUT) -> Path:
-        recipe = replace(tiny_recipe, seed=seed)
-        data = load_training_data(library, standards, elements=["Fe"], held_out=held_out, recipe=recipe)
         output = tmp_path_factory.mktemp("bundles")
-        assert build_bundles(data, ["Fe"], output, recipe=recipe, bundle_version=3) == [output / "Fe-xanes-3"]
+        training = Training(
+            folder=library,
+            output=output,
+            elements=["Fe"],
+            version=3,
+            recipe=JointRecipe(seed=seed, xanes=replace(tiny_recipe, seed=seed)),
+            cache=output / "cache",
+            standards=standards,
+            held_out_spectra=held_out,
+        )
+        assert build_bundles(training, [Modality.XANES]) == [output / "Fe-xanes-3"]
         return output
 
     return run
@@ -96,6 +106,10 @@ def test_a_written_bundle_answers_the_standards(built: Path, standards: list[Mea
         assert answer["oxidation_state"].low <= item.valence <= answer["oxidation_state"].high
         if item.observation.calibrated:
             assert answer["coordination_number"].value == pytest.approx(item.coordination_number, abs=0.9)
+
+
+def test_every_modality_has_a_way_to_be_trained() -> None:
+    assert list(MODALITIES) == list(Modality)
 
 
 def with_labels(sites: SiteSpectra, **labels: np.ndarray) -> SiteSpectra:

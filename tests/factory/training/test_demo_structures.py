@@ -5,12 +5,12 @@ import pytest
 
 from bluesky_xpdml.demo.beamline import load_scattering_samples
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.training import demo_structures
+from bluesky_xpdml.factory.training import demo_samples
 from bluesky_xpdml.factory.training.demo_samples import DemoSite
 
 
 def test_committed_structures_are_what_the_builder_makes(shared_data: Path) -> None:
-    built = demo_structures.build_demo_structures(shared_data / "simulation")["samples"]
+    built = demo_samples.build_demo_structures(shared_data / "simulation")["samples"]
     committed = {sample.name: sample for sample in load_scattering_samples()}
     assert [entry["name"] for entry in built] == list(committed)
     for entry in built:
@@ -23,6 +23,6 @@ def test_committed_structures_are_what_the_builder_makes(shared_data: Path) -> N
 
 
 def test_material_that_is_not_there_is_named(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_structures, "DEMO_SITES", (DemoSite("Nothing", "V", "mp-0", 1, 1.0),))
+    monkeypatch.setattr(demo_samples, "DEMO_SITES", (DemoSite("Nothing", "V", "mp-0", 1, 1.0),))
     with pytest.raises(TrainingError, match="expected a structure of mp-0"):
-        demo_structures.build_demo_structures(shared_data / "simulation")
+        demo_samples.build_demo_structures(shared_data / "simulation")

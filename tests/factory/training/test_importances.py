@@ -8,8 +8,8 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.metrics import r2_score
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.importances import (
+from bluesky_xpdml.factory.training.forests import compact_forest
+from bluesky_xpdml.factory.training.supplement import (
     HeldOut,
     PermutationSettings,
     forest_importances,

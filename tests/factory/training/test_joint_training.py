@@ -11,14 +11,12 @@ import pytest
 
 from bluesky_xpdml.errors import BundleError, MissingDataError, ModelNotFoundError
 from bluesky_xpdml.factory.dataset.library import load_site_spectra
-from bluesky_xpdml.factory.training.build import stored_forests
-from bluesky_xpdml.factory.training.build_joint import JointTraining, build_joint_bundles
-from bluesky_xpdml.factory.training.build_pdf import build_pdf_bundles, load_pdf_training_data
-from bluesky_xpdml.factory.training.joint import JointRecipe
-from bluesky_xpdml.factory.training.joint_data import material_spectra
+from bluesky_xpdml.factory.training.build import Training, build_bundles
+from bluesky_xpdml.factory.training.forests import stored_forests
+from bluesky_xpdml.factory.training.joint import JointRecipe, material_spectra
 from bluesky_xpdml.factory.training.leave_one_out import UNIT_INTERVALS
+from bluesky_xpdml.factory.training.materials import PdfAugmentation, load_materials
 from bluesky_xpdml.factory.training.pdf import PdfRecipe
-from bluesky_xpdml.factory.training.pdf_data import PdfAugmentation, load_materials
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, train_bundle, usable_sites
 from bluesky_xpdml.features.joint import FEATURE_NAMES
 from bluesky_xpdml.models.bundle import load_bundle, write_bundle
@@ -105,14 +103,17 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build_joint(data_folder: Path, output: Path, cache: Path) -> Path:
-    training = JointTraining(
-        data=load_pdf_training_data(data_folder, elements=["Fe"], held_out=["Made0"], recipe=RECIPE.pdf),
-        store=BundleStore(output),
+def build(data_folder: Path, output: Path, cache: Path, modality: Modality) -> Path:
+    training = Training(
+        folder=data_folder,
+        output=output,
+        elements=["Fe"],
+        version=2,
         recipe=RECIPE,
         cache=cache,
+        held_out_structures=["Made0"],
     )
-    (folder,) = build_joint_bundles(training, output, modalities=[Modality.XANES_PDF], bundle_version=2)
+    (folder,) = build_bundles(training, [modality])
     return folder
 
 
@@ -123,17 +124,10 @@ def joint_bundles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     sites = usable_sites(load_site_spectra(data_folder, "Fe"), RECIPE.xanes)
     bundle = train_bundle(sites, EDGES, RECIPE.xanes, UNIT_INTERVALS)
     named = {"name": "Fe-xanes", "version": 2, "modality": "xanes"}
-    write_bundle(output / "Fe-xanes-2", {**bundle.manifest, **named}, stored_forests(bundle), "# A card\n")
-    data = load_pdf_training_data(data_folder, elements=["Fe"], held_out=["Made0"], recipe=RECIPE.pdf)
-    build_pdf_bundles(
-        data,
-        output,
-        modalities=[Modality.PDF],
-        recipe=RECIPE.pdf,
-        bundle_version=2,
-        cache=output / "cache",
-    )
-    build_joint(data_folder, output, output / "cache")
+    forests = stored_forests(bundle.forests)
+    write_bundle(output / "Fe-xanes-2", {**bundle.manifest, **named}, forests, "# A card\n")
+    for modality in (Modality.PDF, Modality.XANES_PDF):
+        build(data_folder, output, output / "cache", modality)
     return output
 
 
@@ -281,7 +275,7 @@ def test_bundle_is_whole(joint_bundles: Path) -> None:
 def test_same_seed_gives_the_same_bundle(joint_bundles: Path, data_folder: Path, tmp_path: Path) -> None:
     for name in ("Fe-xanes-2", "Fe-pdf-2"):
         shutil.copytree(joint_bundles / name, tmp_path / name)
-    again = build_joint(data_folder, tmp_path, joint_bundles / "cache")
+    again = build(data_folder, tmp_path, joint_bundles / "cache", Modality.XANES_PDF)
     assert load_bundle(again).sha256 == load_bundle(joint_bundles / "Fe-xanes+pdf-2").sha256
 
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import BundleError, FeatureError, ModelNotFoundError, TrainingError
-from bluesky_xpdml.factory.training.build_pdf import build_pdf_bundles, load_pdf_training_data
-from bluesky_xpdml.factory.training.pdf import PdfRecipe
-from bluesky_xpdml.factory.training.pdf_data import (
+from bluesky_xpdml.factory.training.build import Progress, Training, build_bundles, silent
+from bluesky_xpdml.factory.training.joint import JointRecipe
+from bluesky_xpdml.factory.training.materials import (
     PdfAugmentation,
     load_materials,
     q_max_range,
     simulated_features,
 )
+from bluesky_xpdml.factory.training.pdf import PdfRecipe, usable_materials
 from bluesky_xpdml.models.bundle import load_bundle
 from bluesky_xpdml.models.golden import check_golden
 from bluesky_xpdml.models.pdf import predict_pdf
@@ -75,20 +76,24 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def training(folder: Path, output: Path, progress: Progress = silent) -> Training:
+    return Training(
+        folder=folder,
+        output=output,
+        elements=["Fe"],
+        version=1,
+        recipe=JointRecipe(pdf=RECIPE),
+        cache=output / "cache",
+        held_out_structures=["Made0", "Made1"],
+        progress=progress,
+    )
+
+
 @pytest.fixture(scope="module")
 def bundles(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("bundles")
-    data = load_pdf_training_data(data_folder, elements=["Fe"], held_out=["Made0", "Made1"], recipe=RECIPE)
     seen: list[tuple[str, int, int]] = []
-    build_pdf_bundles(
-        data,
-        output,
-        modalities=Modality.curves(),
-        recipe=RECIPE,
-        bundle_version=1,
-        cache=output / "cache",
-        progress=lambda *call: seen.append(call),
-    )
+    build_bundles(training(data_folder, output, lambda *call: seen.append(call)), Modality.curves())
     assert seen[-1] == ("bundles", 3, 3)
     assert ("Fe pdf curves", 22, 22) in seen
     return output
@@ -183,15 +188,7 @@ def test_a_curve_of_another_kind_is_novel(bundles: Path) -> None:
 
 
 def test_same_seed_gives_the_same_bundle(bundles: Path, data_folder: Path, tmp_path: Path) -> None:
-    data = load_pdf_training_data(data_folder, elements=["Fe"], held_out=["Made0", "Made1"], recipe=RECIPE)
-    (again,) = build_pdf_bundles(
-        data,
-        tmp_path,
-        modalities=[Modality.DPDF],
-        recipe=RECIPE,
-        bundle_version=1,
-        cache=tmp_path / "cache",
-    )
+    (again,) = build_bundles(training(data_folder, tmp_path), [Modality.DPDF])
     assert load_bundle(again).sha256 == load_bundle(bundles / "Fe-dpdf-1").sha256
 
 
@@ -247,4 +244,4 @@ def test_materials_that_cannot_be_used(data_folder: Path, tmp_path: Path) -> Non
         load_materials(tmp_path, "Fe")
     strict = replace(RECIPE, smallest_class=20)
     with pytest.raises(TrainingError, match="at least two valences"):
-        load_pdf_training_data(data_folder, elements=["Fe"], held_out=[], recipe=strict)
+        usable_materials(load_materials(data_folder, "Fe"), strict)

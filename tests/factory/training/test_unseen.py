@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
-from bluesky_xpdml.factory.training.compact import compact_forest
-from bluesky_xpdml.factory.training.unseen import (
-    ask_unseen,
+from bluesky_xpdml.factory.training.conformal import (
     halves_by_formula,
     interval_coverage,
     mean_thresholds,
+    predict_unseen,
     set_coverage,
 )
+from bluesky_xpdml.factory.training.forests import compact_forest
 from bluesky_xpdml.models.forest import Forest
 
 
@@ -26,7 +26,7 @@ def test_no_answer_comes_from_a_forest_that_saw_the_formula() -> None:
     # A formula of its own value: whoever saw it answers exactly, whoever did not cannot.
     value = np.repeat(random.permutation(12) * 10.0, 3)
     table = np.stack([np.repeat(np.arange(12.0), 3)[:, None]] * 2)
-    found = ask_unseen(table, value, formula, memory, classes=np.empty(0), folds=3, seed=0)
+    found = predict_unseen(table, value, formula, memory, classes=np.empty(0), folds=3, seed=0)
     assert found.value.shape == (2, 36, 1)
     assert np.abs(found.value[..., 0] - value).min() > 1.0
     np.testing.assert_array_equal(found.value[0], found.value[1])
@@ -41,7 +41,7 @@ def test_a_class_that_a_fold_lacks_has_no_share() -> None:
     def fit(rows: np.ndarray, truth: np.ndarray) -> Forest:
         return compact_forest(ExtraTreesClassifier(5, random_state=0).fit(rows, truth))
 
-    found = ask_unseen(table, labels, formula, fit, classes=np.array([2.0, 3.0, 4.0]), folds=3, seed=0)
+    found = predict_unseen(table, labels, formula, fit, classes=np.array([2.0, 3.0, 4.0]), folds=3, seed=0)
     np.testing.assert_allclose(found.value.sum(axis=2), 1.0, atol=0.01)
     assert found.value[0, 8, 2] == 0.0
 

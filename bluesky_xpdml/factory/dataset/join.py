@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_entries import Dropped, Kind
-from bluesky_xpdml.factory.dataset.dataset_spectra import AVERAGED, SpectrumEntry
+from bluesky_xpdml.factory.dataset.entries import Dropped, Kind
+from bluesky_xpdml.factory.dataset.spectra import AVERAGED, SpectrumEntry
 from bluesky_xpdml.records import FloatArray
 
 TOLERANCE = 1e-3
@@ -32,11 +32,6 @@ class EnergyAxis:
     def points(self) -> FloatArray:
         """Return the energies [eV].
 
-        Raises
-        ------
-        TrainingError
-            If they are no axis.
-
         Examples
         --------
         >>> EnergyAxis(low=7111.0, high=7112.0, step=0.25).points().tolist()
@@ -54,25 +49,7 @@ class EnergyAxis:
 def on_one_axis(
     spectra: Iterable[SpectrumEntry], axes: Mapping[str, EnergyAxis]
 ) -> tuple[list[SpectrumEntry], list[Dropped]]:
-    """Put the spectra of each element on one axis.
-
-    Parameters
-    ----------
-    spectra
-        Sound ones.
-    axes
-        By element. An element that is not there keeps the axis of its files, which must then be one.
-
-    Returns
-    -------
-    spectra, dropped
-        Interpolated by monotone cubic pieces; those that do not reach over the axis are dropped.
-
-    Raises
-    ------
-    TrainingError
-        If the files of an element have several axes, and none was named.
-    """
+    """Put the spectra of each element on one axis."""
     by_element: dict[str, list[SpectrumEntry]] = defaultdict(list)
     for spectrum in spectra:
         by_element[spectrum.element].append(spectrum)
@@ -97,20 +74,7 @@ def join_spectra(
     sites: Sequence[Mapping[str, Any]],
     structures: Sequence[Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[Dropped]]:
-    """Find the labelled site of each spectrum.
-
-    Parameters
-    ----------
-    spectra
-        On their axes.
-    sites, structures
-        Rows of these tables.
-
-    Returns
-    -------
-    rows, dropped
-        Rows of the table of spectra; and spectra without a site, or the second of a site and source.
-    """
+    """Find the labelled site of each spectrum."""
     known = {row["id"] for row in structures}
     labels: dict[tuple[str, int], Mapping[str, Any]] = {(row["id"], row["site"]): row for row in sites}
     alike: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)

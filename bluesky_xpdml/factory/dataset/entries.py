@@ -52,13 +52,7 @@ class StructureEntry:
 
 
 def files_of(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[Path, str]]:
-    """Return the files under some paths, with their names below them, in order of their names.
-
-    Raises
-    ------
-    TrainingError
-        If a path is missing, or a file that was named is of no known kind.
-    """
+    """Return the files under some paths, with their names below them, in order of their names."""
     found: list[tuple[Path, str]] = []
     for path in paths:
         if path.is_dir():
@@ -76,18 +70,7 @@ def files_of(paths: Sequence[Path], suffixes: Sequence[str]) -> list[tuple[Path,
 
 
 def read_structures(paths: Sequence[Path]) -> Iterator[StructureEntry | Dropped]:
-    """Read structures one by one, without parsing them.
-
-    Parameters
-    ----------
-    paths
-        CIF, JSON (a pymatgen Structure, a list of entries, or entries by identifier), JSON lines, or folders.
-
-    Yields
-    ------
-    entry
-        Or what cannot be one, with the reason.
-    """
+    """Read structures one by one, without parsing them."""
     for path, name in files_of(paths, STRUCTURE_SUFFIXES):
         stem = path.name.partition(".")[0]
         if path.suffix == ".cif":

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_entries import (
+from bluesky_xpdml.errors import FileFormatError, TrainingError
+from bluesky_xpdml.factory.dataset.entries import (
     STRUCTURE_SUFFIXES,
     Dropped,
     Kind,
@@ -21,10 +21,9 @@ from bluesky_xpdml.factory.dataset.dataset_entries import (
     files_of,
     read_structures,
 )
-from bluesky_xpdml.factory.dataset.dataset_join import EnergyAxis, join_spectra, on_one_axis
-from bluesky_xpdml.factory.dataset.dataset_shards import Batch, Part, Workers, label_batches, read_part
-from bluesky_xpdml.factory.dataset.dataset_spectra import SPECTRUM_SUFFIXES, read_spectra
-from bluesky_xpdml.factory.dataset.labels import LabelSettings
+from bluesky_xpdml.factory.dataset.join import EnergyAxis, join_spectra, on_one_axis
+from bluesky_xpdml.factory.dataset.labels import FAILURES, LabelSettings, label_sites
+from bluesky_xpdml.factory.dataset.spectra import SPECTRUM_SUFFIXES, read_spectra
 from bluesky_xpdml.simulation.dataset_tables import (
     DROPPED,
     FORMAT,
@@ -39,6 +38,7 @@ from bluesky_xpdml.simulation.dataset_tables import (
     write_table,
     write_whole,
 )
+from bluesky_xpdml.simulation.structure import Structure, read_cif
 
 PARTS = "parts"
 """Folder of what is done while a data set is being built."""
@@ -49,11 +49,26 @@ EVERYTHING = 0
 """As a limit: all structures."""
 
 
+Batch = list[StructureEntry | Dropped]
+Part = dict[str, Any]
+"""Rows of the tables `sites`, `structures`, `dropped`, and `seconds` by label."""
+
+
 class Progress(Protocol):
     """Tells how far a build has come."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Say that `done` of `total` are done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who labels."""
+
+    n_jobs: int = 1
+    """Processes on this machine."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, which is then used instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,25 +113,6 @@ def build_dataset(
 
     A build that was stopped goes on where it was when it is called again with the same arguments. The result
     depends on the inputs, the settings and the versions of pymatgen and numpy only.
-
-    Parameters
-    ----------
-    structures, spectra
-        Files or folders.
-    output
-        Folder for the data set.
-    settings
-        What it holds.
-    workers
-        Who labels.
-    progress
-        Told of every batch.
-
-    Raises
-    ------
-    TrainingError
-        If an input is missing, spectra of an element have several axes and none was named, or the folder
-        holds something else.
     """
     plan = _plan(structures, spectra, settings)
     if (output / MANIFEST).is_file():
@@ -279,3 +275,122 @@ def _counts(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
             for kind in sorted({kind for kind, _ in kinds})
         },
     }
+
+
+def label_batches(
+    batches: Mapping[int, Batch], elements: Sequence[str], settings: LabelSettings, workers: Workers
+) -> Iterator[tuple[int, Part]]:
+    """Label batches of structures, in the order in which they get done."""
+    if workers.scheduler:
+        yield from _on_cluster(batches, elements, settings, workers.scheduler)
+    elif workers.n_jobs == 1:
+        for number, batch in batches.items():
+            yield label_batch(number, batch, elements, settings)
+    else:
+        import joblib
+
+        parallel = joblib.Parallel(n_jobs=workers.n_jobs, backend="loky", return_as="generator_unordered")
+        calls = (joblib.delayed(label_batch)(n, batch, elements, settings) for n, batch in batches.items())
+        yield from parallel(calls)
+
+
+def label_batch(
+    number: int, batch: Batch, elements: Sequence[str], settings: LabelSettings
+) -> tuple[int, Part]:
+    """Label one batch; see `label_batches`."""
+    part: Part = {"sites": [], "structures": [], "dropped": [], "seconds": {}, "labelled": 0}
+    for entry in batch:
+        if isinstance(entry, Dropped):
+            part["dropped"].append(asdict(entry))
+        else:
+            _label_entry(entry, elements, settings, part)
+    return number, part
+
+
+def read_part(path: Path) -> Part:
+    """Read the part of a batch."""
+    part: Part = json.loads(path.read_text(encoding="utf-8"))
+    return part
+
+
+def _label_entry(entry: StructureEntry, elements: Sequence[str], settings: LabelSettings, part: Part) -> None:
+    from pymatgen.core import Composition
+
+    try:
+        structure = parse(entry)
+    except (FileFormatError, *FAILURES) as error:
+        reason = "disordered" if "occupancy" in str(error) else "not readable"
+        part["dropped"].append(_dropped(entry, Kind.STRUCTURE, reason, str(error)))
+        return
+    if not set(elements) & set(structure.species):
+        part["dropped"].append(_dropped(entry, Kind.STRUCTURE, "holds none of the elements", ""))
+        return
+    labelled = label_sites(structure, elements, settings)
+    amounts = {symbol: structure.species.count(symbol) for symbol in structure.species}
+    formula = Composition(amounts).reduced_formula
+    common = {"id": entry.id, "formula": formula, "n_sites": len(structure.species)}
+    part["sites"] += [{**common, **asdict(site)} for site in labelled.sites]
+    part["dropped"] += [
+        _dropped(entry, Kind.SITE, reason, "", site=site, element=structure.species[site])
+        for site, reason in labelled.failed.items()
+    ]
+    part["structures"].append(
+        {
+            **common,
+            "file": entry.file,
+            "lattice": structure.lattice.ravel().tolist(),
+            "species": list(structure.species),
+            "fractional": structure.fractional.ravel().tolist(),
+        }
+    )
+    part["labelled"] += 1
+    for what, seconds in labelled.seconds.items():
+        part["seconds"][what] = part["seconds"].get(what, 0.0) + seconds
+
+
+def parse(entry: StructureEntry) -> Structure:
+    """Return the structure of an entry."""
+    if entry.cif:
+        return read_cif(entry.cif)
+    from pymatgen.core import Structure as PymatgenStructure
+
+    found = PymatgenStructure.from_dict(json.loads(entry.json))
+    if not found.is_ordered:
+        msg = f"{entry.id} has sites of mixed or partial occupancy: order it first"
+        raise FileFormatError(msg)
+    return Structure(
+        lattice=np.array(found.lattice.matrix, dtype=float),
+        fractional=np.array(found.frac_coords, dtype=float),
+        species=tuple(site.specie.symbol for site in found),
+    )
+
+
+def _dropped(
+    entry: StructureEntry, kind: Kind, reason: str, detail: str, *, site: int = -1, element: str = ""
+) -> dict[str, Any]:
+    return {
+        "kind": str(kind),
+        "id": entry.id,
+        "site": site,
+        "element": element,
+        "file": entry.file,
+        "reason": reason,
+        "detail": detail,
+    }
+
+
+def _on_cluster(
+    batches: Mapping[int, Batch], elements: Sequence[str], settings: LabelSettings, scheduler: str
+) -> Iterator[tuple[int, Part]]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        msg = "a Dask scheduler needs the package `distributed`: install bluesky-xpdml[dask]"
+        raise TrainingError(msg) from error
+    with Client(scheduler) as client:
+        futures = [
+            client.submit(label_batch, number, batch, elements, settings, pure=False)
+            for number, batch in batches.items()
+        ]
+        for future in as_completed(futures):
+            yield future.result()

@@ -1,6 +1,6 @@
 """How well novelty tells strange spectra and curves from familiar ones, on simulation.
 
-Familiar are sites and materials of formulas that were held out, distorted as the training rows are. Strange
+NoveltyFit are sites and materials of formulas that were held out, distorted as the training rows are. Strange
 are spectra of other elements read on this element's foil scale; spectra with a planted spike; spectra whose
 axis is off by 4 to 8 eV; curves of other elements; curves of materials in which the element has other
 neighbours than oxygen; and curves of the metal. The data hold no spectrum of a site that has other
@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.factory.bench.accuracy_cells import SMALLEST_CLASS, ElementData, Progress
 from bluesky_xpdml.factory.bench.accuracy_tables import MEAN, short
+from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progress
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray, load_site_spectra
 from bluesky_xpdml.factory.training.alignment import EXTENT, AlignedSpectra, on_fine_grid
-from bluesky_xpdml.factory.training.benchmark import TEST_SHARE, distorted
+from bluesky_xpdml.factory.training.materials import PdfAugmentation, copies_of
 from bluesky_xpdml.factory.training.novelty import fit_novelty
-from bluesky_xpdml.factory.training.pdf_data import PdfAugmentation, copies_of
+from bluesky_xpdml.factory.training.scores import TEST_SHARE, distorted
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
 from bluesky_xpdml.features.xanes import FINE_STEP, features_of_shifts
 from bluesky_xpdml.models.novelty import from_tables, novelty_scores
@@ -64,21 +64,7 @@ SITES = {
 def measure_novelty(
     simulation: Path, elements: Sequence[str], *, seeds: Sequence[int], cache: Path, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Return areas under the curve of strange against familiar rows, by element, modality and kind.
-
-    Parameters
-    ----------
-    simulation
-        Folder of simulated spectra and structures.
-    elements
-        Chemical symbols; strange elements are the others among them.
-    seeds
-        Of the split and the draws.
-    cache
-        Folder of simulated curves.
-    progress
-        Called with what is done, how many of it, and of how many.
-    """
+    """Return areas under the curve of strange against familiar rows, by element, modality and kind."""
     recipe = XanesRecipe(most_sites=MOST_SITES, smallest_class=SMALLEST_CLASS)
     sites = {name: usable_sites(load_site_spectra(simulation, name), recipe) for name in elements}
     data = {
@@ -90,7 +76,7 @@ def measure_novelty(
         others = _no_oxides(simulation, element)
         areas: dict[tuple[str, str], list[float]] = {}
         for seed in seeds:
-            _add(areas, "xanes", _spectra(sites, element, seed))
+            _add(areas, Modality.XANES, _spectra(sites, element, seed))
             for modality in (Modality.PDF, Modality.DPDF):
                 _add(areas, str(modality), _curves(data, element, modality, others, seed))
         rows += [_row(element, modality, kind, found) for (modality, kind), found in areas.items()]
@@ -120,13 +106,7 @@ def _row(element: str, modality: str, kind: str, found: Sequence[float]) -> dict
 
 
 def novelty_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a kind and modality: the mean over elements, the lowest, floor and aim.
-
-    Parameters
-    ----------
-    rows
-        From `measure_novelty`.
-    """
+    """Return one row a kind and modality: the mean over elements, the lowest, floor and aim."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["modality"], row["metric"].removeprefix("auroc, ")), []).append(row)
@@ -160,7 +140,7 @@ def _spectra(sites: Mapping[str, SiteSpectra], element: str, seed: int) -> dict[
         "spike": _features(unseen, random, spikes=True),
         "axis off by 4 to 8 eV": _features(unseen, random, shift=shift),
     }
-    others = [_few(_features(rows, random), random) for name, rows in sites.items() if name != element]
+    others = [_sample(_features(rows, random), random) for name, rows in sites.items() if name != element]
     if others:
         strange["another element"] = np.concatenate(others)
     return {kind: _area(scores(familiar[test]), scores(rows)) for kind, rows in strange.items()}
@@ -212,7 +192,7 @@ def _curves(
         strange["no oxide"] = np.concatenate(no_oxide)
     known = [rows.curves[str(modality)][0] for name, rows in data.items() if name != element]
     if known:
-        strange["another element"] = np.concatenate([_few(rows, random) for rows in known])
+        strange["another element"] = np.concatenate([_sample(rows, random) for rows in known])
     familiar = scores(features[0, test])
     return {kind: _area(familiar, scores(rows)) for kind, rows in strange.items()}
 
@@ -256,7 +236,7 @@ def _scorer(rows: FloatArray, calibration: FloatArray, seed: int) -> Callable[[F
     return lambda asked: novelty_scores(reference, asked)
 
 
-def _few(rows: FloatArray, random: np.random.Generator) -> FloatArray:
+def _sample(rows: FloatArray, random: np.random.Generator) -> FloatArray:
     return rows[random.choice(len(rows), min(STRANGERS, len(rows)), replace=False)]
 
 

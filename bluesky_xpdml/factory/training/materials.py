@@ -106,15 +106,6 @@ class Materials:
 def q_max_range(element: str, modality: Modality, settings: PdfAugmentation) -> tuple[float, float]:
     """Return the range of q_max that a bundle is trained for [1/angstrom].
 
-    Parameters
-    ----------
-    element
-        Chemical symbol.
-    modality
-        Anomalous measurements stay below 4 pi / wavelength at the metal's K edge.
-    settings
-        Range for the other modalities.
-
     Examples
     --------
     >>> low, high = q_max_range("Cu", Modality.DPDF_ANOMALOUS, PdfAugmentation())
@@ -128,20 +119,7 @@ def q_max_range(element: str, modality: Modality, settings: PdfAugmentation) -> 
 
 
 def load_materials(folder: Path, element: str) -> Materials:
-    """Read the labelled oxides of one element whose sites agree.
-
-    Parameters
-    ----------
-    folder
-        Holds `sites.csv.gz`, or a built data set.
-    element
-        Chemical symbol.
-
-    Raises
-    ------
-    TrainingError
-        If the table is missing or holds no such material.
-    """
+    """Read the labelled oxides of one element whose sites agree."""
     sites: dict[str, list[dict[str, str]]] = {}
     for row in site_rows(folder, element):
         sites.setdefault(row["id"], []).append(row)
@@ -174,35 +152,7 @@ def simulated_features(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> FloatArray:
-    """Simulate the augmented features of materials, or read them where they were simulated before.
-
-    Parameters
-    ----------
-    folder
-        Holds `structures.jsonl.gz`.
-    materials
-        n materials.
-    modality
-        What kind of curve.
-    settings
-        Number of copies and ranges.
-    seed
-        Of the augmentation: each material has random numbers of its own.
-    cache
-        Folder in which features are kept; made if it is not there.
-    progress
-        Called with materials done and their number.
-
-    Returns
-    -------
-    FloatArray
-        Features, (copies, n, 92).
-
-    Raises
-    ------
-    TrainingError
-        If a material has no structure.
-    """
+    """Simulate the augmented features of materials, or read them where they were simulated before."""
     key = {
         "materials": zlib.crc32("".join(materials.identifier).encode()),
         "structures": hashlib.sha256((folder / structures_file(folder)).read_bytes()).hexdigest(),
@@ -232,26 +182,7 @@ def copies_of(
     settings: PdfAugmentation,
     random: np.random.Generator,
 ) -> FloatArray:
-    """Draw copies of one material's curve and compute their features.
-
-    Parameters
-    ----------
-    structure
-        Cell and atoms; holds the element.
-    element
-        Chemical symbol.
-    modality
-        What kind of curve.
-    settings
-        Number of copies and ranges.
-    random
-        Source of randomness; the same state gives the same features.
-
-    Returns
-    -------
-    FloatArray
-        Features, (copies, 92).
-    """
+    """Draw copies of one material's curve and compute their features, (copies, 92)."""
     q_range = q_max_range(element, modality, settings)
     farthest = reach_needed(R_MAX, Instrument(q_max=q_range[0]), settings.u_iso[1])
     pairs = pair_histogram(structure, reach=farthest, r_step=R_STEP)

@@ -9,23 +9,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
-from bluesky_xpdml.factory.training.benchmark import Split
-from bluesky_xpdml.factory.training.build import file_hashes
-from bluesky_xpdml.factory.training.cells import CellRecipe, score_cell
-from bluesky_xpdml.factory.training.pdf_data import (
-    Materials,
-    PdfAugmentation,
-    load_materials,
-    simulated_features,
-)
-from bluesky_xpdml.factory.training.samples import (
+from bluesky_xpdml.factory.bench.samples import (
     COPIES,
     Samples,
     joint_samples,
     material_samples,
     site_samples,
 )
+from bluesky_xpdml.factory.bench.scoring import CellRecipe, score_cell
+from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
+from bluesky_xpdml.factory.training.build import file_hashes
+from bluesky_xpdml.factory.training.materials import (
+    Materials,
+    PdfAugmentation,
+    load_materials,
+    simulated_features,
+)
+from bluesky_xpdml.factory.training.scores import Split
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
@@ -38,14 +38,14 @@ REVISION = 1
 ALL, SHARED = "all", "shared"
 """Rows of a cell: all that its modality has, or the materials that have both a spectrum and a curve."""
 KINDS = (
-    (ALL, "xanes"),
-    (ALL, "pdf"),
-    (ALL, "dpdf"),
-    (SHARED, "xanes"),
-    (SHARED, "pdf"),
-    (SHARED, "dpdf"),
-    (SHARED, "xanes+pdf"),
-    (SHARED, "xanes+dpdf"),
+    (ALL, Modality.XANES),
+    (ALL, Modality.PDF),
+    (ALL, Modality.DPDF),
+    (SHARED, Modality.XANES),
+    (SHARED, Modality.PDF),
+    (SHARED, Modality.DPDF),
+    (SHARED, Modality.XANES_PDF),
+    (SHARED, Modality.XANES_DPDF),
 )
 """Rows and modality of the cells of an element, split and seed."""
 SMALLEST_CLASS = 5
@@ -105,22 +105,14 @@ class ElementData:
         single = material_samples(self.folder, self.materials, self.curves, SMALLEST_CLASS)
         shared = joint_samples(self.folder, sites, self.materials, self.curves, SMALLEST_CLASS)
         return {
-            (ALL, "xanes"): site_samples(sites),
+            (ALL, Modality.XANES): site_samples(sites),
             **{(ALL, name): samples for name, samples in single.items()},
             **{(SHARED, name): samples for name, samples in shared.items()},
         }
 
 
 class CellStore:
-    """Finished cells, a JSON line each, of one recipe and one set of data.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    recipe
-        Sizes of the forests.
-    """
+    """Finished cells, a JSON line each, of one recipe and one set of data."""
 
     def __init__(self, folder: Path, recipe: CellRecipe) -> None:
         self._folder = folder
@@ -128,15 +120,7 @@ class CellStore:
         self._recipe = asdict(replace(recipe, threads=1)) | {"revision": REVISION, "copies": COPIES}
 
     def open(self, data: Path, element: str) -> "ElementStore":
-        """Return the cells of one element that are finished.
-
-        Parameters
-        ----------
-        data
-            Folder of simulated spectra and structures.
-        element
-            Chemical symbol.
-        """
+        """Return the cells of one element that are finished."""
         names = dict.fromkeys((*library_files(data, element), STRUCTURES_FILE))
         key = json.dumps([self._recipe, file_hashes(data, names)], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -144,13 +128,7 @@ class CellStore:
 
 
 class ElementStore:
-    """Finished cells of one element.
-
-    Parameters
-    ----------
-    path
-        File of JSON lines.
-    """
+    """Finished cells of one element."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -194,21 +172,6 @@ def compute_cells(
     """Return what every cell gives, computing those that are not kept.
 
     Sets and intervals are calibrated in splits by formula, for all that is not compared on shared rows alone.
-
-    Parameters
-    ----------
-    data
-        Folder of simulated spectra and structures.
-    elements
-        Chemical symbols.
-    splits, seeds
-        In this order: an interrupted run has whole splits and seeds.
-    recipe
-        Sizes of the forests.
-    cache
-        Folder of kept cells and curves.
-    progress
-        Called with what is done, how many of it, and of how many.
     """
     store = CellStore(cache, recipe)
     kept = {element: store.open(data, element) for element in elements}

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.errors import DocumentError, TrainingError
-from bluesky_xpdml.factory.dataset.dataset_entries import Dropped, Kind, files_of, json_entries
-from bluesky_xpdml.factory.dataset.feff import read_xmu
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, TrainingError
+from bluesky_xpdml.factory.dataset.entries import Dropped, Kind, files_of, json_entries
 from bluesky_xpdml.records import FloatArray
 
 SPECTRUM_SUFFIXES = (".npz", "xmu.dat", ".json", "spectra.parquet")
@@ -43,21 +42,7 @@ class SpectrumEntry:
 
 
 def read_spectra(paths: Sequence[Path], elements: Sequence[str]) -> Iterator[SpectrumEntry | Dropped]:
-    """Read spectra one by one.
-
-    Parameters
-    ----------
-    paths
-        `xanes_<Element>.npz`, `xmu.dat` of FEFF (in `<id>/<site>/`, or as `spectra.csv` says), JSON of the
-        Materials Project, `spectra.parquet` of a data set, or folders of them.
-    elements
-        Others are dropped.
-
-    Yields
-    ------
-    spectrum
-        Or what cannot be used, with the reason.
-    """
+    """Read spectra one by one."""
     for path, name in files_of(paths, SPECTRUM_SUFFIXES):
         for entry in _read(path, name, elements):
             yield _checked(entry, elements) if isinstance(entry, SpectrumEntry) else entry
@@ -224,3 +209,61 @@ def _site_of(path: Path) -> dict[str, str]:
         msg = f"{path}: expected ID/SITE/xmu.dat, or a table {INDEX} with columns file, id, site, element"
         raise TrainingError(msg)
     return {"id": identifier, "site": site}
+
+
+COLUMNS = ("omega", "e", "k", "mu", "mu0", "chi")
+NORMALISATION = re.compile(r"xsedge\s*\+\s*(\d+),\s*used to normalize mu\s+([-+.\dEe]+)")
+ABSORBER = re.compile(r"Abs\s+Z=\s*(\d+).*?\b([KLM]\d?)\s+shell")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeffSpectrum:
+    """One spectrum of FEFF."""
+
+    energy: FloatArray
+    """[eV], (n,)"""
+    mu: FloatArray
+    """Absorption in units of the edge step, (n,)."""
+    atomic: FloatArray
+    """The same of the embedded atom, (n,)."""
+    atomic_number: int
+    """Of the absorber; 0 where the header does not say."""
+    shell: str
+    """Such as K; empty where the header does not say."""
+    step: float
+    """What mu was divided by [angstrom^2]."""
+
+
+def read_xmu(path: Path) -> FeffSpectrum:
+    """Read `xmu.dat`."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    header = "\n".join(line for line in lines if line.lstrip().startswith("#"))
+    table = _table([line for line in lines if line.strip() and not line.lstrip().startswith("#")], path)
+    normalised = NORMALISATION.search(header)
+    if normalised is None:
+        msg = f"{path}: expected a line `xsedge+ 50, used to normalize mu`: mu may be in absolute units"
+        raise MissingDataError(msg)
+    absorber = ABSORBER.search(header)
+    return FeffSpectrum(
+        energy=table[:, 0],
+        mu=table[:, 3],
+        atomic=table[:, 4],
+        atomic_number=int(absorber[1]) if absorber else 0,
+        shell=absorber[2] if absorber else "",
+        step=float(normalised[2]),
+    )
+
+
+def _table(lines: list[str], path: Path) -> FloatArray:
+    try:
+        table = np.array([[float(word) for word in line.split()] for line in lines])
+    except ValueError as error:
+        msg = f"{path} is no xmu.dat: expected numbers in the columns {', '.join(COLUMNS)} ({error})"
+        raise FileFormatError(msg) from error
+    if table.ndim != 2 or table.shape[1] != len(COLUMNS):
+        msg = f"{path} is no xmu.dat: expected the columns {', '.join(COLUMNS)}, found shape {table.shape}"
+        raise FileFormatError(msg)
+    if np.any(np.diff(table[:, 0]) <= 0.0):
+        msg = f"{path}: the energies do not rise from line to line"
+        raise FileFormatError(msg)
+    return table

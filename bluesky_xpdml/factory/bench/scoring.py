@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.factory.bench.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
 from bluesky_xpdml.factory.dataset.library import StringArray
-from bluesky_xpdml.factory.training.benchmark import TEST_SHARE, Split
 from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
-from bluesky_xpdml.factory.training.metrics import class_metrics, number_metrics
-from bluesky_xpdml.factory.training.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
+from bluesky_xpdml.factory.training.scores import TEST_SHARE, Split, class_metrics, number_metrics
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.models.forest import prediction_set
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor
 
 COVERAGE = 0.9
 """Share of true values that sets and intervals are to hold."""
@@ -58,17 +58,7 @@ class Division:
 
 
 def divide(samples: Samples, split: Split, seed: int) -> Division:
-    """Hold out 20 % of the reduced formulas, or of the rows.
-
-    Parameters
-    ----------
-    samples
-        n rows.
-    split
-        `formula` keeps each reduced formula on one side, `record` draws rows at random.
-    seed
-        Of the draw.
-    """
+    """Hold out 20 % of the reduced formulas, or of the rows."""
     from sklearn.model_selection import GroupShuffleSplit
 
     groups = samples.formula if split == "formula" else np.arange(len(samples))
@@ -80,57 +70,27 @@ def divide(samples: Samples, split: Split, seed: int) -> Division:
 def score_cell(
     samples: Samples, split: Split, seed: int, recipe: CellRecipe, *, calibrated: bool
 ) -> dict[str, Any]:
-    """Train on one side of a split and score the other.
-
-    Parameters
-    ----------
-    samples
-        Rows of one element and modality.
-    split
-        `formula` or `record`.
-    seed
-        Of the split, the augmentation and the forests.
-    recipe
-        Sizes of the forests.
-    calibrated
-        Also calibrate sets and intervals on folds of the training part and count what they hold.
-
-    Returns
-    -------
-    dict
-        Plain JSON values: by target its `metrics` as (value, of the trivial answer), `n_train`, `n_test`;
-        and `held`, by class its members, how many of their sets hold it, and the sum of the sets' sizes.
-    """
+    """Train on one side of a split and score the other, (value, of the trivial answer)."""
     division = divide(samples, split, seed)
-    rows = _Rows.of(samples, division)
+    rows = SplitRows.of(samples, division)
     result: dict[str, Any] = {}
     for target in CLASSES:
         known = rows.known(samples.labels[target])
         if np.unique(known.labels).size > 1 and known.truth.size:
             result[target] = _score_classes(target, known, recipe, calibrated=calibrated)
-    known = rows.known(samples.labels["bond_length"])
-    result["bond_length"] = _score_lengths(known, recipe, calibrated=calibrated)
+    known = rows.known(samples.labels[Descriptor.BOND_LENGTH])
+    result[Descriptor.BOND_LENGTH] = _score_lengths(known, recipe, calibrated=calibrated)
     result |= _score_surroundings(rows, samples, recipe)
     return result
 
 
-def known_rows(samples: Samples, division: Division, target: str) -> "Known":
-    """Return the rows of one target on both sides of a split.
-
-    Parameters
-    ----------
-    samples
-        Rows of one element and modality.
-    division
-        The split, with the seed of the augmentation.
-    target
-        Name of the label.
-    """
-    return _Rows.of(samples, division).known(samples.labels[target])
+def target_rows(samples: Samples, division: Division, target: str) -> "TargetRows":
+    """Return the rows of one target on both sides of a split."""
+    return SplitRows.of(samples, division).known(samples.labels[target])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rows:
+class SplitRows:
     """Features on either side of a split, a list entry a block."""
 
     blocks: list[FloatArray]
@@ -139,7 +99,8 @@ class _Rows:
     formula: StringArray
 
     @classmethod
-    def of(cls, samples: Samples, division: Division) -> "_Rows":
+    def of(cls, samples: Samples, division: Division) -> "SplitRows":
+        """Return the rows of both sides, with the copies that are trained on."""
         random = np.random.default_rng(division.seed)
         return cls(
             blocks=[block.to_train(division.train, random) for block in samples.blocks],
@@ -148,11 +109,11 @@ class _Rows:
             formula=samples.formula[division.train],
         )
 
-    def known(self, labels: FloatArray) -> "Known":
+    def known(self, labels: FloatArray) -> "TargetRows":
         """Return the rows whose labels are known."""
         train = np.isfinite(labels[self.division.train])
         test = np.isfinite(labels[self.division.test])
-        return Known(
+        return TargetRows(
             blocks=[block[np.tile(train, COPIES)] for block in self.blocks],
             unseen=[block[test] for block in self.unseen],
             labels=labels[self.division.train][train],
@@ -163,7 +124,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class TargetRows:
     """Rows of one target: copies to train with, rows to be asked about, and labels of both."""
 
     blocks: list[FloatArray]
@@ -179,7 +140,7 @@ class Known:
     seed: int
     """Of the forests and the folds."""
 
-    def folds(self, recipe: CellRecipe) -> Iterator[tuple["Known", Rows]]:
+    def folds(self, recipe: CellRecipe) -> Iterator[tuple["TargetRows", Rows]]:
         """Yield parts of the training rows, with the other part's originals to be asked about."""
         from sklearn.model_selection import GroupKFold
 
@@ -187,7 +148,7 @@ class Known:
         divider = GroupKFold(recipe.folds, shuffle=True, random_state=self.seed)
         for train, test in divider.split(self.labels, groups=self.formula):
             copies = np.concatenate([train + n * number for number in range(COPIES)])
-            part = Known(
+            part = TargetRows(
                 blocks=[block[copies] for block in self.blocks],
                 unseen=[block[test] for block in self.blocks],
                 labels=self.labels[train],
@@ -198,7 +159,7 @@ class Known:
             yield part, np.asarray(test, dtype=np.int64)
 
 
-def _score_classes(target: str, known: Known, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
+def _score_classes(target: str, known: TargetRows, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
     classes = np.unique(known.labels)
     probabilities, importance = _probabilities(known, classes, recipe, recipe.trees)
     answer = classes[probabilities.argmax(axis=1)]
@@ -208,7 +169,7 @@ def _score_classes(target: str, known: Known, recipe: CellRecipe, *, calibrated:
         "n_test": int(known.truth.size),
         "importance": importance,
     }
-    if calibrated and target != "geometry":
+    if calibrated and target != Descriptor.GEOMETRY:
         unseen = np.empty((known.labels.size, classes.size))
         for part, rows in known.folds(recipe):
             unseen[rows], _ = _probabilities(part, classes, recipe, recipe.fold_trees)
@@ -228,7 +189,7 @@ def _held(inside: NDArray[np.bool_], classes: FloatArray, truth: FloatArray) -> 
 
 
 def _probabilities(
-    known: Known, classes: FloatArray, recipe: CellRecipe, trees: int
+    known: TargetRows, classes: FloatArray, recipe: CellRecipe, trees: int
 ) -> tuple[FloatArray, list[float]]:
     """Return the probabilities of the rows asked about, and each block's share of the importance."""
     from sklearn.ensemble import ExtraTreesClassifier
@@ -259,7 +220,7 @@ def _is_curve(block: NDArray[Any]) -> bool:
     return bool(block.shape[1] == BALANCED.size)
 
 
-def _score_lengths(known: Known, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
+def _score_lengths(known: TargetRows, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:
     answers = [_lengths(known, number, recipe, recipe.number_trees) for number in range(len(known.blocks))]
     weight = np.ones(1)
     result: dict[str, Any] = {"n_train": int(known.labels.size), "n_test": int(known.truth.size)}
@@ -294,14 +255,14 @@ def _weights(values: list[FloatArray], labels: FloatArray) -> FloatArray:
     return np.array([share, 1.0 - share])
 
 
-def _lengths_of_folds(known: Known, number: int, recipe: CellRecipe) -> tuple[FloatArray, FloatArray]:
+def _lengths_of_folds(known: TargetRows, number: int, recipe: CellRecipe) -> tuple[FloatArray, FloatArray]:
     value, spread = np.empty(known.labels.size), np.empty(known.labels.size)
     for part, rows in known.folds(recipe):
         value[rows], spread[rows] = _lengths(part, number, recipe, recipe.fold_trees)
     return value, spread
 
 
-def _lengths(known: Known, number: int, recipe: CellRecipe, trees: int) -> tuple[FloatArray, FloatArray]:
+def _lengths(known: TargetRows, number: int, recipe: CellRecipe, trees: int) -> tuple[FloatArray, FloatArray]:
     """Return the bond lengths that one block tells, and the standard deviation of the trees' answers."""
     from sklearn.ensemble import ExtraTreesRegressor
 
@@ -320,7 +281,7 @@ def _lengths(known: Known, number: int, recipe: CellRecipe, trees: int) -> tuple
     return single.mean(axis=0), single.std(axis=0)
 
 
-def _score_surroundings(rows: _Rows, samples: Samples, recipe: CellRecipe) -> dict[str, Any]:
+def _score_surroundings(rows: SplitRows, samples: Samples, recipe: CellRecipe) -> dict[str, Any]:
     """Score the numbers that one forest answers together."""
     from sklearn.ensemble import ExtraTreesRegressor
 

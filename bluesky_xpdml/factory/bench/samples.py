@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray
-from bluesky_xpdml.factory.training.benchmark import WINDOW_POINTS, distorted, window_features
-from bluesky_xpdml.factory.training.pdf_data import Materials
+from bluesky_xpdml.factory.training.materials import Materials
+from bluesky_xpdml.factory.training.scores import WINDOW_POINTS, distorted, window_features
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 Rows = NDArray[np.int64]
 
-CLASSES = ("oxidation_state", "coordination_number", "geometry")
+CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER, Descriptor.GEOMETRY)
 """Targets that are classes."""
-NUMBERS = ("bond_length", "ocn", "nnrs", "mood")
+NUMBERS = (Descriptor.BOND_LENGTH, Descriptor.OCN, Descriptor.NNRS, Descriptor.MOOD)
 """Targets that are numbers."""
-SURROUNDINGS = ("ocn", "nnrs", "mood")
+SURROUNDINGS = (Descriptor.OCN, Descriptor.NNRS, Descriptor.MOOD)
 """Numbers that one forest answers together."""
 GEOMETRIES = {"T:4": 4.0, "S:5": 5.0, "O:6": 6.0}
 """Tetrahedron, square pyramid and octahedron of Carbone et al. (2019); other sites have no label."""
@@ -114,26 +115,20 @@ class Samples:
 
 
 def site_samples(sites: SiteSpectra) -> Samples:
-    """Return the rows of XANES: one a site.
-
-    Parameters
-    ----------
-    sites
-        Usable sites of one element.
-    """
+    """Return the rows of XANES: one a site."""
     geometry = np.array([GEOMETRIES.get(symbol, np.nan) for symbol in sites.geometry.tolist()])
     return Samples(
         element=sites.element,
-        modality="xanes",
+        modality=Modality.XANES,
         formula=sites.formula,
         labels={
-            "oxidation_state": sites.valence,
-            "coordination_number": sites.coordination_number,
-            "geometry": geometry,
-            "bond_length": sites.bond_length,
-            "ocn": sites.ocn,
-            "nnrs": sites.nnrs,
-            "mood": sites.mood,
+            Descriptor.OXIDATION_STATE: sites.valence,
+            Descriptor.COORDINATION_NUMBER: sites.coordination_number,
+            Descriptor.GEOMETRY: geometry,
+            Descriptor.BOND_LENGTH: sites.bond_length,
+            Descriptor.OCN: sites.ocn,
+            Descriptor.NNRS: sites.nnrs,
+            Descriptor.MOOD: sites.mood,
         },
         blocks=[Spectra(window=sites.mu[:, :WINDOW_POINTS], step=float(sites.energy[1] - sites.energy[0]))],
     )
@@ -142,19 +137,7 @@ def site_samples(sites: SiteSpectra) -> Samples:
 def material_samples(
     folder: Path, materials: Materials, features: Mapping[str, FloatArray], smallest_class: int
 ) -> dict[str, Samples]:
-    """Return the rows of `pdf` and `dpdf`: one a material.
-
-    Parameters
-    ----------
-    folder
-        Holds `sites.csv.gz`.
-    materials
-        Labelled materials of one element.
-    features
-        By modality, (COPIES, n, 92).
-    smallest_class
-        Valences and coordination numbers with fewer materials are left out.
-    """
+    """Return the rows of `pdf` and `dpdf`: one a material."""
     kept = _frequent(materials, np.ones(len(materials), dtype=bool), smallest_class)
     labels = _labels(folder, materials)
     return {
@@ -170,17 +153,7 @@ def joint_samples(
     features: Mapping[str, FloatArray],
     smallest_class: int,
 ) -> dict[str, Samples]:
-    """Return the same rows in five ways: XANES, each kind of PDF, and XANES with each of them.
-
-    Parameters
-    ----------
-    folder
-        Holds `sites.csv.gz`.
-    sites
-        Usable sites of one element.
-    materials, features, smallest_class
-        As in `material_samples`.
-    """
+    """Return the same rows in five ways: XANES, each kind of PDF, and XANES with each of them."""
     present = np.isin(materials.identifier, sites.material)
     kept = _frequent(materials, present, smallest_class)
     names, place = np.unique(sites.material, return_inverse=True)
@@ -190,7 +163,7 @@ def joint_samples(
     window = mean[np.searchsorted(names, materials.identifier[kept])]
     spectra = Spectra(window=window, step=float(sites.energy[1] - sites.energy[0]))
     labels = _labels(folder, materials)
-    blocks: dict[str, list[Block]] = {"xanes": [spectra]}
+    blocks: dict[str, list[Block]] = {Modality.XANES: [spectra]}
     for name, values in features.items():
         curves = Curves(features=values[:, kept])
         blocks |= {name: [curves], f"xanes+{name}": [spectra, curves]}
@@ -231,18 +204,18 @@ def _labels(folder: Path, materials: Materials) -> dict[str, FloatArray]:
                 sites[row["id"]].append(row)
     found = [sites[name] for name in materials.identifier.tolist()]
     return {
-        "oxidation_state": materials.valence,
-        "coordination_number": materials.coordination_number,
-        "geometry": np.array([_geometry(rows) for rows in found]),
-        "bond_length": materials.bond_length,
-        "ocn": _means(found, "ocn"),
-        "nnrs": _means(found, "d_std"),
-        "mood": _means(found, "mood"),
+        Descriptor.OXIDATION_STATE: materials.valence,
+        Descriptor.COORDINATION_NUMBER: materials.coordination_number,
+        Descriptor.GEOMETRY: np.array([_geometry(rows) for rows in found]),
+        Descriptor.BOND_LENGTH: materials.bond_length,
+        Descriptor.OCN: _means(found, Descriptor.OCN),
+        Descriptor.NNRS: _means(found, "d_std"),
+        Descriptor.MOOD: _means(found, Descriptor.MOOD),
     }
 
 
 def _geometry(rows: Sequence[Mapping[str, str]]) -> float:
-    symbols = {row.get("geometry", "") for row in rows}
+    symbols = {row.get(Descriptor.GEOMETRY, "") for row in rows}
     return GEOMETRIES.get(symbols.pop(), np.nan) if len(symbols) == 1 else np.nan
 
 
