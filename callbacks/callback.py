@@ -16,8 +16,7 @@ from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.worker import Statistics, Worker
-from bluesky_xpdml.documents import collector_for, detect_profile, load_profile
-from bluesky_xpdml.documents.stored import fetch_from
+from bluesky_xpdml.documents import StoredRuns, collector_for, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher, with_pairing
@@ -234,7 +233,7 @@ class XpdmlCallback:
         store = settings.store()
         uri, raw = settings.tiled_uri, settings.tiled_raw_path
         publisher = TiledPublisher.from_uri(uri, api_key=key, path=settings.tiled_path)
-        fetch = fetch_from(open_existing(uri, api_key=key, path=raw)) if raw else None
+        fetch = StoredRuns(open_existing(uri, api_key=key, path=raw)) if raw else None
         return cls(publisher, store=store, settings=settings, fetch=fetch)
 
     def __call__(self, name: str, doc: object) -> None:

@@ -12,12 +12,12 @@ from bluesky_xpdml.documents import (
     CollectedRun,
     ImageMean,
     Measurement,
+    StoredRuns,
     collect_run,
     dark_of,
     detect_profile,
     read_run,
 )
-from bluesky_xpdml.documents.stored import StoredRuns
 from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.records import ScatteringPattern
 

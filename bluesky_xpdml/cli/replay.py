@@ -77,7 +77,7 @@ def replay(
     one object a line and a run.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
-    from bluesky_xpdml.documents.stored import fetch_from
+    from bluesky_xpdml.documents import StoredRuns
     from bluesky_xpdml.sources.stored import open_runs, stored_documents
 
     resolved = resolve_settings(
@@ -106,7 +106,7 @@ def replay(
         callback = XpdmlCallback(
             collected,
             settings=resolved,
-            fetch=None if runs is None else fetch_from(runs),
+            fetch=None if runs is None else StoredRuns(runs),
         )
         stack.enter_context(callback)
         files = _from_files([Path(name) for name in what], reading, failures)

@@ -45,7 +45,7 @@ class Work:
     def start(self, told: "Told") -> "XpdmlCallback":
         """Return the callback that answers."""
         from bluesky_xpdml.callbacks.callback import XpdmlCallback
-        from bluesky_xpdml.documents.stored import fetch_from
+        from bluesky_xpdml.documents import StoredRuns
         from bluesky_xpdml.publish import open_existing
 
         fixed = self.settings
@@ -54,7 +54,7 @@ class Work:
         return XpdmlCallback(
             told,
             settings=fixed,
-            fetch=None if runs is None else fetch_from(runs),
+            fetch=None if runs is None else StoredRuns(runs),
         )
 
 

@@ -119,19 +119,7 @@ def dark_of(run: CollectedRun, profile: Profile) -> ImageMean:
 def scattering_from_run(run: CollectedRun, profile: Profile) -> ScatteringRun:
     """Return the total-scattering measurement that a run holds.
 
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Names in the run.
-
-    Raises
-    ------
-    MissingDataError
-        If it holds no image that could be read; the message names the missing file.
-    DocumentError
-        If a mask or calibration file that it names cannot be read.
+    A DocumentError is raised if it holds no image that could be read, or names a file that cannot be read.
     """
     keys = profile.scattering
     found = {name: key for name, key in image_keys(run, profile).items() if key in run.streams[name].images}

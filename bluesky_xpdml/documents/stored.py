@@ -104,11 +104,6 @@ class StoredRuns:
         self.close()
 
 
-def fetch_from(runs: Any) -> StoredRuns:
-    """Return the runs of a Tiled container."""
-    return StoredRuns(runs)
-
-
 @contextmanager
 def _as_document_errors(what: str) -> Iterator[None]:
     """Raise errors of the client and the connection as a DocumentError."""

@@ -21,7 +21,7 @@ from bluesky_xpdml.documents.run import (
     exit_remarks,
 )
 from bluesky_xpdml.documents.scan import absorption_scan
-from bluesky_xpdml.documents.start import claims_absorption, edge_of, elements_of, sample_of
+from bluesky_xpdml.documents.start import edge_of, elements_of, sample_of
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
@@ -40,18 +40,6 @@ _ENERGY_UNITS = ("ev", "kev")
 _LOWEST_ENERGY_IN_EV = 1000.0
 
 
-def is_absorption(run: CollectedRun, profile: Profile) -> bool:
-    """Return whether a run is an absorption scan, by its start document or by what it holds.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents.profile import load_profile
-    >>> is_absorption(CollectedRun(uid="a", start={"plan_name": "count"}), load_profile("generic"))
-    False
-    """
-    return claims_absorption(run.start, profile) or holds_energy_scan(run, profile)
-
-
 def holds_energy_scan(run: CollectedRun, profile: Profile) -> bool:
     """Return whether a run holds an energy axis that was scanned, and channels that give an absorption."""
     try:
@@ -61,47 +49,11 @@ def holds_energy_scan(run: CollectedRun, profile: Profile) -> bool:
     return readings.gives_absorption() and readings.moves(_SMALLEST_RANGE)
 
 
-def scan_from_run(run: CollectedRun, profile: Profile) -> AbsorptionScan:
-    """Return the first absorption scan that a run holds, with a remark if it holds several.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Names in the run.
-
-    Raises
-    ------
-    MissingDataError
-        If the run holds no energy axis or no channels.
-    DocumentError
-        If the unit of the axis cannot be known, or the values do not make a scan.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents.profile import load_profile
-    >>> columns = {"energy": tuple(range(7000, 7020)), "i0": (2.0,) * 20, "it": (1.0,) * 20}
-    >>> stream = Stream(name="primary", data_keys={"energy": {"units": "eV"}}, columns=columns, n_events=20)
-    >>> start = {"uid": "a", "element": "Fe", "edge": "K", "num_points": 20}
-    >>> run = CollectedRun(uid="a", start=start, streams={"primary": stream}, stop={"exit_status": "success"})
-    >>> scan = scan_from_run(run, load_profile("generic"))
-    >>> scan.element, scan.completeness, scan.quality.reasons
-    ('Fe', 1.0, ())
-    """
-    return next(scans_in(run, profile))
-
-
-def scans_from_run(run: CollectedRun, profile: Profile) -> tuple[AbsorptionScan, ...]:
-    """Return all absorption scans that a run holds; errors as for `scan_from_run`."""
-    return tuple(scans_in(run, profile))
-
-
 def scans_in(run: CollectedRun, profile: Profile) -> Iterator[AbsorptionScan]:
     """Yield the absorption scans that a run holds, sweep by sweep for each element that it names.
 
     Sweeps of the energy, up or down, are repeats of one measurement. Aborted sweeps are left out if there is
-    a whole one. Errors as for `scan_from_run`.
+    a whole one. A DocumentError is raised if there is no energy axis, or no channels that give an absorption.
     """
     if not any(stream.n_events or stream.arrays for stream in run.streams.values()):
         raise MissingDataError("expected events with an energy and intensities, found a run without events")
@@ -252,7 +204,7 @@ def _covers(energy: FloatArray, smallest: float) -> bool:
 
 
 def readings_of(run: CollectedRun, profile: Profile, element: str) -> Readings:
-    """Return the energies and channels of a step scan or a continuous one; errors as for `scan_from_run`."""
+    """Return the energies and channels of a step scan or a continuous one; errors as for `scans_in`."""
     if describes_fly_scan(run, profile):
         return fly_readings(run, profile)
     return _step_readings(run, profile, element)

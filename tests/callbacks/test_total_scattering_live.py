@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ophyd.sim import SynSignalWithRegistry
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.documents.stored import fetch_from, run_documents
+from bluesky_xpdml.documents.stored import StoredRuns, run_documents
 from bluesky_xpdml.publish import TiledPublisher, find_predictions
 from bluesky_xpdml.settings import ScatteringSettings
 
@@ -149,7 +149,7 @@ def test_runs_stored_in_tiled_give_the_same_answer_and_their_dark(tiled_server, 
         for name, document in documents:
             writer(name, copy.deepcopy(document))
     derived = TiledPublisher.from_uri(tiled_server.uri, path="scattering/derived")
-    with XpdmlCallback(derived, store=no_models, fetch=fetch_from(raw.container)) as callback:
+    with XpdmlCallback(derived, store=no_models, fetch=StoredRuns(raw.container)) as callback:
         for name, document in run_documents(raw.container["light-of-nio"], "light-of-nio"):
             callback(name, document)
         assert callback.drain(timeout=60)

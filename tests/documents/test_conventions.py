@@ -5,13 +5,15 @@ import pytest
 
 from bluesky_xpdml.documents import (
     RunKind,
+    collector_for,
+    detect_profile,
+    read_run,
+)
+from bluesky_xpdml.documents.start import (
     claims_absorption,
     claims_scattering,
-    collector_for,
     declared_mode,
-    detect_profile,
     planned_edge_energy,
-    read_run,
 )
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import DetectionMode, Verdict

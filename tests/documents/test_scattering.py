@@ -5,13 +5,13 @@ import pytest
 
 from bluesky_xpdml.documents import (
     RunKind,
-    claims_scattering,
     collector_for,
     detect_profile,
     load_profile,
     profile_names,
     read_run,
 )
+from bluesky_xpdml.documents.start import claims_scattering
 
 
 def read(documents):

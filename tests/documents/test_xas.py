@@ -10,11 +10,10 @@ from bluesky_xpdml.documents import (
     RunCollector,
     RunKind,
     Stream,
-    claims_absorption,
-    declared_mode,
     load_profile,
     read_run,
 )
+from bluesky_xpdml.documents.start import claims_absorption, declared_mode
 from bluesky_xpdml.errors import DocumentError, MissingDataError
 from bluesky_xpdml.records import DetectionMode, Sample, Verdict
 

@@ -13,7 +13,7 @@ import pytest
 from bluesky_xpdml.analysis.memory import DarkFrames, FetchedRuns
 from bluesky_xpdml.analysis.scattering import integrate
 from bluesky_xpdml.demo.beamline import EMPTY, Dark, ScatteringBeamline, background_scan, scattering_scan
-from bluesky_xpdml.documents import CollectedRun, detect_profile, scattering_from_run
+from bluesky_xpdml.documents import CollectedRun, read_run
 from bluesky_xpdml.records import FloatArray, PairDistribution, ScatteringPattern, Verdict
 from bluesky_xpdml.reduction.image import ImageSettings
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
@@ -46,7 +46,7 @@ def no_dark_frames():
 
 def pattern_of(runs: list[CollectedRun]) -> ScatteringPattern:
     (run,) = runs
-    held = scattering_from_run(run, detect_profile(run.start))
+    held = read_run(run).scattering
     return integrate(
         held,
         darks=no_dark_frames(),
@@ -125,7 +125,7 @@ def test_dark_run_gives_what_a_dark_stream_gives(documents_of: Measure, collecte
         runs = collected(documents_of(scattering_scan(beamline, "LaFeO3", frames=2, dark=dark)))
         if dark is Dark.RUN:
             darks.keep(runs[0].uid, runs[0].streams["primary"].images["pe1_image"])
-        held = scattering_from_run(runs[-1], detect_profile(runs[-1].start))
+        held = read_run(runs[-1]).scattering
         pattern = integrate(held, darks=darks, settings=ImageSettings(), calibration=None)
         curves.append(reduce_pdf(pattern, PdfSettings(q_max=22.0, r_max=20.0)))
     one, other = curves
