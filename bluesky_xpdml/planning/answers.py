@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.publish.query import Query
-from bluesky_xpdml.publish.tiled import HEALTH_TIMEOUT
+from bluesky_xpdml.publish.tiled import require_health
 from bluesky_xpdml.vocabulary import Technique
 
 logger = logging.getLogger(__name__)
@@ -118,25 +117,12 @@ def wait_in_plan(pauses: Pauses[Result]) -> Generator[Any, Any, Result]:
         yield from plan_stubs.sleep(pause)
 
 
-def require_server(catalog: PredictionCatalog) -> None:
-    """Raise a `PublishError` quickly if the server does not respond: its client would retry for a minute."""
-    import httpx
-
-    client: Any = catalog.container.context.http_client
-    try:
-        response = client.send(client.build_request("GET", catalog.container.uri, timeout=HEALTH_TIMEOUT))
-        if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            response.raise_for_status()
-    except httpx.HTTPError as error:
-        raise PublishError(f"expected a server at {catalog.container.uri}: {error}") from error
-
-
 def query_answers(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> QueryResult:
     """Return the latest predictions about raw runs; if the server is unreachable, an error within seconds."""
     import httpx
 
     try:
-        require_server(catalog)
+        require_health(catalog.container)
         found = {
             prediction.uid: prediction
             for raw_uid in raw_uids

@@ -14,7 +14,6 @@ from bluesky_xpdml.planning.answers import (
     AnswerCriteria,
     is_joint,
     predictions_of_trial,
-    require_server,
     select_answer,
 )
 from bluesky_xpdml.planning.queue.client import QueueItem, QueueState, UnreachableError
@@ -22,6 +21,7 @@ from bluesky_xpdml.planning.trials import ID, NOVELTY, QUALITY, outcome_numbers
 from bluesky_xpdml.publish.predictions import PredictionCatalog
 from bluesky_xpdml.publish.published import PublishedPrediction
 from bluesky_xpdml.publish.query import Query
+from bluesky_xpdml.publish.tiled import require_health
 from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 UNSUCCESSFUL = frozenset({"failed", "aborted", "halted"})
@@ -49,7 +49,7 @@ class Question:
         from tiled.client.utils import ClientError
 
         try:
-            require_server(catalog)
+            require_health(catalog.container)
             return catalog.find(Query(campaign=self.campaign), limit=MAX_PREDICTIONS)
         except (httpx.HTTPError, ClientError, OSError, PublishError) as error:
             raise UnreachableError(
