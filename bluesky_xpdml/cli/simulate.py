@@ -7,7 +7,7 @@ import typer
 
 from bluesky_xpdml.cli.console import JSON, print_json, progress_console
 from bluesky_xpdml.records import PairDistribution
-from bluesky_xpdml.simulation.engines import Engine
+from bluesky_xpdml.simulation.pair_distribution import Engine
 
 app = typer.Typer(help="Simulate what a structure would show.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def pdf(
     json: bool = JSON,
 ) -> None:
     """Simulate the pair distribution function of a structure, or the part that involves one metal."""
-    from bluesky_xpdml.simulation.engines import pair_distribution
+    from bluesky_xpdml.simulation.pair_distribution import pair_distribution
     from bluesky_xpdml.simulation.structure import read_cif
     from bluesky_xpdml.sources.pdf_files import write_pdf
 

@@ -9,7 +9,7 @@ Few standards move the curve little, and none moves it at valences that they do 
 also answered by the curve of the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +118,10 @@ def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> Comp
     bundle
         Models whose intervals are one standard deviation wide.
     """
+    observations = [member.observation for member in members]
     predicted = [
-        predict_descriptors(bundle, member.observation, expected_states(bundle, member.observation))
-        for member in members
+        predict_descriptors(bundle, observation, expected_states(bundle, observation))
+        for observation in observations
     ]
     states = [answer[Descriptor.OXIDATION_STATE] for answer in predicted]
     numbers = [answer[Descriptor.COORDINATION_NUMBER] for answer in predicted]
@@ -129,20 +130,22 @@ def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> Comp
         element=first.element,
         compound=first.compound,
         n_spectra=len(members),
-        calibrated=any(member.observation.calibrated for member in members),
+        calibrated=any(observation.calibrated for observation in observations),
         truth={
             Descriptor.OXIDATION_STATE: first.valence,
             Descriptor.COORDINATION_NUMBER: first.coordination_number,
             Descriptor.BOND_LENGTH: first.bond_length,
         },
-        value={
-            name: float(np.mean([answer[name].value for answer in predicted])) for name in Descriptor.main()
-        },
-        state_sigma=float(np.mean([state.high - state.value for state in states])),
-        edge_curve=float(np.mean([edge_curve_state(bundle, member.observation) for member in members])),
-        number_low=float(np.mean([number.low for number in numbers])),
-        number_high=float(np.mean([number.high for number in numbers])),
+        value={name: _mean(answer[name].value for answer in predicted) for name in Descriptor.main()},
+        state_sigma=_mean(state.high - state.value for state in states),
+        edge_curve=_mean(edge_curve_state(bundle, observation) for observation in observations),
+        number_low=_mean(number.low for number in numbers),
+        number_high=_mean(number.high for number in numbers),
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def calibrate_edges(bundle: Bundle, spectra: Sequence[MeasuredSpectrum]) -> EdgeCalibration:

@@ -18,7 +18,7 @@ TURN_WIDTH = 5.0
 
 
 def width(x: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Return the standard deviation of the Gaussian at each energy.
+    """Return the standard deviation of the Gaussian of each spectrum at each energy [eV], (n, m).
 
     sigma(x) = low + (high - low) (1/2 + atan((x - half_edge - 2) / 5) / pi)
 
@@ -28,11 +28,6 @@ def width(x: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArra
         Energy [eV], (m,).
     half_edge, low, high
         Half edge, width far below and far above it [eV], (n,).
-
-    Returns
-    -------
-    FloatArray
-        Widths [eV], (n, m).
     """
     turn = np.arctan((x[None, :] - half_edge[:, None] - TURN) / TURN_WIDTH) / np.pi
     return np.asarray(low[:, None] + (high - low)[:, None] * (0.5 + turn))

@@ -16,23 +16,29 @@ q_max, as the established calculator does (Juhas et al., Acta Cryst. A71 (2015) 
 
 `anomalous` is what the difference of two patterns below an absorption edge of M shows: metal-metal pairs
 weigh twice as strongly against metal-oxygen ones.
+
+Two engines compute this: `numpy` is the calculator of this package; `srreal` is `diffpy.srreal`, if it is
+installed (`conda install -c conda-forge diffpy.srreal`), to compare with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.errors import SimulationError
+from bluesky_xpdml.errors import ReductionError, SimulationError
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.simulation.pair_histogram import PairHistogram
-from bluesky_xpdml.simulation.xray_factors import forward_factors
+from bluesky_xpdml.reduction.scattering_factors import form_factor
+from bluesky_xpdml.simulation.pair_histogram import PairHistogram, pair_histogram
+from bluesky_xpdml.simulation.structure import Structure
 
 PEAK_PRECISION = 3.33e-6
-"""Tails of peaks below this share of the maximum are of no account."""
+"""Tails of peaks below this share of the maximum are neglected."""
 RIPPLES = 6
-"""Termination ripples by which the range is extended while the band is limited."""
+"""Number of termination ripples by which the range is extended before the transform is cut."""
 LARGEST_EXTENSION = 10.0
 """The range is extended by no more than this [angstrom]."""
 
@@ -47,6 +53,13 @@ class Pairs(StrEnum):
     """Pairs with the metal, baseline by numbers of atoms: drifts with r; as `diffpy.srreal` returns it."""
     ANOMALOUS = "anomalous"
     """Pairs with the metal as an anomalous difference weighs them."""
+
+
+class Engine(StrEnum):
+    """What computes the curve."""
+
+    NUMPY = "numpy"
+    SRREAL = "srreal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +82,79 @@ class Instrument:
             raise SimulationError(msg)
 
 
+def pair_distribution(
+    structure: Structure,
+    *,
+    q_max: float,
+    u_iso: float | Mapping[str, float],
+    r_max: float = 30.0,
+    r_step: float = 0.01,
+    q_min: float = 0.0,
+    q_damp: float = 0.0,
+    metal: str = "",
+    pairs: Pairs | str = "",
+    engine: Engine | str = Engine.NUMPY,
+) -> tuple[FloatArray, FloatArray]:
+    """Compute the pair distribution function of a structure.
+
+    Parameters
+    ----------
+    structure
+        Cell and atoms.
+    q_max
+        Upper end of the transform [1/angstrom].
+    u_iso
+        Isotropic displacement of every atom, or of each species by symbol [angstrom^2].
+    r_max, r_step
+        End (not included) and spacing of the grid [angstrom].
+    q_min
+        Lower end of the transform [1/angstrom].
+    q_damp
+        Decay of G(r) by the resolution in Q [1/angstrom].
+    metal
+        If given, only pairs that involve this element count.
+    pairs
+        How they are weighted; if empty, `scattering` with a metal and `total` without.
+    engine
+        `numpy` or `srreal`.
+
+    Returns
+    -------
+    r, g
+        Distance [angstrom] and G(r) [1/angstrom^2], both (n,).
+
+    Raises
+    ------
+    SimulationError
+        If the structure or the settings cannot be simulated, or the engine is not installed.
+
+    Examples
+    --------
+    >>> copper = Structure(
+    ...     lattice=1.805 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]),
+    ...     fractional=np.zeros((1, 3)),
+    ...     species=("Cu",),
+    ... )
+    >>> r, g = pair_distribution(copper, q_max=25.0, u_iso=0.005, r_max=10.0)
+    >>> round(float(r[np.argmax(g[:300])]), 2)
+    2.55
+    """
+    which = Pairs(pairs or (Pairs.SCATTERING if metal else Pairs.TOTAL))
+    instrument = Instrument(q_max=q_max, q_min=q_min, q_damp=q_damp)
+    largest = max(u_iso.values(), default=0.0) if isinstance(u_iso, Mapping) else u_iso
+    if not (0.0 < r_max < np.inf and 0.0 < largest < np.inf):
+        msg = f"r_max {r_max}, u_iso {u_iso}: expected a finite range and positive displacements"
+        raise SimulationError(msg)
+    histogram = pair_histogram(structure, reach=reach_needed(r_max, instrument, largest), r_step=r_step)
+    if Engine(engine) is Engine.NUMPY:
+        return curve(histogram, r_max=r_max, instrument=instrument, u_iso=u_iso, which=which, metal=metal)
+    share = _baseline_share(pair_weights(histogram, which, metal)[1], which, metal, structure)
+    width = dict(zip(histogram.species, displacements(histogram, u_iso).tolist(), strict=True))
+    return _by_srreal(structure, width, instrument, (r_max, r_step), metal=metal, baseline_share=share)
+
+
 def reach_needed(r_max: float, instrument: Instrument, u_iso: float) -> float:
-    """Return up to which distance pairs are needed for a curve [angstrom].
+    """Return the distance up to which pairs are needed for a curve to r_max [angstrom].
 
     Parameters
     ----------
@@ -138,27 +222,7 @@ def curve(
 
 
 def pair_weights(pairs: PairHistogram, which: Pairs, metal: str) -> tuple[FloatArray, float]:
-    """Return the weight of each kind of pair, and that of the baseline.
-
-    Parameters
-    ----------
-    pairs
-        Distances of a structure, in t kinds of pairs.
-    which
-        Pairs that count.
-    metal
-        Chemical symbol, for all but the total.
-
-    Returns
-    -------
-    weights, baseline
-        w_ij, (t,), and w.
-
-    Raises
-    ------
-    SimulationError
-        If the metal is not in the structure.
-    """
+    """Return w_ij of each kind of pair, (t,), and w of the baseline."""
     factors = forward_factors(pairs.species)
     share = pairs.counts / pairs.counts.sum()
     mean = float(share @ factors)
@@ -166,7 +230,7 @@ def pair_weights(pairs: PairHistogram, which: Pairs, metal: str) -> tuple[FloatA
     if which is Pairs.TOTAL:
         return first * second / mean**2, 1.0
     if metal not in pairs.species:
-        msg = f"{metal or 'no metal'} asked for, the structure holds {', '.join(pairs.species)}: name one"
+        msg = f"{metal or 'no metal'} requested, the structure holds {', '.join(pairs.species)}: name one"
         raise SimulationError(msg)
     position = pairs.species.index(metal)
     is_first, is_second = pairs.first == position, pairs.second == position
@@ -178,21 +242,28 @@ def pair_weights(pairs: PairHistogram, which: Pairs, metal: str) -> tuple[FloatA
     return np.where(is_first | is_second, first * second / mean**2, 0.0), float(1.0 - without**2)
 
 
-def displacements(pairs: PairHistogram, u_iso: float | Mapping[str, float]) -> FloatArray:
-    """Return the displacement parameter of each species [angstrom^2], (s,).
+def forward_factors(species: Iterable[str]) -> FloatArray:
+    """Return f0 at Q = 0 of neutral atoms, by the Waasmaier-Kirfel sums [electrons], (n,).
 
-    Parameters
-    ----------
-    pairs
-        Names the species.
-    u_iso
-        One for all, or by chemical symbol [angstrom^2].
-
-    Raises
-    ------
-    SimulationError
-        If a species has none.
+    Examples
+    --------
+    >>> [round(float(factor), 4) for factor in forward_factors(["O", "Ti"])]
+    [7.9997, 21.9981]
     """
+    return np.array([_forward_factor(symbol) for symbol in species])
+
+
+@cache
+def _forward_factor(symbol: str) -> float:
+    try:
+        return float(form_factor(symbol, np.zeros(1))[0])
+    except ReductionError as error:
+        msg = f"no scattering factor for {symbol!r}: expected the symbol of an element up to Cf"
+        raise SimulationError(msg) from error
+
+
+def displacements(pairs: PairHistogram, u_iso: float | Mapping[str, float]) -> FloatArray:
+    """Return the displacement parameter of each species [angstrom^2], (s,)."""
     if not isinstance(u_iso, Mapping):
         return np.full(len(pairs.species), float(u_iso))
     missing = sorted(set(pairs.species) - set(u_iso))
@@ -255,3 +326,58 @@ def _band_limited(g: FloatArray, n_padded: int, step: float, instrument: Instrum
     spectrum[int(np.ceil(instrument.q_max / q_step)) :] = 0.0
     spectrum[: int(np.ceil(instrument.q_min / q_step))] = 0.0
     return np.asarray(np.fft.irfft(spectrum, odd.size)[: g.size])
+
+
+def _baseline_share(weight: float, which: Pairs, metal: str, structure: Structure) -> float:
+    """Return what the program's own baseline is to be multiplied with."""
+    if which is Pairs.ANOMALOUS:
+        msg = "the srreal engine knows no anomalous weights: use the numpy engine"
+        raise SimulationError(msg)
+    if which is Pairs.TOTAL:
+        return 1.0
+    others = 1.0 - structure.species.count(metal) / len(structure.species)
+    return weight / (1.0 - others**2)
+
+
+def _by_srreal(
+    structure: Structure,
+    u_iso: Mapping[str, float],
+    instrument: Instrument,
+    grid: tuple[float, float],
+    *,
+    metal: str,
+    baseline_share: float,
+) -> tuple[FloatArray, FloatArray]:
+    try:
+        from diffpy.srreal.pdfbaseline import ZeroBaseline
+        from diffpy.srreal.pdfcalculator import PDFCalculator
+        from diffpy.structure import Atom, Lattice
+        from diffpy.structure import Structure as DiffpyStructure
+    except ImportError as error:
+        msg = (
+            f"the srreal engine is not installed ({error}): `conda install -c conda-forge diffpy.srreal`, "
+            "or use the numpy engine, which agrees with it"
+        )
+        raise SimulationError(msg) from error
+    atoms = [
+        Atom(symbol, xyz=position, Uisoequiv=u_iso[symbol])
+        for symbol, position in zip(structure.species, structure.fractional, strict=True)
+    ]
+    crystal = DiffpyStructure(atoms, lattice=Lattice(base=structure.lattice))
+    r_max, r_step = grid
+    calculator: Any = PDFCalculator(
+        rmin=0.0,
+        rmax=r_max,
+        rstep=r_step,
+        qmin=instrument.q_min,
+        qmax=instrument.q_max,
+        qdamp=instrument.q_damp,
+    )
+    if metal:
+        calculator.maskAllPairs(False)
+        calculator.setTypeMask(metal, "all", True)
+    r, with_baseline = calculator(crystal)
+    calculator.baseline = ZeroBaseline()
+    _, peaks = calculator(crystal)
+    # The baseline is linear, so the program's own band-limited one may be scaled after the fact.
+    return np.asarray(r), np.asarray(peaks + baseline_share * (with_baseline - peaks))

@@ -4,22 +4,17 @@ Files in the P1 setting with full occupancy, as databases write them, are read h
 (symmetry, disorder, unusual quoting) goes through pymatgen, which is loaded for it.
 """
 
-import gzip
-import json
 import re
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from bluesky_xpdml.errors import FileFormatError, TrainingError
+from bluesky_xpdml.errors import FileFormatError
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.simulation import dataset_tables
 
-STRUCTURES_FILE = "structures.jsonl.gz"
-"""Name of a folder's file of structures: one JSON object a line with `id`, `formula` and `cif`."""
 CELL_KEYS = (
     "_cell_length_a",
     "_cell_length_b",
@@ -33,6 +28,8 @@ SYMBOL = "_atom_site_type_symbol"
 OCCUPANCY = "_atom_site_occupancy"
 IDENTITY = "x,y,z"
 ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*[+-]?)")
+Loop: TypeAlias = tuple[list[str], list[list[str]]]
+"""Header and rows of a loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,98 +109,55 @@ def lattice_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
     )
 
 
-def structures_file(folder: Path) -> str:
-    """Return the name of a folder's file of structures, in either layout."""
-    return dataset_tables.STRUCTURES if dataset_tables.is_built(folder) else STRUCTURES_FILE
-
-
-def load_structures(folder: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Structure]]:
-    """Read structures of a data set one by one.
-
-    Parameters
-    ----------
-    folder
-        Holds `structures.jsonl.gz`, or a built data set.
-    wanted
-        Identifiers to read; all where None.
-
-    Yields
-    ------
-    identifier, structure
-        In the order of the file.
-
-    Raises
-    ------
-    TrainingError
-        If the file is missing.
-    FileFormatError
-        If a structure cannot be read.
-    """
-    if dataset_tables.is_built(folder):
-        yield from _load_built(folder, wanted)
-        return
-    path = folder / STRUCTURES_FILE
-    if not path.is_file():
-        msg = f"{path} is missing: expected a line of JSON a structure with id, formula and cif"
-        raise TrainingError(msg)
-    with gzip.open(path, "rt") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if wanted is None or entry["id"] in wanted:
-                yield entry["id"], read_cif(entry["cif"])
-
-
-def _load_built(folder: Path, wanted: Container[str] | None) -> Iterator[tuple[str, Structure]]:
-    columns = dataset_tables.read_table(folder, dataset_tables.STRUCTURES)
-    names = ("id", "lattice", "fractional", "species")
-    for identifier, lattice, fractional, species in zip(*(columns[name] for name in names), strict=True):
-        if wanted is None or identifier in wanted:
-            yield (
-                identifier,
-                Structure(
-                    lattice=np.array(lattice, dtype=float).reshape(3, 3),
-                    fractional=np.array(fractional, dtype=float).reshape(-1, 3),
-                    species=tuple(species),
-                ),
-            )
-
-
 def _read_plain(text: str) -> Structure | None:
-    """Read a P1 CIF without quoted columns in its table of atoms; None where it is anything else."""
+    """Read a P1 CIF with fully occupied sites and without quoted columns; None if it is anything else."""
     values, loops = _tables(text)
+    sites = next((loop for loop in loops if FRACTIONS[0] in loop[0]), None)
+    if sites is None or not _is_p1(loops):
+        return None
+    columns = _columns(sites)
+    try:
+        cell = np.array([_number(values[key]) for key in CELL_KEYS])
+        fractional = np.array([_numbers(columns[name]) for name in FRACTIONS]).T
+        occupancy = _numbers(columns.get(OCCUPANCY, ()))
+        species = tuple(_element(symbol) for symbol in columns[SYMBOL])
+    except (KeyError, ValueError):
+        return None
+    if not np.all(occupancy == 1.0):
+        return None
+    return Structure(lattice=lattice_vectors(cell[:3], cell[3:]), fractional=fractional, species=species)
+
+
+def _columns(loop: Loop) -> dict[str, list[str]]:
+    """Return the columns of a loop by name; none if its rows are not all complete."""
+    header, rows = loop
+    if not rows or any(len(row) != len(header) for row in rows):
+        return {}
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _element(symbol: str) -> str:
+    found = ELEMENT.fullmatch(symbol)
+    if found is None:
+        raise ValueError(symbol)
+    return found[1]
+
+
+def _is_p1(loops: list[Loop]) -> bool:
+    """Return whether identity is the only symmetry operation that is listed."""
     operations = [
         "".join(row).strip("'\"").lstrip("0123456789").strip("'\"").replace(" ", "")
         for header, rows in loops
         if any("symop" in name or "symmetry_equiv" in name for name in header)
         for row in rows
     ]
-    sites = next(((header, rows) for header, rows in loops if FRACTIONS[0] in header), None)
-    if sites is None or any(operation.lower() != IDENTITY for operation in operations):
-        return None
-    header, rows = sites
-    if SYMBOL not in header or any(len(row) != len(header) for row in rows):
-        return None
-    symbols = [ELEMENT.fullmatch(row[header.index(SYMBOL)]) for row in rows]
-    try:
-        cell = np.array([_number(values[key]) for key in CELL_KEYS])
-        fractional = np.array([[_number(row[header.index(name)]) for name in FRACTIONS] for row in rows])
-        occupied = OCCUPANCY not in header or all(
-            _number(row[header.index(OCCUPANCY)]) == 1.0 for row in rows
-        )
-    except (KeyError, ValueError):
-        return None
-    if not occupied or not rows:
-        return None
-    species = tuple(match[1] for match in symbols if match)
-    if len(species) != len(rows):
-        return None
-    return Structure(lattice=lattice_vectors(cell[:3], cell[3:]), fractional=fractional, species=species)
+    return all(operation.lower() == IDENTITY for operation in operations)
 
 
-def _tables(text: str) -> tuple[dict[str, str], list[tuple[list[str], list[list[str]]]]]:
+def _tables(text: str) -> tuple[dict[str, str], list[Loop]]:
     """Split a CIF into single values and loops of white-space separated columns."""
     values: dict[str, str] = {}
-    loops: list[tuple[list[str], list[list[str]]]] = []
+    loops: list[Loop] = []
     in_loop = False
     for raw in text.splitlines():
         line = raw.strip()
@@ -227,6 +181,10 @@ def _tables(text: str) -> tuple[dict[str, str], list[tuple[list[str], list[list[
 def _number(text: str) -> float:
     """Return a number without the uncertainty in brackets behind it."""
     return float(text.partition("(")[0])
+
+
+def _numbers(texts: Iterable[str]) -> FloatArray:
+    return np.array([_number(text) for text in texts])
 
 
 def _read_with_pymatgen(text: str) -> Structure:

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import SimulationError
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.simulation.engines import pair_distribution
-from bluesky_xpdml.simulation.pair_distribution import Instrument, Pairs, curve, reach_needed
+from bluesky_xpdml.simulation.pair_distribution import (
+    Instrument,
+    Pairs,
+    curve,
+    pair_distribution,
+    reach_needed,
+)
 from bluesky_xpdml.simulation.pair_histogram import pair_histogram
 from bluesky_xpdml.simulation.structure import Structure, read_cif
 

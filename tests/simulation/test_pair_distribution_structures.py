@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
-from bluesky_xpdml.simulation.engines import pair_distribution
-from bluesky_xpdml.simulation.structure import load_structures, read_cif
+from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
+from bluesky_xpdml.simulation.pair_distribution import pair_distribution
+from bluesky_xpdml.simulation.structure import read_cif
 
 CELL = """data_test
 _cell_length_a 4.2130(2)

@@ -17,6 +17,7 @@ from bluesky_xpdml.factory.bench.samples import (
     site_samples,
 )
 from bluesky_xpdml.factory.bench.scoring import CellRecipe, score_cell
+from bluesky_xpdml.factory.dataset.dataset_tables import STRUCTURES_FILE
 from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
 from bluesky_xpdml.factory.training.build import file_hashes
 from bluesky_xpdml.factory.training.materials import (
@@ -28,7 +29,6 @@ from bluesky_xpdml.factory.training.materials import (
 from bluesky_xpdml.factory.training.scores import Split
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, usable_sites
 from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.simulation.structure import STRUCTURES_FILE
 from bluesky_xpdml.vocabulary import Modality
 
 Progress = Callable[[str, int, int], None]

@@ -17,6 +17,7 @@ import numpy as np
 
 from bluesky_xpdml.factory.bench.accuracy_tables import MEAN, short
 from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progress
+from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray, load_site_spectra
 from bluesky_xpdml.factory.training.alignment import EXTENT, AlignedSpectra, on_fine_grid
 from bluesky_xpdml.factory.training.materials import PdfAugmentation, copies_of
@@ -27,7 +28,7 @@ from bluesky_xpdml.features.xanes import FINE_STEP, features_of_shifts
 from bluesky_xpdml.models.novelty import from_tables, novelty_scores
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.simulation.structure import Structure, load_structures
+from bluesky_xpdml.simulation.structure import Structure
 from bluesky_xpdml.vocabulary import Modality
 
 FLOORS = {

@@ -20,7 +20,7 @@ from bluesky_xpdml.reduction.image import reduce_image
 from bluesky_xpdml.reduction.pdf import PdfSettings, reduce_pdf
 from bluesky_xpdml.reduction.structure_function import sine_transform
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
-from bluesky_xpdml.simulation.engines import Engine, pair_distribution
+from bluesky_xpdml.simulation.pair_distribution import Engine, pair_distribution
 from bluesky_xpdml.simulation.structure import Structure
 
 TREES = 150

@@ -13,18 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
-from bluesky_xpdml.factory.dataset.entries import (
-    STRUCTURE_SUFFIXES,
-    Dropped,
-    Kind,
-    StructureEntry,
-    files_of,
-    read_structures,
-)
-from bluesky_xpdml.factory.dataset.join import EnergyAxis, join_spectra, on_one_axis
-from bluesky_xpdml.factory.dataset.labels import FAILURES, LabelSettings, label_sites
-from bluesky_xpdml.factory.dataset.spectra import SPECTRUM_SUFFIXES, read_spectra
-from bluesky_xpdml.simulation.dataset_tables import (
+from bluesky_xpdml.factory.dataset.dataset_tables import (
     DROPPED,
     FORMAT,
     FORMAT_VERSION,
@@ -38,6 +27,17 @@ from bluesky_xpdml.simulation.dataset_tables import (
     write_table,
     write_whole,
 )
+from bluesky_xpdml.factory.dataset.entries import (
+    STRUCTURE_SUFFIXES,
+    Dropped,
+    Kind,
+    StructureEntry,
+    files_of,
+    read_structures,
+)
+from bluesky_xpdml.factory.dataset.join import EnergyAxis, join_spectra, on_one_axis
+from bluesky_xpdml.factory.dataset.labels import FAILURES, LabelSettings, label_sites
+from bluesky_xpdml.factory.dataset.spectra import SPECTRUM_SUFFIXES, read_spectra
 from bluesky_xpdml.simulation.structure import Structure, read_cif
 
 PARTS = "parts"

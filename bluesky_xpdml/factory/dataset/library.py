@@ -17,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.entries import Dropped
-from bluesky_xpdml.records import FloatArray
-from bluesky_xpdml.simulation import dataset_tables
-from bluesky_xpdml.simulation.dataset_tables import (
+from bluesky_xpdml.factory.dataset import dataset_tables
+from bluesky_xpdml.factory.dataset.dataset_tables import (
     DROPPED,
     SITES,
     TABLES,
+    load_structures,
     read_manifest,
     read_table,
     sha256,
 )
-from bluesky_xpdml.simulation.structure import Structure, load_structures
+from bluesky_xpdml.factory.dataset.entries import Dropped
+from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.simulation.structure import Structure
 
 StringArray = NDArray[np.str_]
 BoolArray = NDArray[np.bool_]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.dataset_tables import structures_file
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, library_files, load_site_spectra
 from bluesky_xpdml.factory.training.materials import (
     Materials,
@@ -26,7 +27,6 @@ from bluesky_xpdml.factory.training.scores import WINDOW_POINTS, window_features
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import smooth
-from bluesky_xpdml.simulation.structure import structures_file
 from bluesky_xpdml.vocabulary import Descriptor, Modality, Technique
 
 SINGLE = (Technique.XANES, Technique.PDF, Technique.DPDF)

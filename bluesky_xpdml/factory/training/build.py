@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.factory.dataset.dataset_tables import structures_file
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, library_files, load_site_spectra, sites_file
 from bluesky_xpdml.factory.training.card import model_card
 from bluesky_xpdml.factory.training.forests import stored_forests
@@ -46,7 +47,6 @@ from bluesky_xpdml.models.standards import CompoundAnswer, MeasuredSpectrum, edg
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.simulation.structure import structures_file
 from bluesky_xpdml.vocabulary import Modality
 
 Progress = Callable[[str, int, int], None]

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
 from bluesky_xpdml.factory.training.alignment import align
 from bluesky_xpdml.factory.training.materials import load_materials
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
-from bluesky_xpdml.simulation.structure import Structure, load_structures
+from bluesky_xpdml.simulation.structure import Structure
 
 BACKGROUND = 0.8
 """Absorption of a sample by everything but the absorbing shell, mu t at the edge."""

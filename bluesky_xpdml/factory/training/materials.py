@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.factory.dataset.dataset_tables import load_structures, structures_file
 from bluesky_xpdml.factory.dataset.library import StringArray, site_rows
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, pdf_features
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.pair_distribution import Instrument, Pairs, curve, reach_needed
 from bluesky_xpdml.simulation.pair_histogram import PairHistogram, pair_histogram
-from bluesky_xpdml.simulation.structure import Structure, load_structures, structures_file
+from bluesky_xpdml.simulation.structure import Structure
 from bluesky_xpdml.vocabulary import Modality
 
 R_STEP = 0.02

@@ -29,7 +29,7 @@ from bluesky_xpdml.models.xanes import predict_xanes
 from bluesky_xpdml.records import AbsorptionScan, PairDistribution, Quality, Verdict, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
-from bluesky_xpdml.simulation.engines import pair_distribution
+from bluesky_xpdml.simulation.pair_distribution import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
 from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode
 

@@ -23,7 +23,7 @@ from bluesky_xpdml.models.golden import check_golden
 from bluesky_xpdml.models.pdf import predict_pdf
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import PairDistribution, Verdict
-from bluesky_xpdml.simulation.engines import pair_distribution
+from bluesky_xpdml.simulation.pair_distribution import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
 from bluesky_xpdml.vocabulary import Modality
 

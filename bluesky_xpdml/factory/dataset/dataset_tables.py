@@ -1,21 +1,25 @@
 """The tables of a data set on disk: parquet files with fixed columns, and a manifest.
 
 ====================  ==========================================================================
-`sites.parquet`       a row a labelled site
-`spectra.parquet`     a row a spectrum, on one axis an element
-`structures.parquet`  a row a structure: cell, species and positions
-`dropped.parquet`     a row an entry that was left out, with the reason
-`manifest.json`       what it was made of and how, counts, SHA-256 of the tables; written last
+`sites.parquet`       one row per labelled site
+`spectra.parquet`     one row per spectrum, on one axis per element
+`structures.parquet`  one row per structure: cell, species and positions
+`dropped.parquet`     one row per entry that was left out, with the reason
+`manifest.json`       sources, settings, counts, SHA-256 of the tables; written last
 ====================  ==========================================================================
 """
 
+import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bluesky_xpdml.errors import TrainingError
+from bluesky_xpdml.simulation.structure import Structure, read_cif
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 SITES = "sites.parquet"
 SPECTRA = "spectra.parquet"
 STRUCTURES = "structures.parquet"
+STRUCTURES_FILE = "structures.jsonl.gz"
+"""Structures of other folders: one JSON object per line with `id`, `formula` and `cif`."""
 DROPPED = "dropped.parquet"
 MANIFEST = "manifest.json"
 TABLES = (SITES, SPECTRA, STRUCTURES, DROPPED)
@@ -176,3 +182,59 @@ def _type(kind: str) -> "pa.DataType":
     if kind.startswith("list<"):
         return pa.list_(_type(kind[5:-1]))
     return {"bool": pa.bool_()}.get(kind) or pa.type_for_alias(kind)
+
+
+def structures_file(folder: Path) -> str:
+    """Return the name of a folder's file of structures, in either layout."""
+    return STRUCTURES if is_built(folder) else STRUCTURES_FILE
+
+
+def load_structures(folder: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Structure]]:
+    """Read structures of a data set one by one.
+
+    Parameters
+    ----------
+    folder
+        Holds `structures.jsonl.gz`, or a built data set.
+    wanted
+        Identifiers to read; all if None.
+
+    Yields
+    ------
+    identifier, structure
+        In the order of the file.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing.
+    FileFormatError
+        If a structure cannot be read.
+    """
+    if is_built(folder):
+        yield from _load_built(folder, wanted)
+        return
+    path = folder / STRUCTURES_FILE
+    if not path.is_file():
+        msg = f"{path} is missing: expected one line of JSON per structure with id, formula and cif"
+        raise TrainingError(msg)
+    with gzip.open(path, "rt") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            if wanted is None or entry["id"] in wanted:
+                yield entry["id"], read_cif(entry["cif"])
+
+
+def _load_built(folder: Path, wanted: Container[str] | None) -> Iterator[tuple[str, Structure]]:
+    columns = read_table(folder, STRUCTURES)
+    names = ("id", "lattice", "fractional", "species")
+    for identifier, lattice, fractional, species in zip(*(columns[name] for name in names), strict=True):
+        if wanted is None or identifier in wanted:
+            yield (
+                identifier,
+                Structure(
+                    lattice=np.array(lattice, dtype=float).reshape(3, 3),
+                    fractional=np.array(fractional, dtype=float).reshape(-1, 3),
+                    species=tuple(species),
+                ),
+            )
