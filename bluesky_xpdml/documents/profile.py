@@ -96,7 +96,7 @@ class StartKeys:
     e0: tuple[str, ...]
     """Energy of the edge as planned [eV]."""
     detector_elements: tuple[str, ...]
-    """A list of the data keys that hold the fluorescence of the absorber, one a detector element."""
+    """A list of the data keys that hold the fluorescence of the absorber, one per detector element."""
     mono: tuple[str, ...]
     """Name of the monochromator."""
     remarks: tuple[str, ...]

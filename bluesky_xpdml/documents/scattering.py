@@ -204,11 +204,11 @@ def _entry_of(entry: Any, name: str, positions: Mapping[str, str]) -> Any:
     return entry if name == next(iter(positions)) else None
 
 
-def _mapping_of(said: Any) -> Mapping[str, Any] | None:
-    if said is None or isinstance(said, Mapping):
-        return said
+def _mapping_of(value: Any) -> Mapping[str, Any] | None:
+    if value is None or isinstance(value, Mapping):
+        return value
     raise DocumentError(
-        f"expected the calibration as a mapping such as {{dist, poni1, ...}}, found {said!r:.60}"
+        f"expected the calibration as a mapping such as {{dist, poni1, ...}}, found {value!r:.60}"
     )
 
 

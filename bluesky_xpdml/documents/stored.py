@@ -10,7 +10,7 @@ import numpy as np
 
 from bluesky_xpdml.documents.profile import Profile, look_up_text
 from bluesky_xpdml.documents.start import claims_absorption, claims_scattering, is_dark, is_derived
-from bluesky_xpdml.errors import DocumentError, MissingDataError
+from bluesky_xpdml.errors import DocumentError, MissingDataError, XpdmlError
 
 MOST_CANDIDATES = 200
 """Runs of one sample that are looked at, from the newest."""
@@ -106,14 +106,21 @@ class StoredRuns:
 
 @contextmanager
 def _as_document_errors(what: str) -> Iterator[None]:
-    """Raise errors of the client and the connection as a DocumentError."""
+    """Raise errors of the client, the connection and malformed runs as a DocumentError."""
     import httpx
     from tiled.client.utils import ClientError
 
     try:
         yield
+    except XpdmlError:
+        raise
     except (httpx.HTTPError, ClientError, RuntimeError) as error:
         raise DocumentError(f"the server did not give {what}: {str(error)[:200]}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        text = f"{type(error).__name__}: {str(error)[:200]}"
+        raise DocumentError(
+            f"expected {what} as a stored Bluesky run, found one that is malformed: {text}"
+        ) from error
 
 
 def _is_light(start: Mapping[str, Any], profile: Profile) -> bool:
@@ -220,19 +227,23 @@ def _pages(table: Any, arrays: Mapping[str, Any], descriptor: str) -> Iterator[d
     rows = len(table) if table is not None else min(len(array) for array in arrays.values())
     page = _page(table, rows, descriptor)
     images = {key: array for key, array in arrays.items() if len(array.shape) > 2}
-    for key, array in arrays.items():
-        if key not in images:
-            wide = len(array.shape) == 2 and array.shape[1] > 1
-            page["data"][key] = [StoredRow(array, row) for row in range(rows)] if wide else list(array.read())
-            page["timestamps"][key] = page["time"]
+    page["data"] |= {key: _rows(array, rows) for key, array in arrays.items() if key not in images}
+    page["timestamps"] |= {key: page["time"] for key in arrays if key not in images}
     if not images:
         yield page
-    for row in range(rows if images else 0):
+        return
+    for row in range(rows):
         one = {key: page[key][row : row + 1] for key in ("uid", "seq_num", "time")}
         data = {key: values[row : row + 1] for key, values in page["data"].items()}
         data |= {key: [_image(array, row, rows)] for key, array in images.items()}
         times = dict.fromkeys(data, one["time"])
         yield {**one, "descriptor": descriptor, "data": data, "timestamps": times, "filled": {}}
+
+
+def _rows(array: Any, rows: int) -> list[Any]:
+    """Return the values of all events of an array; rows of a wide one are fetched on first use."""
+    is_wide = len(array.shape) == 2 and array.shape[1] > 1
+    return [StoredRow(array, row) for row in range(rows)] if is_wide else list(array.read())
 
 
 def _image(array: Any, row: int, rows: int) -> Any:

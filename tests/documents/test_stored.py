@@ -1,6 +1,7 @@
 """Dark and background runs come from a real Tiled server, by uid or sample, and the connection is closed."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,3 +101,25 @@ def test_the_connection_is_closed(tiled_server, container_path):
 def test_a_run_that_is_not_there_is_refused(runs):
     with pytest.raises(MissingDataError, match="no run nowhere in the container"):
         list(runs("nowhere"))
+
+
+class Malformed:
+    """A stored run without descriptors, or without a start document."""
+
+    def __init__(self, metadata):
+        self.metadata = metadata
+
+    def __iter__(self):
+        return iter(["primary"])
+
+    def __getitem__(self, name):
+        return SimpleNamespace(base={"internal": SimpleNamespace(columns=[])}, descriptors=[])
+
+    def documents(self):
+        return []
+
+
+@pytest.mark.parametrize("metadata", [{}, {"start": {"uid": "odd"}}, None])
+def test_a_malformed_stored_run_is_refused_as_a_document(metadata):
+    with pytest.raises(DocumentError, match=r"expected run odd as a stored Bluesky run, found one that"):
+        list(StoredRuns({"odd": Malformed(metadata)})("odd"))
