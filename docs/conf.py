@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from sphinx.application import Sphinx
 
-from bluesky_xpdml.cli.app import app
+from bluesky_xpdml.cli.app import add_plugins, app
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "bluesky_xpdml"
@@ -66,6 +66,7 @@ def write_reference(_app: Sphinx) -> None:
 
 def write_command_line(_app: Sphinx) -> None:
     """Write what `--help` of each command says."""
+    add_plugins(app)
     group = typer.main.get_command(app)
     lines = ["Command line", "============", "", "``xpdml COMMAND --help`` says the same.", ""]
     for name, command in _commands(group, "xpdml"):

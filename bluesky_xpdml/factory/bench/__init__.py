@@ -1,1 +1,1 @@
-"""What is measured of this package, each a table."""
+"""Benchmarks of this package; each returns one table."""

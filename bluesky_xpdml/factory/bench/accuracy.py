@@ -37,7 +37,7 @@ CONDITIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """What the simulated benchmark gave."""
+    """Results of the simulated benchmark."""
 
     report: Report
     """Tables for people: averages, single elements, findings, targets, coverage, novelty."""

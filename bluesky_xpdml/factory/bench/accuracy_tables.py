@@ -32,7 +32,7 @@ HEADLINES = {
 
 
 def figures(results: Results) -> list[dict[str, Any]]:
-    """Return every metric of every target: one row an element, kind of rows, modality and split."""
+    """Return every metric of every target: one row per element, kind of rows, modality and split."""
     rows = []
     for same in _by_kind(results):
         elements = list(dict.fromkeys(cell.element for cell in same))
@@ -149,7 +149,7 @@ def summary(lookup: Lookup) -> list[dict[str, Any]]:
 
 
 def by_element(lookup: Lookup, split: str, rows: str, modality: str) -> list[dict[str, Any]]:
-    """Return one row an element, and their mean."""
+    """Return one row per element, and their mean."""
     names = [*lookup.elements, *([lookup.every] if lookup.every == MEAN else [])]
     table = []
     for element in names:
@@ -238,7 +238,7 @@ SLIGHT = 0.01
 
 
 class Anchor(NamedTuple):
-    """One target of ours, with what the literature has beside it."""
+    """One target of this package beside the value in the literature."""
 
     what: str
     modality: Modality
@@ -284,7 +284,7 @@ ANCHORS = (
 
 
 def anchors(lookup: Lookup) -> list[dict[str, Any]]:
-    """Return our figures, averaged over elements, beside floors, aims and the literature."""
+    """Return the metrics, averaged over elements, beside floors, aims and the literature."""
     rows = []
     for anchor in ANCHORS:
         row: dict[str, Any] = {"what": anchor.what}
@@ -299,7 +299,7 @@ def anchors(lookup: Lookup) -> list[dict[str, Any]]:
 
 
 def _reached(anchor: Anchor, value: float) -> str:
-    """Say which target a figure reaches; errors are to be small, the rest large."""
+    """Return which target a value reaches; errors should be small, everything else large."""
     sign = -1.0 if anchor.metric in ("rmse", "mae") else 1.0
     if sign * value >= sign * anchor.aim:
         return "aim"
@@ -333,7 +333,7 @@ def joint_against_single(lookup: Lookup) -> list[dict[str, Any]]:
 
 
 def findings(lookup: Lookup, results: Results) -> list[dict[str, Any]]:
-    """Judge the paper's three findings, target by target, on rows that all modalities share."""
+    """Test the three findings of the paper, target by target, on rows that all modalities share."""
     rows = []
     for what, (target, metric) in COMPARED.items():
         found: dict[str, Any] = {
@@ -367,7 +367,7 @@ def _judged(statement: str, what: str, difference: Any) -> dict[str, Any]:
 
 
 def _dominance(kind: str, what: str, found: Mapping[str, Any], share: float | None) -> dict[str, Any]:
-    """XANES dominates where the curve adds nothing to it, though the combination is ahead of the curve."""
+    """XANES dominates if the curve adds nothing to it but the combination is better than the curve."""
     curve = kind.removeprefix("xanes+")
     gain, ahead = found[kind] - found[Modality.XANES], found[kind] - found[curve]
     dominates = gain.mean() < SLIGHT and ahead.mean() > SLIGHT

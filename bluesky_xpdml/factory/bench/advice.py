@@ -1,8 +1,8 @@
-"""Whether modality advice comes true: predicted against realised gain on formulas that were not counted.
+"""Modality advice: predicted against realised gain on formulas that were not counted.
 
 The table is counted on four of the five folds, sets and intervals calibrated on them; gains are realised on
-the fifth. The answers themselves are the same ones throughout: each is given by forests that saw no material
-of its formula, but those about the four folds may come from forests that saw materials of the fifth.
+the fifth. The same cross-validated predictions are used throughout: each comes from forests that saw no
+material of its formula, but those of the four folds may come from forests that saw the fifth.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,13 +30,13 @@ from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Modality
 
 BINS = 4
-"""Of predicted gains, as many materials in each."""
+"""Bins of predicted gain, with equally many materials in each."""
 Step = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Realised:
-    """Held-out materials with what was expected of them, a row a copy of a material."""
+    """Held-out materials with the expected gains, one row per copy of a material."""
 
     rated: Rated
     predicted: FloatArray
@@ -78,7 +78,7 @@ def measure_advice(
 
 
 def held_out(answers: Sequence[UnseenAnswers], recipe: AdviceRecipe) -> dict[Step, Realised]:
-    """Return every material with the gain that a table counted without its fold expects of it."""
+    """Return every material with the gain predicted by a table that was counted without its fold."""
     parts: dict[Step, list[Realised]] = {}
     for fold in range(recipe.folds):
         counted = {found.element: found.fold != fold for found in answers}
@@ -97,7 +97,7 @@ def calibration_rows(realised: dict[Step, Realised]) -> list[dict[str, Any]]:
 
 
 def choice_rows(realised: dict[Step, Realised]) -> list[dict[str, Any]]:
-    """Return what is gained by measuring what is advised after XANES, and by always measuring one."""
+    """Return the gain of following the advice after XANES, and of always measuring the same modality."""
     rows = []
     for descriptor in dict.fromkeys(step[2] for step in realised):
         pdf, dpdf = (realised[Modality.XANES, other, descriptor] for other in (Modality.PDF, Modality.DPDF))
@@ -190,7 +190,7 @@ def _bins(step: Step, found: Realised) -> Iterator[dict[str, Any]]:
 
 
 def _correlation(first: FloatArray, second: FloatArray, weight: FloatArray) -> float | None:
-    """Return the weighted correlation, None where either does not vary."""
+    """Return the weighted correlation; None if either does not vary."""
     mean = [float(np.average(values, weights=weight)) for values in (first, second)]
     first, second = first - mean[0], second - mean[1]
     spread = float(np.sqrt(np.sum(weight * first**2) * np.sum(weight * second**2)))

@@ -1,4 +1,4 @@
-"""The cells of the simulated benchmark, each computed once and kept: an interrupted run goes on."""
+"""The cells of the simulated benchmark, computed once and cached: an interrupted run continues."""
 
 import hashlib
 import json
@@ -34,9 +34,9 @@ from bluesky_xpdml.vocabulary import Modality
 Progress = Callable[[str, int, int], None]
 
 REVISION = 1
-"""Raised when the code changes what cells give, so that kept ones are computed anew."""
+"""Increased when the code changes the results, so that cached cells are computed again."""
 ALL, SHARED = "all", "shared"
-"""Rows of a cell: all that its modality has, or the materials that have both a spectrum and a curve."""
+"""Rows of a cell: all rows of its modality, or the materials that have both a spectrum and a curve."""
 KINDS = (
     (ALL, Modality.XANES),
     (ALL, Modality.PDF),
@@ -55,7 +55,7 @@ CURVE_SEED = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Which element, rows and modality, split and seed."""
+    """Element, rows, modality, split and seed of one training."""
 
     element: str
     rows: str
@@ -67,12 +67,12 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class ElementData:
-    """What is known of one element, read and simulated when it is first asked for."""
+    """Data of one element, read and simulated on first use."""
 
     folder: Path
     element: str
     cache: Path
-    """Folder in which simulated curves are kept."""
+    """Cache of simulated curves."""
     progress: Progress
 
     @cached_property
@@ -112,7 +112,7 @@ class ElementData:
 
 
 class CellStore:
-    """Finished cells, a JSON line each, of one recipe and one set of data."""
+    """Finished cells of one recipe and one data set, one JSON line per cell."""
 
     def __init__(self, folder: Path, recipe: CellRecipe) -> None:
         self._folder = folder
@@ -120,7 +120,7 @@ class CellStore:
         self._recipe = asdict(replace(recipe, threads=1)) | {"revision": REVISION, "copies": COPIES}
 
     def open(self, data: Path, element: str) -> "ElementStore":
-        """Return the cells of one element that are finished."""
+        """Return the finished cells of one element."""
         names = dict.fromkeys((*library_files(data, element), STRUCTURES_FILE))
         key = json.dumps([self._recipe, file_hashes(data, names)], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -135,11 +135,11 @@ class ElementStore:
         self._found = dict(_read(path))
 
     def get(self, cell: Cell) -> dict[str, Any] | None:
-        """Return what a cell gave, None if it was not computed yet."""
+        """Return the result of a cell; None if it was not computed yet."""
         return self._found.get(cell)
 
     def put(self, cell: Cell, result: dict[str, Any]) -> None:
-        """Keep what a cell gave."""
+        """Store the result of a cell."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"cell": asdict(cell), "result": result})
         with self._path.open("a", encoding="utf-8") as lines:
@@ -169,9 +169,9 @@ def compute_cells(
     cache: Path,
     progress: Progress,
 ) -> Mapping[Cell, dict[str, Any]]:
-    """Return what every cell gives, computing those that are not kept.
+    """Return the result of every cell, computing those that are not cached.
 
-    Sets and intervals are calibrated in splits by formula, for all that is not compared on shared rows alone.
+    Sets and intervals are calibrated in splits by formula, except for single modalities on shared rows.
     """
     store = CellStore(cache, recipe)
     kept = {element: store.open(data, element) for element in elements}

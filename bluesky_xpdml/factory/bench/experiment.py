@@ -1,10 +1,10 @@
-"""`xpdml bench experiment`: answers on measured spectra, as users get them.
+"""`xpdml bench experiment`: predictions for measured spectra, as users get them.
 
-Each file of the standards is replayed as a Bluesky run through `XpdmlCallback` into an embedded Tiled server,
-and its prediction is read back from there. A bundle that knows nothing of the compound answers: edge curve,
-alignment of the classes and widths of intervals were all refitted on the other compounds. The same compounds
-are then answered as if nothing were known of their axes, and by bundles that know nothing of the whole source
-that they are from.
+Each file of the standards is replayed as a Bluesky run through `XpdmlCallback` into an embedded Tiled
+server, and its prediction is read back from there. The bundle was trained without the compound: edge curve,
+alignment of the classes and widths of intervals were refitted on the other compounds. The same compounds are
+then predicted as if their energy axes were uncalibrated, and by bundles that were trained without the whole
+source.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ UNKNOWN = ", axis unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """Spectra of one compound, and what may answer them."""
+    """Spectra of one compound, with a bundle and baselines trained without it."""
 
     members: list[MeasuredSpectrum]
     bundle: Bundle
@@ -65,7 +65,7 @@ class Fold:
 
 
 class SharedPublisher:
-    """A publisher that stays open when a callback that uses it is closed."""
+    """A publisher that stays open when a callback closes it."""
 
     def __init__(self, publisher: TiledPublisher) -> None:
         self.publish = publisher.publish
@@ -75,7 +75,7 @@ class SharedPublisher:
 
 
 def measure_experiment(standards: Path, simulation: Path, *, seed: int, progress: Progress) -> Report:
-    """Answer every measured oxide without its own label, by way of Tiled."""
+    """Predict every measured oxide without its own label, by way of Tiled."""
     known = load_standards(standards)
     recipe = XanesRecipe(seed=seed)
     elements = sorted({item.element for item in known.spectra}, key=list(FOIL_ENERGIES).index)
@@ -147,7 +147,7 @@ def _source_folds(
     recipe: XanesRecipe,
     progress: Progress,
 ) -> Iterator[Fold]:
-    """Yield the compounds of each source, with what was built without it."""
+    """Yield the compounds of each source, with bundles and baselines that were trained without it."""
     trained = _named(progress, "trained without source")
     for members, bundle in left_out_sources(spectra, sites, recipe, trained):
         simpler = baselines(without_source(spectra, members), sites[members[0].element], bundle, recipe)
@@ -156,7 +156,7 @@ def _source_folds(
 
 
 def _both(fold: Fold) -> list[CompoundAnswer]:
-    """Answer a compound on its own axis, and on one of which nothing is known."""
+    """Predict a compound on its own axis, and on an uncalibrated one."""
     unknown = as_uncalibrated(fold.members)
     own = answer_compound(fold.members, fold.bundle)
     return [own, answer_compound(unknown, fold.bundle)] if unknown else [own]
@@ -172,7 +172,7 @@ def _calibrated(fold: Fold, answers: Answers) -> Bundle:
 def _published(
     standards: Path, folds: Sequence[Fold], answers: Answers, progress: Progress
 ) -> list[list[Answer]]:
-    """Replay all spectra into a Tiled server, and read the answers to each compound back."""
+    """Replay all spectra into a Tiled server, and read the predictions of each compound back."""
     from tiled.client import from_uri
     from tiled.server.simple import SimpleTiledServer
 
@@ -208,7 +208,7 @@ def _replayed(
 
 
 def _unpublished(folds: Sequence[Fold], answers: Answers, *, unknown: bool) -> list[dict[str, Any]]:
-    """Answer straight from the models, on the spectra's own axes or on axes of which nothing is known."""
+    """Predict without a server, on the spectra's own axes or on uncalibrated ones."""
     records = []
     for fold in folds:
         asked = as_uncalibrated(fold.members) if unknown else fold.members

@@ -1,4 +1,4 @@
-"""Truth, answers and baselines of one measured compound, side by side."""
+"""Truth, predictions and baselines of one measured compound, side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,10 @@ UNVARIED = Augmentation(
 
 
 class PlainForest:
-    """A forest of valences on unvaried spectra, moved by one constant."""
+    """A forest of valences on spectra without augmentation, shifted by one energy constant per element.
+
+    This is the usual recipe for comparing simulated with measured spectra; its likeliest class is the answer.
+    """
 
     def __init__(self, spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe) -> None:
         aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)
@@ -58,7 +61,7 @@ class PlainForest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baselines:
-    """What simpler rules answer, built without the compound that is asked about."""
+    """Simpler rules, built without the compound to be predicted."""
 
     curve: EdgeModel
     """Edge position alone, not corrected for pre-edge peaks."""
@@ -84,7 +87,7 @@ def baselines(
 
 
 def with_intervals(bundle: Bundle, intervals: Intervals) -> Bundle:
-    """Return a bundle with other widths of its intervals."""
+    """Return the bundle with other interval widths."""
     targets = {name: dict(target) for name, target in bundle.manifest["targets"].items()}
     targets[Descriptor.OXIDATION_STATE]["interval_factor"] = intervals.state_factor
     targets[Descriptor.OXIDATION_STATE]["interval_factor_uncalibrated"] = intervals.uncalibrated_factor
@@ -94,7 +97,7 @@ def with_intervals(bundle: Bundle, intervals: Intervals) -> Bundle:
 
 
 def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
-    """Return what a bundle answers to one spectrum, as a derived run says it."""
+    """Return the prediction for one spectrum in the form of a derived run."""
     observation = item.observation
     descriptors = predict_descriptors(bundle, observation, expected_states(bundle, observation))
     found = {
@@ -113,7 +116,7 @@ def answer_of(item: MeasuredSpectrum, bundle: Bundle) -> Answer:
 def compound_record(
     members: Sequence[MeasuredSpectrum], answers: Sequence[Answer], simpler: Baselines, bundle: Bundle
 ) -> dict[str, Any]:
-    """Average the answers to a compound's spectra."""
+    """Average the predictions of a compound's spectra."""
     answered = [answer for answer in answers if answer["descriptors"]]
 
     def mean(name: str, key: str) -> float:
@@ -145,7 +148,7 @@ def compound_record(
 
 
 def answer_row(compound: Answer) -> dict[str, Any]:
-    """Return what is printed of one compound: truth, answer and interval of the oxidation state."""
+    """Return the printed row of one compound: truth, prediction and interval of the oxidation state."""
     low, high = compound["state_range"]
     figures = {
         "true": compound["true_state"],

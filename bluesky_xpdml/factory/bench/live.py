@@ -1,4 +1,4 @@
-"""Answers of scans that still run against those of the whole scans, on measured oxides; what they cost."""
+"""Live predictions of partial scans against those of the whole scans, on measured oxides, and their cost."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,17 +28,17 @@ from bluesky_xpdml.vocabulary import Descriptor
 CUTS = (*REACHES, 40.0, 60.0, 100.0)
 """Where scans are cut [eV above the foil]."""
 PAUSE = 2e-3
-"""Between the documents of a scan [s], so that the worker answers while they come."""
+"""Time between the documents of a scan [s], so that the worker predicts while they arrive."""
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A measured scan that was cut, its answer beside that of the whole scan."""
+    """A measured scan cut at some energy, its prediction compared with that of the whole scan."""
 
     element: str
     reach: float
-    """How far it had come at least when it was cut [eV above the foil]."""
+    """Where it was cut [eV above the foil]."""
     completeness: float
     """Share of the points of the file."""
     error: Mapping[Descriptor, float]
@@ -50,7 +50,7 @@ class Cut:
 
 
 def measure_live(standards: Path, *, scans: int, progress: Callable[[str, int, int], None]) -> Report:
-    """Cut every measured oxide at each energy and compare; time the callback while it answers live."""
+    """Cut every measured oxide at each energy and compare; time the callback during live predictions."""
     store = BundleStore.default()
     cuts: list[Cut] = []
     rows = _standards(standards)
@@ -90,7 +90,7 @@ def _standards(folder: Path) -> list[dict[str, str]]:
 
 
 def _cuts(folder: Path, row: Mapping[str, str], store: BundleStore) -> Iterator[Cut]:
-    """Answer a file as a whole and cut at every energy that it reaches."""
+    """Predict a file as a whole, and cut at every energy that it reaches."""
     scan = read_scan(folder / row["file"], element=row["element"], edge="K")
     offset = row["energy_offset"]
     settings = XanesSettings(energy_offset=float(offset) if offset else "reference")
@@ -161,7 +161,7 @@ def _transferred(cuts: list[Cut]) -> float:
 
 
 def _per_document(store: BundleStore, *, live: bool, scans: int) -> FloatArray:
-    """Time the callback in the thread that documents come from while its worker answers [s]."""
+    """Time the callback in the thread that sends documents while its worker predicts [s]."""
     durations: list[float] = []
     scan = simulated_scan()
     settings = LiveSettings(xanes=live, interval=0.0)
@@ -178,7 +178,7 @@ def _per_document(store: BundleStore, *, live: bool, scans: int) -> FloatArray:
 
 
 def _documents(scan: AbsorptionScan, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tell a scan one event a point, as a step scan does."""
+    """Yield the documents of a step scan, one event per point."""
     channels = {name: getattr(scan, name) for name in ("energy", "i0", "it", "ir")}
     start = {"plan_name": "xafs", "element": scan.element, "edge": scan.edge, "num_points": scan.energy.size}
     yield "start", {"uid": uid, "time": 0.0, **start}

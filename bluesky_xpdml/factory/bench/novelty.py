@@ -1,7 +1,7 @@
-"""How well novelty tells strange spectra and curves from familiar ones, on simulation.
+"""How well the novelty score separates unfamiliar spectra and curves from familiar ones, on simulation.
 
-NoveltyFit are sites and materials of formulas that were held out, distorted as the training rows are. Strange
-are spectra of other elements read on this element's foil scale; spectra with a planted spike; spectra whose
+Familiar are sites and materials of held-out formulas, distorted like the training rows. Unfamiliar are
+spectra of other elements read on this element's foil scale; spectra with a planted spike; spectra whose
 axis is off by 4 to 8 eV; curves of other elements; curves of materials in which the element has other
 neighbours than oxygen; and curves of the metal. The data hold no spectrum of a site that has other
 neighbours.
@@ -65,7 +65,7 @@ SITES = {
 def measure_novelty(
     simulation: Path, elements: Sequence[str], *, seeds: Sequence[int], cache: Path, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Return areas under the curve of strange against familiar rows, by element, modality and kind."""
+    """Return areas under the ROC curve of unfamiliar against familiar rows, by element, modality and kind."""
     recipe = XanesRecipe(most_sites=MOST_SITES, smallest_class=SMALLEST_CLASS)
     sites = {name: usable_sites(load_site_spectra(simulation, name), recipe) for name in elements}
     data = {
@@ -107,7 +107,7 @@ def _row(element: str, modality: str, kind: str, found: Sequence[float]) -> dict
 
 
 def novelty_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a kind and modality: the mean over elements, the lowest, floor and aim."""
+    """Return one row per kind and modality: mean over elements, lowest, floor and aim."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["modality"], row["metric"].removeprefix("auroc, ")), []).append(row)
@@ -154,7 +154,7 @@ def _features(
     shift: FloatArray | float = 0.0,
     spikes: bool = False,
 ) -> FloatArray:
-    """Return the features of spectra on the foil's scale, distorted where there is randomness, (n, 72)."""
+    """Return the features of spectra on the foil's scale, distorted if `random` is given, (n, 72)."""
     x = sites.energy - FOIL_ENERGIES[sites.element]
     kept = x <= EXTENT
     step = float(x[1] - x[0])

@@ -1,4 +1,4 @@
-"""How long after a run has stopped its prediction is found in Tiled, and what the RunEngine pays for it."""
+"""Time from the stop of a run to its prediction in Tiled, and the cost for the RunEngine."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def _measured(
     what: str,
     progress: Callable[[str, int, int], None],
 ) -> list[DemoMeasurement]:
-    """Measure every sample, after one measurement that does not count: it loads modules and models."""
+    """Measure every sample, after one measurement for loading modules and models."""
     measure(names[0])
     measurements = []
     for done, name in enumerate(names, start=1):
@@ -82,7 +82,7 @@ def _per_document(session: Session, names: Sequence[str]) -> list[float]:
 
 
 def _renamed(document: Any, suffix: str) -> dict[str, Any]:
-    """Make a document one of another run."""
+    """Rename a document to another run."""
     keys = ("uid", "run_start", "descriptor")
     return {
         key: value + suffix if key in keys and isinstance(value, str) else value

@@ -1,8 +1,8 @@
-"""Verdicts beside those of beamline staff, who called each spectrum good or bad.
+"""Verdicts compared with those of beamline staff, who called each spectrum good or bad.
 
 A folder of judged spectra holds `labels.csv` (`scan_uid, collection, score`: 1 is good, 0 bad, anything else
-left out) and `bmm_spectra.npz` (`energy` [eV], `mu`, both (n, m), a row a label). The channels of one scan
-stay together on one side of every split.
+left out) and `bmm_spectra.npz` (`energy` [eV], `mu`, both (n, m), one row per label). The channels of one
+scan stay together on one side of every split.
 """
 
 import csv
@@ -22,7 +22,7 @@ from bluesky_xpdml.reduction.edges import CONTRAST, largest_rise
 from bluesky_xpdml.reduction.xanes import reduce_xanes
 
 SEED = 2026
-"""Of the split into the half that limits were chosen on and the other one, and of the folds."""
+"""Seed of the folds and of the split into the half for choosing limits and the other one."""
 FOLDS = 5
 HALVES = ("tuning", "held-out")
 _SCORES = {"1": "good", "0": "bad"}
@@ -40,7 +40,7 @@ class Judged:
     """`tuning` or `held-out`."""
     verdict: Verdict
     contrast: float
-    """Step of the largest rise over the scatter around it; 0 where nothing rises."""
+    """Step of the largest rise over the scatter around it; 0 if nothing rises."""
 
 
 def measure_quality(folder: Path) -> Report:
@@ -66,7 +66,7 @@ def measure_quality(folder: Path) -> Report:
 
 
 def judge(folder: Path) -> tuple[Judged, ...]:
-    """Reduce every spectrum of a folder without telling the element."""
+    """Reduce every spectrum of a folder, the element unknown."""
     table, arrays = folder / "labels.csv", folder / "bmm_spectra.npz"
     if not (table.is_file() and arrays.is_file()):
         raise MissingDataError(f"expected labels.csv and bmm_spectra.npz in {folder}")
@@ -102,7 +102,7 @@ def tuning_half(scan_uids: Sequence[str]) -> frozenset[str]:
 
 
 def balanced_accuracy(judged: Sequence[Judged]) -> float | None:
-    """Return the mean of the shares of good and of bad spectra that are called so; None without both."""
+    """Return the mean of the shares of good and of bad spectra with the right verdict; None without both."""
     agree: dict[str, list[bool]] = {"good": [], "bad": []}
     for item in judged:
         if item.staff in agree:

@@ -1,4 +1,4 @@
-"""How long a query over ten thousand derived runs takes, by kind."""
+"""Duration of queries over ten thousand derived runs, by kind."""
 
 import json
 import tempfile
@@ -23,18 +23,18 @@ from bluesky_xpdml.records import Verdict
 from bluesky_xpdml.vocabulary import Descriptor
 
 AT_ONCE = 500
-"""Runs that are put into the catalog's file in one transaction."""
+"""Runs per transaction."""
 BEGIN = 1.7e9
 """Time of the first prediction [s since 1970]; one comes every minute."""
 SAMPLES, PROPOSALS, ELEMENTS = 200, 20, ("Fe", "Ni", "Co", "Mn", "Ti")
 AGAIN = 10
-"""Every so many runs are answered twice, the second time by a newer bundle."""
+"""One run in so many has a second prediction, by a newer bundle."""
 
 
 def measure_queries(
     *, runs: int, repeats: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> Report:
-    """Fill an embedded server with derived runs and ask it every kind of question, several times."""
+    """Fill an embedded server with derived runs and time every kind of query several times."""
     from tiled.server.simple import SimpleTiledServer
 
     with ExitStack() as resources:
@@ -91,9 +91,9 @@ def realistic(runs: int, *, seed: int) -> Iterator[Document]:
 
 
 def fill(folder: Path, path: str, starts: Iterator[Document] | Sequence[Document]) -> list[int]:
-    """Put derived runs into the catalog of an embedded server, and return the sizes of the documents [bytes].
+    """Insert derived runs into the catalog of an embedded server, and return the document sizes [bytes].
 
-    They are written into its file: a thousand a second, without streams, where a writer takes its time.
+    They go into its database directly and have no streams: a thousand per second.
     """
     import sqlalchemy as sa
     from sqlalchemy.orm import Session
@@ -156,7 +156,7 @@ def _measured_start() -> Document:
 def _kinds(
     catalog: PredictionCatalog, runs: int, chance: np.random.Generator
 ) -> dict[str, Callable[[], object]]:
-    """Return the questions by what they are called; each time they ask about something else."""
+    """Return the queries by name; each call has other parameters."""
     end = catalog.end()
 
     def uid() -> str:

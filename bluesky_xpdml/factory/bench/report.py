@@ -1,4 +1,4 @@
-"""What every benchmark gives: a table that says what was measured and under which conditions."""
+"""The table that every benchmark returns, with what was measured and under which conditions."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ class Report:
     conditions: Mapping[str, Any]
     """Seeds, splits, sizes, versions, machine: plain JSON values."""
     rows: Sequence[Row]
-    """One figure, or a few that belong together, a row; all rows have the same keys."""
+    """One value per row, or a few that belong together; all rows have the same keys."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -80,7 +80,7 @@ PACKAGES = ("numpy", "scikit-learn", "bluesky", "tiled")
 
 
 def machine() -> Mapping[str, Any]:
-    """Return what timings depend on: processor, cores, Python and package versions."""
+    """Return what timings depend on: processor, cores, versions of Python and packages."""
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),

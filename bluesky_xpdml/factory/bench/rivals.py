@@ -30,7 +30,7 @@ COLUMNS = {
     "BL R2": (Descriptor.BOND_LENGTH, "r2"),
 }
 FOLDER = "rivals"
-"""Rivals' cells are kept beside those of forests."""
+"""Folder of the rivals' cells, in that of the forests' cells."""
 
 
 def measure_rivals(
@@ -201,7 +201,7 @@ def learners(*, classes: bool) -> Mapping[str, Learner]:
 
 
 def score_rivals(target: str, known: TargetRows, threads: int) -> dict[str, dict[str, Any]]:
-    """Train every rival and score it, (value, of the trivial answer)."""
+    """Train every rival and score it."""
     classes = target != Descriptor.BOND_LENGTH
     answers, seconds = {}, {}
     for name, make in learners(classes=classes).items():

@@ -1,8 +1,8 @@
-"""Rows of the simulated benchmark: what is seen of a site or a material, in each modality, and its labels.
+"""Rows of the simulated benchmark: features of sites or materials in each modality, and their labels.
 
-Spectra are of single sites, so that XANES has a row a site. A PDF sees all sites of an element at once: it
-has a row a material whose sites agree in valence and coordination number. To compare modalities, both are
-given the same rows: materials that have both, with the mean of their sites' spectra.
+Spectra are of single sites, so that XANES has one row per site. A PDF shows all sites of an element at once:
+it has one row per material whose sites agree in valence and coordination number. To compare modalities, both
+are given the same rows: materials that have both, with the mean of their sites' spectra.
 """
 
 import csv
@@ -33,11 +33,11 @@ SURROUNDINGS = (Descriptor.OCN, Descriptor.NNRS, Descriptor.MOOD)
 GEOMETRIES = {"T:4": 4.0, "S:5": 5.0, "O:6": 6.0}
 """Tetrahedron, square pyramid and octahedron of Carbone et al. (2019); other sites have no label."""
 COPIES = 3
-"""Rows to train with, a row of the training part: the original, and distorted copies."""
+"""Training rows per original row: the original and distorted copies."""
 
 
 class Block(Protocol):
-    """What one measurement shows of n samples."""
+    """Features of n samples from one measurement."""
 
     @property
     def columns(self) -> int:
@@ -98,7 +98,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Rows of one element with labels, seen in one or two ways."""
+    """Rows of one element with labels, in one modality or a combination."""
 
     element: str
     modality: str
@@ -115,7 +115,7 @@ class Samples:
 
 
 def site_samples(sites: SiteSpectra) -> Samples:
-    """Return the rows of XANES: one a site."""
+    """Return the rows of XANES: one per site."""
     geometry = np.array([GEOMETRIES.get(symbol, np.nan) for symbol in sites.geometry.tolist()])
     return Samples(
         element=sites.element,
@@ -137,7 +137,7 @@ def site_samples(sites: SiteSpectra) -> Samples:
 def material_samples(
     folder: Path, materials: Materials, features: Mapping[str, FloatArray], smallest_class: int
 ) -> dict[str, Samples]:
-    """Return the rows of `pdf` and `dpdf`: one a material."""
+    """Return the rows of `pdf` and `dpdf`: one per material."""
     kept = _frequent(materials, np.ones(len(materials), dtype=bool), smallest_class)
     labels = _labels(folder, materials)
     return {
@@ -153,7 +153,7 @@ def joint_samples(
     features: Mapping[str, FloatArray],
     smallest_class: int,
 ) -> dict[str, Samples]:
-    """Return the same rows in five ways: XANES, each kind of PDF, and XANES with each of them."""
+    """Return the same rows in five modalities: XANES, each kind of PDF, and XANES with each of them."""
     present = np.isin(materials.identifier, sites.material)
     kept = _frequent(materials, present, smallest_class)
     names, place = np.unique(sites.material, return_inverse=True)
@@ -196,7 +196,7 @@ def _frequent(materials: Materials, present: NDArray[np.bool_], smallest: int) -
 
 
 def _labels(folder: Path, materials: Materials) -> dict[str, FloatArray]:
-    """Collect the labels of materials: a geometry where all sites share it, means of the other numbers."""
+    """Collect the labels of materials: the geometry if all sites share it, means of the other numbers."""
     sites: dict[str, list[dict[str, str]]] = {name: [] for name in materials.identifier.tolist()}
     with gzip.open(folder / SITES_TABLE, "rt", newline="") as lines:
         for row in csv.DictReader(lines):

@@ -1,4 +1,4 @@
-"""One cell of the simulated benchmark: forests trained on some formulas, asked about the others.
+"""One cell of the simulated benchmark: forests trained on some formulas and tested on the others.
 
 A combination of XANES with a PDF is one forest on the columns of both, for classes; its nodes look at a tenth
 of the columns. Bond lengths are a weighted mean of the answers of both, since few trees of a common forest
@@ -27,13 +27,13 @@ COVERAGE = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecipe:
-    """Everything that is chosen in a cell."""
+    """Hyperparameters of a cell."""
 
     trees: int = 100
     number_trees: int = 60
     surroundings_trees: int = 40
     fold_trees: int = 40
-    """Trees of the forests that are asked on folds of the training part."""
+    """Trees of the forests that predict the folds of the training part."""
     leaf: int = 2
     surroundings_leaf: int = 5
     folds: int = 3
@@ -91,7 +91,7 @@ def target_rows(samples: Samples, division: Division, target: str) -> "TargetRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRows:
-    """Features on either side of a split, a list entry a block."""
+    """Features on either side of a split, one list entry per block."""
 
     blocks: list[FloatArray]
     unseen: list[FloatArray]
@@ -125,23 +125,23 @@ class SplitRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRows:
-    """Rows of one target: copies to train with, rows to be asked about, and labels of both."""
+    """Rows of one target: training copies, test rows, and labels of both."""
 
     blocks: list[FloatArray]
-    """Features to train with, a list entry a block, (COPIES * n, columns)."""
+    """Training features, one entry per block, (COPIES * n, columns)."""
     unseen: list[FloatArray]
-    """Features of the rows to be asked about, (m, columns)."""
+    """Features of the test rows, (m, columns)."""
     labels: FloatArray
     """Of the training rows, (n,)."""
     truth: FloatArray
-    """Of the rows to be asked about, (m,)."""
+    """Labels of the test rows, (m,)."""
     formula: StringArray
     """Reduced formulas of the training rows, (n,)."""
     seed: int
     """Of the forests and the folds."""
 
     def folds(self, recipe: CellRecipe) -> Iterator[tuple["TargetRows", Rows]]:
-        """Yield parts of the training rows, with the other part's originals to be asked about."""
+        """Yield parts of the training rows, with the other part's originals as test rows."""
         from sklearn.model_selection import GroupKFold
 
         n = self.labels.size
@@ -191,7 +191,7 @@ def _held(inside: NDArray[np.bool_], classes: FloatArray, truth: FloatArray) -> 
 def _probabilities(
     known: TargetRows, classes: FloatArray, recipe: CellRecipe, trees: int
 ) -> tuple[FloatArray, list[float]]:
-    """Return the probabilities of the rows asked about, and each block's share of the importance."""
+    """Return the probabilities of the test rows, and each block's share of the importance."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     columns: Any = recipe.joint_columns if len(known.blocks) > 1 else _columns(known.blocks[0], recipe)
@@ -263,7 +263,7 @@ def _lengths_of_folds(known: TargetRows, number: int, recipe: CellRecipe) -> tup
 
 
 def _lengths(known: TargetRows, number: int, recipe: CellRecipe, trees: int) -> tuple[FloatArray, FloatArray]:
-    """Return the bond lengths that one block tells, and the standard deviation of the trees' answers."""
+    """Return the bond lengths predicted from one block, and the standard deviation over trees."""
     from sklearn.ensemble import ExtraTreesRegressor
 
     block = known.blocks[number].astype(np.float32)

@@ -1,4 +1,4 @@
-"""From structures and spectra to a data set on disk, resumable and the same whoever labels."""
+"""From structures and spectra to a data set on disk, resumable and independent of the workers."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ PLAN = "plan.json"
 PACKAGES = ("pymatgen", "pymatgen-core", "numpy", "scipy", "spglib")
 """Their versions decide what the labels are."""
 EVERYTHING = 0
-"""As a limit: all structures."""
+"""Limit that means all structures."""
 
 
 Batch = list[StructureEntry | Dropped]
@@ -55,15 +55,15 @@ Part = dict[str, Any]
 
 
 class Progress(Protocol):
-    """Tells how far a build has come."""
+    """Reports the progress of a build."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` of `total` are done."""
+        """Report that `done` of `total` are done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """Who labels."""
+    """Processes or cluster for labelling."""
 
     n_jobs: int = 1
     """Processes on this machine."""
@@ -80,9 +80,9 @@ class DatasetSettings:
     axes: Mapping[str, EnergyAxis] = field(default_factory=dict)
     """Axis of the spectra by element; needed where the files of an element have several axes."""
     limit: int = EVERYTHING
-    """Only so many structures from the first on; 0 for all."""
+    """Number of structures, from the first on; 0 for all."""
     batch: int = 16
-    """Structures in a part: what is lost at most when a build is killed."""
+    """Structures per part: at most these are lost when a build is killed."""
     labels: LabelSettings = field(default_factory=LabelSettings)
 
 
@@ -195,7 +195,7 @@ def _part(parts: Path, number: int) -> Path:
 
 
 def _entries(paths: Sequence[Path], limit: int) -> Iterator[StructureEntry | Dropped]:
-    """Yield structures, the second of an identifier as dropped."""
+    """Yield structures; the second of an identifier is dropped."""
     seen: set[str] = set()
     entries = read_structures(paths)
     for entry in itertools.islice(entries, limit) if limit else entries:

@@ -1,4 +1,4 @@
-"""What goes into a data set, entry by entry, and what was left out of it."""
+"""Entries of a data set, and entries that were left out."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ NAMES = ("id", "material_id", "task_id")
 
 
 class Kind(StrEnum):
-    """What was dropped."""
+    """Kind of an entry that was left out."""
 
     STRUCTURE = "structure"
     SITE = "site"

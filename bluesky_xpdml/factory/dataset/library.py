@@ -1,6 +1,6 @@
 """Simulated single-site XANES with labels, as stored in the layout of the development data.
 
-A folder holds `xanes_<Element>.npz` (`energy`, `mu`, `id`, `site`, `source`) and `sites.csv.gz` (a row a
+A folder holds `xanes_<Element>.npz` (`energy`, `mu`, `id`, `site`, `source`) and `sites.csv.gz` (one row per
 site: valence by BVAnalyzer; coordination number, mean and spread of the bond lengths, coordination of the
 neighbours and smallest O-O distance by CrystalNN; geometry by ChemEnv). A data set that `xpdml dataset build`
 made, in parquet files, is read just as well.
@@ -69,7 +69,7 @@ def library_files(folder: Path, element: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSpectra:
-    """K-edge spectra of single sites of one element, a row a site."""
+    """K-edge spectra of single sites of one element, one row per site."""
 
     element: str
     energy: FloatArray
@@ -209,7 +209,7 @@ def _numbers(rows: list[dict[str, str]], column: str) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A data set on disk; its tables are read when they are asked for."""
+    """A data set on disk; its tables are read on demand."""
 
     folder: Path
     manifest: dict[str, Any]

@@ -16,7 +16,7 @@ from bluesky_xpdml.records import FloatArray
 
 SPECTRUM_SUFFIXES = (".npz", "xmu.dat", ".json", "spectra.parquet")
 INDEX = "spectra.csv"
-"""Says which file belongs to which site: columns file, id, site, element and, if wanted, source."""
+"""Table of the files by site: columns file, id, site, element and, if wanted, source."""
 AVERAGED = -1
 """Site of a spectrum that is the mean over all sites of the element."""
 NPZ_NAME = re.compile(r"xanes_([A-Z][a-z]?)\.npz")
@@ -194,7 +194,7 @@ def _read_feff(path: Path, name: str, elements: Sequence[str]) -> SpectrumEntry 
 
 
 def _site_of(path: Path) -> dict[str, str]:
-    """Return whose spectrum a file is: by the table above it, or by its folders."""
+    """Return the site of a spectrum file: from the table in a parent folder, or from its folders' names."""
     for folder in path.parents[:3]:
         table = folder / INDEX
         if table.is_file():

@@ -1,9 +1,9 @@
-"""What one modality alone, and two together, answer about formulas that no forest has seen.
+"""Predictions from one modality and from two together, for formulas that no forest has seen.
 
-Classes are told by extra trees on the columns of one modality or of both side by side; bond lengths by extra
-trees on one modality, and by a linear combination of two such answers. Every material is answered by forests
-of the other folds, folds by reduced formula. `judged` makes of these answers what a planner cares for: how
-large the 90 % set of classes is, how wide the 90 % interval of the bond length, and how far off the value is.
+Classes come from extra trees on the columns of one modality or of both side by side; bond lengths from extra
+trees on one modality, and a linear combination of two such predictions. Every material is predicted by
+forests of the other folds, folds by reduced formula. `rate_answers` computes what a planner needs: the size
+of the 90 % set of classes, the width of the 90 % interval of the bond length, and the error of the value.
 """
 
 import hashlib
@@ -44,12 +44,12 @@ Key = tuple[Technique, Descriptor]
 LENGTH_COLUMNS = 1.0 / 3.0
 """Share of the columns that a node of a tree for bond lengths looks at."""
 LENGTH_FLOOR = 0.005
-"""Added in squares to a spread, so that trees which all agree are still not certain [angstrom]."""
+"""Added in quadrature to a spread, since trees that all agree may still be wrong [angstrom]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnseenAnswers:
-    """Answers about the materials of one element, a row a copy, each by forests that did not see it."""
+    """Predictions for the materials of one element, one row per copy, by forests that did not see it."""
 
     element: str
     material: StringArray
@@ -72,7 +72,7 @@ class UnseenAnswers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """How sure and how right the answers of every modality are, by modality and descriptor, (m,) each."""
+    """Widths and errors of the predictions, by technique and descriptor, (m,) each."""
 
     value: Mapping[Key, FloatArray]
     """Posterior mean over the classes, or bond length [unit of the descriptor]."""
@@ -90,7 +90,7 @@ def unseen_answers(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> UnseenAnswers:
-    """Cross-validate every modality on one element, or read what was answered before."""
+    """Cross-validate every technique on one element, or read the cached predictions."""
     key = json.dumps([asdict(recipe), data_hashes(folder, element)], sort_keys=True)
     path = cache / f"{element}-advice-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     if path.is_file():
@@ -105,7 +105,7 @@ def unseen_answers(
 def cross_validate(
     joint: JointMaterials, recipe: AdviceRecipe, *, progress: Callable[[int, int], None]
 ) -> UnseenAnswers:
-    """Answer every material by forests that saw no material of its formula."""
+    """Predict every material by forests that saw no material of its formula."""
     from sklearn.model_selection import GroupKFold
 
     materials = joint.materials
@@ -142,7 +142,7 @@ def cross_validate(
 
 
 def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> Judged:
-    """Make sets and intervals of answers, calibrated on some of the rows."""
+    """Compute sets and intervals, calibrated on some of the rows, and errors."""
     value: dict[Key, FloatArray] = {}
     width: dict[Key, FloatArray] = {}
     for (modality, descriptor), chances in answers.probabilities.items():
@@ -297,16 +297,16 @@ def _read(path: Path, element: str) -> UnseenAnswers:
 
 
 FEWEST_FORMULAS = 8
-"""Fewer formulas than this do not show how much gains scatter: the element's scatter is taken."""
+"""With fewer formulas the scatter of the gains is taken from the whole element."""
 STEPS: tuple[tuple[Technique, Technique, Technique], ...] = tuple(
     (measured, other, joint) for joint in JOINT for measured, other in (joint.parts, joint.parts[::-1])
 )
-"""What is measured, what may be measured besides, and what both are called together."""
+"""What is measured, what may be measured next, and the joint technique."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rated:
-    """Materials before and after a second measurement, a row a copy of a material."""
+    """Materials before and after a second measurement, one row per copy of a material."""
 
     material: StringArray
     formula: StringArray

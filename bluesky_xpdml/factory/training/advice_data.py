@@ -1,4 +1,4 @@
-"""Materials whose absorption and scattering are both known: what joint answers are learnt from.
+"""Materials with both a spectrum and a structure, for training on both measurements together.
 
 A material enters if its sites agree in valence and coordination number, and if there is a spectrum of at
 least one of them. Its absorption is the mean over these sites, as a beam sees it; its curves are simulated
@@ -39,7 +39,7 @@ CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdviceRecipe:
-    """Everything that is chosen when the gain of a second modality is estimated."""
+    """Hyperparameters for estimating the gain of a second modality."""
 
     seed: int = 0
     trees: int = 150

@@ -1,4 +1,4 @@
-"""Preparation of simulated spectra so that measured ones look like them.
+"""Simulated spectra on the measured axis and with the measured width, and random copies of them.
 
 Two differences between simulated and measured spectra decide whether a forest transfers: simulated edges lie
 elsewhere, and they are too sharp. The spectra are broadened, and every valence class is shifted so that its

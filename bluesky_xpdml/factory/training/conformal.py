@@ -1,4 +1,4 @@
-"""Conformal sets of classes and conformal intervals: how sure an answer is, counted on unseen formulas.
+"""Conformal sets of classes and conformal intervals: uncertainties counted on unseen formulas.
 
 The probabilities and spreads that enter come from models that saw no row of the same formula (folds grouped
 by formula). A class belongs to a set if the probability that it got is not lower than what true members
@@ -49,7 +49,7 @@ def class_thresholds(
     thresholds = np.empty(classes.size)
     for number in range(classes.size):
         weight = np.cumsum((lent + (column == number))[order])
-        # One more member, the row that is asked about, may lie anywhere.
+        # One more member, the row to be predicted, may lie anywhere.
         rank = coverage * (counts[number] + BORROWED + 1.0)
         reached = int(np.searchsorted(weight, rank - 1e-9))
         thresholds[number] = score[order[min(reached, labels.size - 1)]]
@@ -75,7 +75,7 @@ def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> f
 
 
 def interval_factor(errors: FloatArray, spreads: FloatArray, coverage: float) -> float:
-    """Return by what spreads are to be multiplied so that value +- product holds the truth.
+    """Return the factor of the spreads with which value +- factor * spread holds the truth.
 
     Examples
     --------
@@ -111,7 +111,7 @@ Fit = Callable[[FloatArray, FloatArray], Forest]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """Answers about n materials in several copies, each by a forest that saw no such formula."""
+    """Predictions for n materials in several copies, each by a forest that saw no such formula."""
 
     value: FloatArray
     """Shares of the classes, or means over trees, (copies, n, k)."""
@@ -133,7 +133,7 @@ def predict_unseen(
     folds: int,
     seed: int,
 ) -> Unseen:
-    """Train on some formulas and ask about the others, fold by fold."""
+    """Train on some formulas and predict the others, fold by fold."""
     from sklearn.model_selection import GroupKFold
 
     copies, n, width = table.shape
@@ -164,7 +164,7 @@ def mean_thresholds(shares: FloatArray, labels: FloatArray, classes: FloatArray)
 def set_coverage(
     shares: FloatArray, labels: FloatArray, classes: FloatArray, names: Sequence[str], halves: FloatArray
 ) -> dict[str, float | dict[str, float]]:
-    """Return how often sets hold the true class where thresholds were counted on other formulas."""
+    """Return how often sets hold the true class if thresholds are counted on other formulas."""
     inside = np.zeros(shares.shape, dtype=bool)
     for half in (0.0, 1.0):
         here = halves == half
@@ -186,7 +186,7 @@ def set_coverage(
 
 
 def interval_coverage(errors: FloatArray, spreads: FloatArray, halves: FloatArray) -> dict[str, float]:
-    """Return how often intervals hold the truth where their factor was counted on other formulas."""
+    """Return how often intervals hold the truth if their factor is counted on other formulas."""
     width = np.empty_like(spreads)
     for half in (0.0, 1.0):
         here = halves == half

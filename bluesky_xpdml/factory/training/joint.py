@@ -1,7 +1,7 @@
-"""Materials whose spectra and structures are both at hand, and the features of both.
+"""Training of the joint forests of one element, on materials with both a spectrum and a structure.
 
-A sample shows the mean of its sites, so the spectrum of a material is the mean over those of its sites that
-were simulated. Copies of the spectrum are paired at random with copies of the PDF.
+A measurement shows the mean of all sites, so the spectrum of a material is the mean over those of its sites
+that were simulated. Copies of the spectrum are paired at random with copies of the PDF.
 """
 
 from collections.abc import Mapping
@@ -43,9 +43,9 @@ from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 FAR = 1000
-"""Places of the curve are this far from those of the spectrum, so that they are not shuffled together."""
+"""Distance between the places of curve and spectrum, so that they are not shuffled together."""
 FROM_XANES = ("interval_floor", "interval_factor", "interval_factor_uncalibrated")
-"""What the interval of the oxidation state takes from the XANES bundle."""
+"""Entries of the XANES bundle that give the interval of the oxidation state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def material_spectra(spectra: SiteSpectra, materials: Materials) -> SiteSpectra:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointRecipe:
-    """Everything that is chosen when joint forests are trained."""
+    """Hyperparameters of the joint forests."""
 
     seed: int = 0
     trees: int = 100
@@ -126,7 +126,7 @@ class JointRecipe:
     smallest_class: int = 12
     """Classes with fewer materials that have both measurements are left out."""
     forest_sigma: float = 0.35
-    """How far the valence seen in both curves is trusted beside the edge [e]. It cannot be tuned: no measured
+    """Standard deviation of the forest's valence beside the edge [e]. It cannot be tuned: no measured
     compound has both, and simulated edges are aligned by their label."""
     xanes: XanesRecipe = field(default_factory=XanesRecipe)
     pdf: PdfRecipe = field(default_factory=PdfRecipe)
@@ -213,7 +213,7 @@ def joint_places() -> Places:
 
 
 def _fusion(data: JointData, recipe: JointRecipe, xanes: Bundle) -> dict[str, Any]:
-    """Return how edge and forest are fused: intervals are those of the XANES bundle."""
+    """Return how edge and forest are combined; intervals are those of the XANES bundle."""
     largest = GROUP_VALENCE.get(data.materials.element, np.inf)
     of_xanes = xanes.manifest["targets"][Descriptor.OXIDATION_STATE]
     return {

@@ -98,7 +98,7 @@ def judge_joint(data: JointData, recipe: JointRecipe, singles: Mapping[Modality,
     """Judge joint forests fold by fold, beside forests of each measurement alone.
 
     Spectra are on an axis with one shift for all valences: alignment by the label would flatter. The single
-    bundles tell how wide the single intervals of the bond length are.
+    bundles give the widths of the single intervals of the bond length.
     """
     result = Judgement(alone={part: [] for part in SINGLES})
     folds = recipe.pdf.folds
@@ -127,7 +127,7 @@ def judge_joint(data: JointData, recipe: JointRecipe, singles: Mapping[Modality,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """Bond lengths that single forests answer about unseen formulas [angstrom]."""
+    """Bond lengths of unseen formulas from each measurement alone [angstrom]."""
 
     value: Mapping[Modality, FloatArray]
     """By single modality, (copies, n)."""
@@ -220,7 +220,7 @@ def _predict_curves(
 def _predict_all(
     data: JointData, labels: Labels, target: str, recipe: JointRecipe
 ) -> tuple[dict[Modality, Unseen], Unseen]:
-    """Ask about unseen formulas: by spectrum and by PDF alone, and by both."""
+    """Predict unseen formulas from spectrum and PDF alone, and from both."""
     truth, formula = labels.values[labels.known], data.materials.formula[labels.known]
     spectra, curves = data.unaligned[:, labels.known], data.curves[:, labels.known]
 
@@ -246,7 +246,7 @@ def _predict_all(
 
 
 def _lengths(data: JointData, members: Mapping[str, FloatArray], recipe: JointRecipe) -> Lengths:
-    """Ask both measurements for bond lengths as their bundles would, the valence by the forest alone."""
+    """Predict bond lengths from each measurement as its bundle would, the valence by the forest alone."""
     materials = data.materials
     every = np.ones(len(materials), dtype=bool)
     number = members[Descriptor.COORDINATION_NUMBER]

@@ -1,9 +1,9 @@
-"""How good the recipe is on measured compounds that nothing of it has seen.
+"""How good the recipe is on measured compounds that it was not fitted to.
 
 Each compound in turn is left out of everything that real standards enter: the edge curve, and the alignment
 of the simulated classes that follows it. Leaving out a whole source with all compounds in it is harder, and
-nearer to what a new laboratory meets. The answer of a compound is the mean over its spectra. Whoever judges
-intervals leaves the compound out of `calibrate_intervals` too; the bundles that are shipped use all of them.
+nearer to what a new laboratory meets. The answer of a compound is the mean over its spectra. To test
+intervals, leave the compound out of `calibrate_intervals` too; shipped bundles use all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def leave_one_compound_out(
     recipe: XanesRecipe,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[CompoundAnswer]:
-    """Answer each compound with models that were built without it, on its own axis and on an unknown one."""
+    """Predict each compound with models that were built without it, calibrated or not."""
     answers = []
     for members, bundle in left_out_folds(spectra, sites, recipe, progress):
         answers.append(answer_compound(members, bundle))
@@ -90,7 +90,7 @@ def without_source(
 
 
 def as_uncalibrated(members: Sequence[MeasuredSpectrum]) -> list[MeasuredSpectrum]:
-    """Return the spectra as they look where nothing is said of their axes; those that cannot be read drop."""
+    """Return the spectra with uncalibrated axes, without those that cannot be reduced so."""
     return [replace(item, observation=item.uncalibrated) for item in members if item.uncalibrated is not None]
 
 
@@ -115,7 +115,7 @@ def _built_from(
 
 
 def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
-    """Choose the widths of intervals that would have held the answers."""
+    """Choose the interval widths from the errors of left-out compounds."""
     known, length = [a for a in answers if a.calibrated], Descriptor.BOND_LENGTH
     measured = [a for a in known if np.isfinite(a.truth[length])]
     return Intervals(

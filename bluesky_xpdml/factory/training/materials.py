@@ -1,6 +1,6 @@
 """Materials to train PDF forests on, and their simulated, augmented features.
 
-A PDF sees all sites of an element at once, so only materials whose sites agree in valence and coordination
+A PDF shows all sites of an element at once, so only materials whose sites agree in valence and coordination
 number have labels; lengths and surroundings are means over the sites, and a polyhedron is known where all
 sites have the same. Features are simulated from the structures.
 """
@@ -76,18 +76,18 @@ class PdfAugmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Materials:
-    """Labelled materials of one element, a row a material."""
+    """Labelled materials of one element, one row per material."""
 
     element: str
     identifier: StringArray
     formula: StringArray
-    """Reduced formula: splits keep one on one side."""
+    """Reduced formula; a split never separates rows of the same formula."""
     valence: FloatArray
     coordination_number: FloatArray
     bond_length: FloatArray
     """Mean over the sites of the mean nearest-neighbour distance [angstrom]."""
     geometry: StringArray
-    """ChemEnv symbol that all sites have, empty where they differ or one is unknown."""
+    """ChemEnv symbol that all sites have; empty if they differ or one is unknown."""
     ocn: FloatArray
     """Mean coordination number of the neighbours, over the sites; NaN where unknown."""
     nnrs: FloatArray
@@ -153,7 +153,7 @@ def simulated_features(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> FloatArray:
-    """Simulate the augmented features of materials, or read them where they were simulated before."""
+    """Return the simulated, augmented features of materials, from the cache if possible, (copies, n, 92)."""
     key = {
         "materials": zlib.crc32("".join(materials.identifier).encode()),
         "structures": hashlib.sha256((folder / structures_file(folder)).read_bytes()).hexdigest(),
@@ -196,14 +196,14 @@ def _agree(rows: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _means(materials: Iterable[Sequence[Mapping[str, str]]], column: str) -> FloatArray:
-    """Return the means over the sites of each material, NaN where a site says nothing."""
+    """Return the means over the sites of each material; NaN if a site has no value."""
     return np.array([np.mean([float(row.get(column) or "nan") for row in rows]) for rows in materials])
 
 
 def _common(sites: Sequence[Mapping[str, str]], column: str) -> str:
-    """Return what all sites say, nothing where they differ."""
-    said = {row.get(column, "") for row in sites}
-    return said.pop() if len(said) == 1 else ""
+    """Return the value that all sites have; empty if they differ."""
+    values = {row.get(column, "") for row in sites}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _simulate(

@@ -1,4 +1,4 @@
-"""What a model's training rows look like, as a bundle keeps it beside the forests."""
+"""The reference for the novelty score: a description of the training rows that a bundle contains."""
 
 from typing import Any
 
@@ -19,21 +19,21 @@ an axis that is off): 44 and 20 give .969, .999, .994; 30 and 30 give .952, .995
 1.000, .980; 20 and 20 give .929, .932, .991.
 """
 ROWS = 300
-"""Training rows that are kept to measure distances to."""
+"""Stored training rows, to which distances are measured."""
 SCORES = 200
-"""Scores of familiar rows that are kept: evenly spaced quantiles of all."""
+"""Stored scores of familiar rows: evenly spaced quantiles."""
 UNIT = 0.95
 """Share of familiar rows that stay below the unit of either misfit."""
 SMALLEST_SCALE = 1e-6
 """Columns that vary less are measured in this unit."""
 FEWEST = 20
-"""Fewer rows than this say nothing of what is familiar."""
+"""Smallest number of rows for a reference."""
 
 
 def fit_novelty(
     rows: FloatArray, calibration_rows: FloatArray, measured_rows: FloatArray | None = None, *, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-    """Learn what familiar rows look like.
+    """Fit the reference of the novelty score; return its tables and its manifest entry.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def fit_novelty(
 def _stored(
     tables: dict[str, FloatArray], entry: dict[str, Any]
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-    """Round as on disk, so that scores come out alike before and after."""
+    """Round as on disk, so that scores are the same before and after."""
     kept: dict[str, NDArray[np.generic]] = {
         name: values.astype(np.float16 if name == "novelty_rows" else np.float32)
         for name, values in tables.items()

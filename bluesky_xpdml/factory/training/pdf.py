@@ -30,7 +30,7 @@ CLASS_TARGETS = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER, Des
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfRecipe:
-    """Everything that is chosen when PDF forests are trained."""
+    """Hyperparameters of the PDF forests."""
 
     seed: int = 0
     trees: int = 80
@@ -47,21 +47,21 @@ class PdfRecipe:
     most_materials: int = 1500
     """More materials than this are drawn from at random."""
     smallest_class: int = 25
-    """Valences and coordination numbers with fewer materials are left out: too few to be told from others,
+    """Valences and coordination numbers with fewer materials are left out: too few to be distinguished,
     they would belong to every set (with a limit of 5, all sets of Fe held 1; those of Mn had 3.1 classes)."""
     folds: int = 3
-    """Folds, by formula, on which forests are judged, and sets and intervals calibrated."""
+    """Folds by formula for scores and for calibrating sets and intervals."""
     familiar: float = 0.99
-    """Share of simulated curves of other formulas that are not to be called novel."""
+    """Share of simulated curves of other formulas that must not be called novel."""
     augmentation: PdfAugmentation = field(default_factory=PdfAugmentation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """What the forest of one target should answer."""
+    """Labels of one target."""
 
     values: FloatArray
-    """Labels, (n,) or (n, m)."""
+    """(n,) or (n, m)."""
     known: NDArray[np.bool_]
     """Materials that have them, (n,)."""
     names: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Labels:
 
 
 def usable_materials(materials: Materials, recipe: PdfRecipe) -> Materials:
-    """Return the materials that can be trained on: labels not too rare, at most as many as asked for."""
+    """Return the materials with frequent labels, at most as many as the recipe allows."""
     kept = materials.select(
         frequent(materials.valence, recipe.smallest_class)
         & frequent(materials.coordination_number, recipe.smallest_class)
@@ -189,7 +189,7 @@ def train_pdf_bundle(
 
 
 def describe_target(target: str, labels: Labels) -> dict[str, Any]:
-    """Return what a manifest says of a target before anything is calibrated."""
+    """Return the manifest's entry of a target, without its calibration."""
     if target == SURROUNDINGS:
         return {
             "names": list(Descriptor.surroundings()),

@@ -1,4 +1,4 @@
-"""How good forests are on simulated spectra: the figures that stand beside the literature.
+"""Scores of forests on simulated spectra, comparable with those of the literature.
 
 Spectra stay on the axis and at the width of their simulation, since the alignment that deployed bundles
 need uses the label. Features are the spectrum and its running integral over the element's own window.
@@ -25,7 +25,7 @@ TAIL_POINTS = 50
 """The spectrum is divided by its mean over this many points at the window's end, 12.5 eV."""
 TEST_SHARE = 0.2
 COPIES = 3
-"""Rows to train with, a spectrum of the training part: the original, and distorted copies."""
+"""Training rows per spectrum: the original and distorted copies."""
 LEAF = 2
 """Smallest number of rows in a leaf."""
 

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 DIGITS = 5
 """Decimals that a manifest holds."""
 BACKGROUND_ROWS = 64
-"""Rows of the training that an explanation compares with."""
+"""Training rows that an explanation compares with."""
 HELD_OUT = 0.25
 """Share of the formulas on which importances and novelty are counted."""
 FAMILIAR = 0.95
-"""Share of measured oxides that are not to be called novel."""
+"""Share of measured oxides that must not be called novel."""
 
 Tables = dict[str, NDArray[np.generic]]
 Entries = dict[str, Any]
@@ -52,7 +52,7 @@ class HeldOut:
     rows: FloatArray
     """Features, (n, n_features)."""
     labels: FloatArray
-    """What the forest should answer, (n,)."""
+    """Labels, (n,)."""
     classes: FloatArray
     """Labels in the order of the forest's outputs; empty for a regression."""
     places: Places
@@ -104,11 +104,11 @@ def impurity_importances(fitted: Any, columns: NDArray[np.int64], n_features: in
 
 
 def permutation_importances(held_out: HeldOut, settings: PermutationSettings) -> FloatArray:
-    """Return the accuracy or R2 that is lost where a feature is shuffled among unseen rows, (n_features,).
+    """Return the accuracy or R2 that is lost when a feature is shuffled among unseen rows, (n_features,).
 
-    Neighbouring points of a curve say nearly the same: shuffled alone, none is missed. All features within
+    Neighbouring points of a curve are redundant: shuffling one alone loses nothing. All features within
     reach of a place are therefore shuffled together, and all features of that place get the loss. Losses
-    tell places apart; they do not add up to the score.
+    do not add up to the score.
     """
     if len(held_out.rows) < 2:
         raise TrainingError(f"expected rows to shuffle, found {len(held_out.rows)}")
@@ -128,7 +128,7 @@ def permutation_importances(held_out: HeldOut, settings: PermutationSettings) ->
 
 
 def xanes_places(n_features: int) -> Places:
-    """Return the places of spectrum and running integral, and one far off for what follows them.
+    """Return the places of spectrum and running integral, and a distant one for what follows them.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def xanes_places(n_features: int) -> Places:
 
 
 def pdf_places() -> Places:
-    """Return the places of the points of G(r), and one far off for the shape of the first shell."""
+    """Return the places of the points of G(r), and a distant one for the shape of the first shell."""
     return _places(np.arange(pdf.GRID.size), len(pdf.FEATURE_NAMES))
 
 
@@ -150,19 +150,19 @@ def _places(of_curve: NDArray[np.int64], n_features: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoveltyFit:
-    """What familiar spectra of one element look like, as a bundle holds it."""
+    """The reference of the novelty score of one element, as a bundle contains it."""
 
     tables: Tables
     entry: Entries
 
     def scores(self, rows: FloatArray) -> FloatArray:
-        """Return how strange rows are, (n,)."""
+        """Return the novelty scores of rows, (n,)."""
         stored = {name: values.astype(np.float64) for name, values in self.tables.items()}
         return novelty_scores(from_tables(stored, self.entry), rows)
 
 
 def fit_familiar(formula: StringArray, rows: FloatArray, seed: int) -> NoveltyFit:
-    """Learn what rows look like, and count on other formulas how strange familiar ones may be."""
+    """Fit the reference of the novelty score on three quarters of the formulas, its scale on the others."""
     train, test = _divided(formula, seed)
     tables, entry = fit_novelty(rows[train], rows[test], seed=seed)
     return NoveltyFit(tables=tables, entry=entry)
@@ -171,8 +171,8 @@ def fit_familiar(formula: StringArray, rows: FloatArray, seed: int) -> NoveltyFi
 def novelty_threshold(spectra: Sequence[MeasuredSpectrum], references: Mapping[str, NoveltyFit]) -> float:
     """Return the score above which a measured spectrum is called novel.
 
-    Measured spectra are stranger to simulated ones than these are to each other. The threshold is therefore
-    counted on measured oxides of all elements, one score a compound.
+    Measured spectra differ more from simulated ones than these from each other. The threshold is therefore
+    taken from measured oxides of all elements, one score per compound.
     """
     scores = [
         float(
@@ -242,7 +242,7 @@ def _divided(formula: StringArray, seed: int) -> tuple[NDArray[np.int64], NDArra
 def _importances(
     bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, recipe: XanesRecipe
 ) -> dict[str, dict[str, list[float]]]:
-    """Train on three quarters of the formulas, and see what the forest looks at on the others."""
+    """Train on three quarters of the formulas, and compute importances on the others."""
     copies = len(rows) // len(spectra)
     train, test = _divided(np.tile(spectra.formula, copies), recipe.seed)
     members = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(rows)

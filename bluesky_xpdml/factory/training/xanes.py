@@ -52,7 +52,7 @@ IMPROBABLE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XanesRecipe:
-    """Everything that is chosen when forests are trained."""
+    """Hyperparameters of the XANES forests."""
 
     seed: int = 0
     trees: int = 150
@@ -68,10 +68,9 @@ class XanesRecipe:
     pre_edge_shift: float = 8.0
     """Edges are corrected by this for every edge step of pre-edge peak [eV]."""
     forest_sigma: float = 0.35
-    """How far the valence seen in the shape is trusted where there is a pre-edge peak, or on an axis of
-    unknown error [e]."""
+    """Standard deviation of the forest's valence with a pre-edge peak or on an uncalibrated axis [e]."""
     forest_sigma_without_peak: float = 1.0
-    """The same where there is no peak and the axis is known: there the edge tells more [e]."""
+    """The same without a peak on a calibrated axis, for which the edge position is more reliable [e]."""
     state_floor: float = 0.15
     """Added in squares to the posterior's standard deviation, which shrinks where valences end [e]."""
     forest_weight: float = 0.25
@@ -97,7 +96,7 @@ class Intervals:
 
 
 def usable_sites(spectra: SiteSpectra, recipe: XanesRecipe) -> SiteSpectra:
-    """Return the sites that can be trained on: oxygen neighbours only, known and not too rare labels."""
+    """Return the sites with oxygen neighbours only and with known, frequent labels."""
     for labels in (spectra.valence, spectra.coordination_number):
         if labels.shape != (len(spectra),):
             raise TrainingError("labels and spectra differ in number")
@@ -180,7 +179,7 @@ def train_bundle(
 
 
 def frequent(labels: FloatArray, smallest: int) -> NDArray[np.bool_]:
-    """Return which rows are of a class with at least as many rows as the smallest may have."""
+    """Return which rows belong to classes with at least `smallest` rows."""
     values, counts = np.unique(labels, return_counts=True)
     return np.isin(labels, values[counts >= smallest])
 
@@ -263,7 +262,7 @@ GEOMETRIES: Mapping[str, str] = {"T:4": "T4", "S:5": "S5", "O:6": "O6"}
 SMALLEST_CLASS = 5
 """Polyhedra with fewer sites are left out."""
 SPREAD_FLOOR: Mapping[str, float] = {Descriptor.OCN: 0.05, Descriptor.NNRS: 0.005, Descriptor.MOOD: 0.01}
-"""Trees that all agree are still not certain [unit of the target]."""
+"""Smallest spread of the trees [unit of the target]."""
 
 
 def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, recipe: XanesRecipe) -> Bundle:
@@ -320,7 +319,7 @@ def _regressor(recipe: XanesRecipe) -> Any:
 def _interval_factors(
     rows: FloatArray, labels: FloatArray, formula: Any, recipe: XanesRecipe
 ) -> dict[str, float]:
-    """Ask forests about formulas that they have not seen: what their spread is to be multiplied by."""
+    """Return the factors from spread to interval, from forests that saw no such formula."""
     from sklearn.model_selection import GroupKFold
 
     errors, spreads = np.empty_like(labels), np.empty_like(labels)
