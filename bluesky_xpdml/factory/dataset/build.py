@@ -4,7 +4,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -257,24 +257,27 @@ def _merged(parts: Sequence[Part]) -> dict[str, list[dict[str, Any]]]:
 def _counts(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Count what is there, what is unknown, and what was dropped and why."""
     sites, dropped = rows[SITES], rows[DROPPED]
-    counts: dict[str, Any] = {
-        table.partition(".")[0]: dict(sorted(Counter(row["element"] for row in rows[table]).items()))
-        for table in (SITES, SPECTRA)
-    }
-    unknown = {
-        label: Counter(row[f"{label}_reason"] for row in sites if row[f"{label}_reason"])
-        for label in ("valence", "geometry")
-    }
-    unknown["mood"] = Counter("fewer than two oxygens" for row in sites if np.isnan(row["mood"]))
-    kinds = Counter((row["kind"], row["reason"]) for row in dropped)
+    few_oxygens = ["fewer than two oxygens" for row in sites if np.isnan(row["mood"])]
     return {
-        "counts": {"structures": len(rows[STRUCTURES]), **counts},
-        "unknown": {label: dict(sorted(reasons.items())) for label, reasons in unknown.items()},
+        "counts": {
+            "structures": len(rows[STRUCTURES]),
+            "sites": _counted(row["element"] for row in sites),
+            "spectra": _counted(row["element"] for row in rows[SPECTRA]),
+        },
+        "unknown": {
+            "valence": _counted(filter(None, (row["valence_reason"] for row in sites))),
+            "geometry": _counted(filter(None, (row["geometry_reason"] for row in sites))),
+            "mood": _counted(few_oxygens),
+        },
         "dropped": {
-            kind: {reason: n for (k, reason), n in sorted(kinds.items()) if k == kind}
-            for kind in sorted({kind for kind, _ in kinds})
+            kind: _counted(row["reason"] for row in dropped if row["kind"] == kind)
+            for kind in sorted({row["kind"] for row in dropped})
         },
     }
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
 
 
 def label_batches(
