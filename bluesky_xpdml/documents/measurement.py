@@ -1,8 +1,10 @@
 """One collected run, read once: what kind of measurement it is, what it states, and the records it holds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import TypeVar
 
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, look_up_text, resolve_profile
@@ -28,6 +30,8 @@ from bluesky_xpdml.documents.xas import holds_energy_scan, scans_in
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import AbsorptionScan, DetectionMode, Origin, Sample
 from bluesky_xpdml.vocabulary import Technique
+
+_T = TypeVar("_T")
 
 
 class RunKind(StrEnum):
@@ -99,18 +103,19 @@ class Measurement:
 
         Only the first if anything after it cannot be read; empty if nothing can be read.
         """
-        scans = self._scans
         if self.further_error is not None:
-            return scans[:1]
-        return tuple({scan.element: scan for scan in reversed(scans)}[element] for element in _order(scans))
+            return self._scans[:1]
+        first: dict[str, AbsorptionScan] = {}
+        for scan in self._scans:
+            first.setdefault(scan.element, scan)
+        return tuple(first.values())
 
     @property
     def repeats(self) -> tuple[AbsorptionScan, ...]:
         """Further sweeps of the elements in `scans`, to be merged with them as repeats."""
         if self.further_error is not None:
             return ()
-        answered = {id(scan) for scan in self.scans}
-        return tuple(scan for scan in self._scans if id(scan) not in answered)
+        return tuple(scan for scan in self._scans if not any(scan is answered for answered in self.scans))
 
     @property
     def scattering(self) -> ScatteringRun | None:
@@ -156,19 +161,15 @@ class Measurement:
 
     @cached_property
     def _images(self) -> tuple[ScatteringRun | None, XpdmlError | None]:
-        if self.kind is not RunKind.SCATTERING:
-            return None, None
-        try:
-            return scattering_from_run(self.run, self.profile), None
-        except XpdmlError as error:
-            return None, error
+        return self._parsed(scattering_from_run) if self.kind is RunKind.SCATTERING else (None, None)
 
     @cached_property
     def _dark(self) -> tuple[ImageMean | None, XpdmlError | None]:
-        if self.kind is not RunKind.DARK:
-            return None, None
+        return self._parsed(dark_of) if self.kind is RunKind.DARK else (None, None)
+
+    def _parsed(self, parse: Callable[[CollectedRun, Profile], _T]) -> tuple[_T | None, XpdmlError | None]:
         try:
-            return dark_of(self.run, self.profile), None
+            return parse(self.run, self.profile), None
         except XpdmlError as error:
             return None, error
 
@@ -225,7 +226,3 @@ def _kind(run: CollectedRun, profile: Profile) -> RunKind:
     if is_absorption or holds_energy_scan(run, profile):
         return RunKind.ABSORPTION
     return RunKind.OTHER
-
-
-def _order(scans: tuple[AbsorptionScan, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(scan.element for scan in scans))
