@@ -15,6 +15,7 @@ from bluesky_xpdml.models.xanes import bond_valence_length, predict_xanes
 from bluesky_xpdml.records import AbsorptionScan, Prediction, Sample, Verdict, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+from bluesky_xpdml.vocabulary import Descriptor, Modality, ReasonCode, Technique
 
 SAMPLES = {sample.name: sample for sample in load_samples()}
 STORE = BundleStore.default()
@@ -36,7 +37,7 @@ def spectrum(sample: SimulatedSample, *, error: float = 0.0, calibrated: bool = 
 
 
 def state(prediction: Prediction) -> float:
-    return prediction.descriptors["oxidation_state"].value
+    return prediction.descriptors[Descriptor.OXIDATION_STATE].value
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_intervals_hold_their_value_and_most_truths(answers: dict[str, Predictio
     for name, answer in answers.items():
         for key, descriptor in answer.descriptors.items():
             assert descriptor.low <= descriptor.value <= descriptor.high, (name, key)
-        oxidation = answer.descriptors["oxidation_state"]
+        oxidation = answer.descriptors[Descriptor.OXIDATION_STATE]
         held += oxidation.low <= SAMPLES[name].oxidation_state <= oxidation.high
         assert {key: item.unit for key, item in answer.descriptors.items()} == {
             "oxidation_state": "e",
@@ -87,14 +88,14 @@ def test_intervals_hold_their_value_and_most_truths(answers: dict[str, Predictio
 
 def test_probabilities_sum_to_one_and_give_the_value(answers: dict[str, Prediction]) -> None:
     for answer in answers.values():
-        for key in ("oxidation_state", "coordination_number"):
+        for key in (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER):
             descriptor = answer.descriptors[key]
             classes = descriptor.probabilities or {}
             assert sum(classes.values()) == pytest.approx(1.0, abs=1e-8)
             assert min(classes.values()) >= 0.0
             mean = sum(float(name) * share for name, share in classes.items())
             assert mean == pytest.approx(descriptor.value, abs=1e-7)
-        assert answer.descriptors["bond_length"].probabilities is None
+        assert answer.descriptors[Descriptor.BOND_LENGTH].probabilities is None
 
 
 def test_the_answer_repeats_to_the_last_bit(answers: dict[str, Prediction]) -> None:
@@ -108,10 +109,10 @@ def test_the_answer_repeats_to_the_last_bit(answers: dict[str, Prediction]) -> N
 
 def test_the_prediction_says_where_it_comes_from(answers: dict[str, Prediction]) -> None:
     answer = answers["LaFeO3"]
-    bundle = STORE.find("Fe", "K", "xanes")
+    bundle = STORE.find("Fe", "K", Modality.XANES)
     assert answer.models == (bundle.reference,)
     assert len(bundle.reference.sha256) == 64
-    assert (answer.technique, answer.element, answer.edge) == ("xanes", "Fe", "K")
+    assert (answer.technique, answer.element, answer.edge) == (Technique.XANES, "Fe", "K")
     assert answer.sample.name == "LaFeO3"
     assert json.loads(json.dumps(answer.settings["energy_axis"]))["source"] == "given"
     assert answer.quality.verdict is Verdict.GOOD, answer.quality.reasons
@@ -132,12 +133,12 @@ def test_an_axis_that_is_off_moves_the_oxidation_state_along(
 @pytest.mark.parametrize("name", SAMPLES)
 def test_an_uncalibrated_axis_widens_the_interval(name: str, answers: dict[str, Prediction]) -> None:
     uncalibrated = predict_xanes(spectrum(SAMPLES[name], calibrated=False), STORE)
-    known, unknown = (item.descriptors["oxidation_state"] for item in (answers[name], uncalibrated))
+    known, unknown = (item.descriptors[Descriptor.OXIDATION_STATE] for item in (answers[name], uncalibrated))
     widened = (unknown.high - unknown.low) / (known.high - known.low)
     # Valences at the end of a curve are bounded by it, however little is known of the axis.
     assert widened > (1.25 if SAMPLES[name].oxidation_state <= 3.0 else 0.99)
     assert uncalibrated.quality.verdict is Verdict.SUSPECT
-    assert any("not calibrated" in reason for reason in uncalibrated.quality.reasons)
+    assert uncalibrated.quality.has(ReasonCode.AXIS_UNCALIBRATED)
 
 
 def test_the_scale_of_the_absorption_does_not_matter(answers: dict[str, Prediction]) -> None:
@@ -153,13 +154,45 @@ def test_a_metal_foil_is_suspect(element: str) -> None:
     scan = AbsorptionScan(energy=energy, mu=foil_absorption(element, energy), element=element, edge="K")
     quality = predict_xanes(reduce_xanes(scan, XanesSettings(energy_offset=0.0)), STORE).quality
     assert quality.verdict is Verdict.SUSPECT
-    assert any(f"that of {element} metal" in reason for reason in quality.reasons)
+    (reason,) = quality.of(ReasonCode.NOT_AN_OXIDE)
+    assert f"that of {element} metal" in reason
 
 
 def test_an_axis_far_off_is_suspect() -> None:
     quality = predict_xanes(spectrum(SAMPLES["LaFeO3"], error=8.0), STORE).quality
     assert quality.verdict is Verdict.SUSPECT
-    assert any("the energy axis is off" in reason for reason in quality.reasons)
+    (reason,) = quality.of(ReasonCode.EDGE_IMPLAUSIBLE)
+    assert "the energy axis is off" in reason
+
+
+def test_edge_and_shape_that_contradict_each_other_are_reported(answers: dict[str, Prediction]) -> None:
+    bundle = STORE.find("Cr", "K", Modality.XANES)
+    curve = {**bundle.manifest["edge_model"]}
+    curve["edge"] = [edge - 6.0 for edge in curve["edge"]]
+    moved = replace(bundle, manifest={**bundle.manifest, "edge_model": curve})
+    name = next(n for n, sample in SAMPLES.items() if (sample.element, sample.oxidation_state) == ("Cr", 3.0))
+    found = predict_xanes(spectrum(SAMPLES[name]), BundleStore(STORE.folder, [moved]))
+    assert found.quality.verdict is Verdict.SUSPECT
+    assert found.quality.has(ReasonCode.ANSWERS_DISAGREE)
+    assert not answers[name].quality.has(ReasonCode.ANSWERS_DISAGREE)
+
+
+def test_low_coordination_numbers_of_iron_ii_are_called_unreliable() -> None:
+    bundle = STORE.find("Fe", "K", Modality.XANES)
+    number = {**bundle.targets[Descriptor.COORDINATION_NUMBER], "classes": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    number["classes"] = number["classes"][: len(bundle.targets[Descriptor.COORDINATION_NUMBER]["classes"])]
+    few = replace(
+        bundle,
+        manifest={
+            **bundle.manifest,
+            "targets": {**bundle.targets, Descriptor.COORDINATION_NUMBER: number},
+        },
+    )
+    low = replace(spectrum(SAMPLES["LaFeO3"], error=-4.0))
+    found = predict_xanes(low, BundleStore(STORE.folder, [few]))
+    assert found.descriptors[Descriptor.OXIDATION_STATE].value < 2.5
+    assert found.descriptors[Descriptor.COORDINATION_NUMBER].value < 5.5
+    assert found.quality.has(ReasonCode.COORDINATION_UNRELIABLE)
 
 
 def cut(xanes: Xanes, low: float, high: float) -> Xanes:
@@ -190,7 +223,7 @@ def test_elements_and_edges_without_a_model_are_refused() -> None:
 
 
 def test_a_bundle_trained_on_other_features_is_refused() -> None:
-    bundle = STORE.find("Fe", "K", "xanes")
+    bundle = STORE.find("Fe", "K", Modality.XANES)
     manifest = {**bundle.manifest, "input": {**bundle.manifest["input"], "foil_energy": 7112.0}}
     other = Bundle(manifest=manifest, forests=bundle.forests, sha256=bundle.sha256)
     store = BundleStore(STORE.folder.parent / "absent", [other])
