@@ -65,7 +65,8 @@ def test_a_start_that_the_server_refuses_leaves_no_writer_behind(container, answ
     publisher = TiledPublisher(container)
     start, *rest = LiveRun().update(answer("raw"))
     container.create_container(key=start[1]["uid"])
-    with pytest.raises(PublishError, match="expected to write updates"), pytest.warns(UserWarning, match="."):
+    warned = pytest.warns(UserWarning, match="The callback")
+    with pytest.raises(PublishError, match="expected to write updates"), warned:
         publisher.extend([start, *rest])
     with pytest.raises(PublishError, match="expected updates of a run whose start was written"):
         publisher.extend(rest)
