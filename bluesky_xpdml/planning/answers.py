@@ -193,7 +193,7 @@ def _is_of_element(prediction: PublishedPrediction, criteria: AnswerCriteria) ->
 def select_answer(
     predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria
 ) -> PublishedPrediction | None:
-    """Return the prediction of a trial that counts: one that did not fail, of most raw runs, the newest.
+    """Return the prediction of a trial that counts: one that did not fail, of most raw runs, of the highest rank.
 
     Unless repeats are merged, answers that contain runs of other trials do not count.
     """
@@ -203,7 +203,7 @@ def select_answer(
     if not is_joint(criteria.technique) and not criteria.merged_within:
         own = {each.raw_uids[0] for each in predictions if len(each.raw_uids) == 1}
         candidates = [each for each in candidates if own.issuperset(each.raw_uids)]
-    return max(candidates, key=lambda each: (not each.failed, len(each.raw_uids), each.time), default=None)
+    return max(candidates, key=lambda each: (not each.failed, len(each.raw_uids), each.rank), default=None)
 
 
 def _answers_of_one_part(

@@ -19,6 +19,29 @@ def put():
     return _put
 
 
+@pytest.fixture(scope="session")
+def insert(tiled_server):
+    """Return a function that puts entries with any metadata into a container, by the file of the server."""
+    import sqlalchemy as sa
+    from sqlalchemy.orm import Session
+    from tiled.catalog import orm
+
+    def insert_into(container, metadata_by_key):
+        engine = sa.create_engine(f"sqlite:///{tiled_server.directory / 'catalog.db'}")
+        with Session(engine) as session:
+            parent = 0
+            for part in filter(None, container.path_parts):
+                node = sa.select(orm.Node.id).where(orm.Node.key == part, orm.Node.parent == parent)
+                parent = session.execute(node).scalar_one()
+            entry = {"parent": parent, "structure_family": "container", "specs": []}
+            rows = [entry | {"key": key, "metadata_": metadata} for key, metadata in metadata_by_key.items()]
+            session.execute(sa.insert(orm.Node), rows)
+            session.commit()
+        engine.dispose()
+
+    return insert_into
+
+
 @pytest.fixture
 def container(tiled_server, request):
     """Return an empty container."""

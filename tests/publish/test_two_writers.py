@@ -1,4 +1,4 @@
-"""One run published by two writers at the same moment: whole in the end, and reported as published by both."""
+"""One run published by two writers at the same moment: it is whole, and both report it as published."""
 
 import threading
 import time
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.publish import TiledPublisher, derived_run, find_predictions
-from bluesky_xpdml.records import EnergyAxis, Xanes
-from bluesky_xpdml.records import DetectionMode
+from bluesky_xpdml.records import DetectionMode, EnergyAxis, Xanes
 
 # The dispatcher of documents warns of each error that a server answers with, and raises it as well.
 pytestmark = pytest.mark.filterwarnings("ignore:The callback")
@@ -31,10 +30,11 @@ SPECTRUM = Xanes(
 )
 
 
-def require_whole(container, raw_uid):
+def require_whole(container, raw_uid, *, with_spectrum=True):
     (run,) = find_predictions(container, raw_uid)
     assert run.metadata["stop"]["exit_status"] == "success"
-    np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, [ENERGY / 7200])
+    if with_spectrum:
+        np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, [ENERGY / 7200])
     assert run["predictions"].read()["oxidation_state"].values.tolist() == [2.5]
 
 
@@ -69,21 +69,21 @@ def publish_together(publishers, documents):
 
 def test_twenty_runs_by_two_publishers_are_each_published_once(publishers, answer):
     for number in range(20):
+        # Most runs without curves, which cost most requests.
+        more = {} if number % 5 else {"xanes": SPECTRUM}
         raw_uid = f"raw-{number}"
-        assert publish_together(publishers, derived_run(answer(raw_uid, xanes=SPECTRUM))) == []
-        require_whole(publishers[0].container, raw_uid)
+        assert publish_together(publishers, derived_run(answer(raw_uid, **more))) == []
+        require_whole(publishers[0].container, raw_uid, with_spectrum=bool(more))
     assert sum(each.n_written for each in publishers) == 20
     assert sum(each.n_already_there for each in publishers) == 20
 
 
 def test_a_run_that_another_process_gave_up_is_written_by_one_of_two(publishers, answer, monkeypatch):
-    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 1.0)
-    for number in range(3):
-        raw_uid = f"raw-{number}"
-        documents = derived_run(answer(raw_uid, xanes=SPECTRUM))
-        publishers[0].publish([each for each in documents if each[0] != "stop"])
-        assert publish_together(publishers, documents) == []
-        require_whole(publishers[0].container, raw_uid)
+    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 3.0)
+    documents = derived_run(answer("raw", xanes=SPECTRUM))
+    publishers[0].publish([each for each in documents if each[0] != "stop"])
+    assert publish_together(publishers, documents) == []
+    require_whole(publishers[0].container, "raw")
 
 
 def test_a_writer_that_is_slow_but_makes_progress_is_waited_for(publishers, answer, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_writer_that_is_slow_but_makes_progress_is_waited_for(publishers, answ
 
 
 def test_a_run_whose_streams_are_missing_is_written_anew_after_a_conflict(publishers, answer, monkeypatch):
-    """A stop document alone, as a writer leaves it whose run was removed under it, does not make a run whole."""
+    """A stop document does not make a run whole: a writer adds it even if its run was removed meanwhile."""
     monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 0.2)
     publisher, other = publishers
     documents = derived_run(answer("raw", xanes=SPECTRUM))
