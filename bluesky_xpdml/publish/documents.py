@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID, uuid5
@@ -20,9 +20,12 @@ from bluesky_xpdml.records import (
     Estimate,
     Explanation,
     FloatArray,
+    ModelReference,
+    Origin,
     PairDistribution,
     Prediction,
     Quality,
+    Sample,
     Verdict,
     Xanes,
 )
@@ -56,7 +59,7 @@ def plain(value: object, depth: int = 0) -> object:
     {'e0': 7112.0, 'range': [1, 2], 'a_b': True}
     """
     if depth > DEEPEST:
-        return _plain_text(repr(type(value)))
+        return type(value).__name__
     if isinstance(value, Mapping):
         return plain_mapping(value, depth)
     if isinstance(value, list | tuple | np.ndarray):
@@ -102,8 +105,8 @@ def _plain_text(text: str) -> str:
 
 
 def plain_key(key: object) -> str:
-    """Return a key as start documents hold it: dots and slashes are replaced."""
-    return _plain_text(str(key)).replace(".", "_").replace("/", "_")
+    """Return a key as start documents hold it: not empty, without dots and slashes."""
+    return _plain_text(str(key)).replace(".", "_").replace("/", "_") or "_"
 
 
 def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.time) -> list[NamedDocument]:
@@ -176,16 +179,9 @@ def summary(prediction: Prediction) -> Document:
             "technique": prediction.technique,
             "element": prediction.element,
             "edge": prediction.edge,
-            "sample": {
-                "name": prediction.sample.name,
-                "uid": prediction.sample.uid,
-                "composition": prediction.sample.composition,
-            },
-            "origin": asdict(prediction.origin),
-            "models": [
-                {"name": model.name, "version": model.version, "sha256": model.sha256}
-                for model in prediction.models
-            ],
+            "sample": _entries(prediction.sample),
+            "origin": _entries(prediction.origin),
+            "models": [_entries(model) for model in prediction.models],
             "completeness": prediction.completeness,
             "quality": quality_entry(quality),
             "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
@@ -196,6 +192,11 @@ def summary(prediction: Prediction) -> Document:
             else _explanation_summary(prediction.explanation),
         }
     )
+
+
+def _entries(record: Sample | Origin | ModelReference) -> Document:
+    """Return the fields of a record; `asdict` would descend into mappings of any depth."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def run_uid(prediction: Prediction) -> str:
