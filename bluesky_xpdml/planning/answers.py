@@ -193,7 +193,7 @@ def _is_of_element(prediction: PublishedPrediction, criteria: AnswerCriteria) ->
 def select_answer(
     predictions: Sequence[PublishedPrediction], criteria: AnswerCriteria
 ) -> PublishedPrediction | None:
-    """Return the prediction of a trial that counts: one that did not fail, of most raw runs, of the highest rank.
+    """Return the prediction of a trial that counts: no failure, of most raw runs, of the highest rank.
 
     Unless repeats are merged, answers that contain runs of other trials do not count.
     """

@@ -26,11 +26,24 @@ class Unreliable:
         self._publisher.close()
 
 
+class Rows:
+    """An analysis that gives prepared predictions, one more per update."""
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def update(self, _run):
+        return next(self._rows)
+
+    def live_interval(self, _run):
+        return 0.0
+
+
 @pytest.mark.parametrize("refused", [{1}, {1, 2}])
 def test_a_live_run_starts_with_the_first_row_that_can_be_written(container, answer, refused):
     publisher = Unreliable(TiledPublisher(container), refused)
     rows = iter([(answer("raw", state),) for state in (1.0, 2.0, 3.0, 4.0)])
-    updates = LiveUpdates(lambda _run: next(rows), publisher, interval=0.0)
+    updates = LiveUpdates(Rows(rows), publisher)
     for number in range(1, 5):
         if number in refused:
             with pytest.raises(PublishError):
@@ -48,7 +61,7 @@ def test_a_live_run_starts_with_the_first_row_that_can_be_written(container, ans
 def test_a_row_that_is_lost_in_the_middle_does_not_end_the_run(container, answer):
     publisher = Unreliable(TiledPublisher(container), {2})
     rows = iter([(answer("raw", state),) for state in (1.0, 2.0, 3.0)])
-    updates = LiveUpdates(lambda _run: next(rows), publisher, interval=0.0)
+    updates = LiveUpdates(Rows(rows), publisher)
     updates.update("raw", object())
     with pytest.raises(PublishError):
         updates.update("raw", object())
