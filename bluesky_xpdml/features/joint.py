@@ -1,4 +1,4 @@
-"""Features of a sample that was measured both ways: those of its spectrum, then those of its PDF."""
+"""Features of a sample with a spectrum and a PDF: those of the spectrum, then those of the PDF."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from bluesky_xpdml.records import FloatArray
 
 N_XANES = len(xanes.FEATURE_NAMES)
 FEATURE_NAMES = (*xanes.FEATURE_NAMES, *pdf.FEATURE_NAMES)
-"""One name a feature, (164,)."""
+"""Names of the features, (164,)."""
 REPEATS = 4
-"""Features of the spectrum are offered this often, or trees, which look at few columns a node, would mostly
-see the curve: offered once, coordination numbers of Cr came out 1.5 points worse than by the spectrum alone;
-offered four times, 0.6 points worse, and better than by either alone for V and Ti."""
+"""How often the columns of the spectrum are repeated, because trees examine few columns per node: used once,
+coordination numbers of Cr were 1.5 points worse than by the spectrum alone; used four times, 0.6 points worse,
+and better than by either alone for V and Ti."""
 COLUMNS = np.concatenate([np.tile(np.arange(N_XANES), REPEATS), N_XANES + pdf.BALANCED])
-"""Columns as forests are trained on them: the spectrum's and the first shell's are repeated, (458,)."""
+"""Columns for training: those of the spectrum and of the first shell are repeated, (458,)."""
 
 
 def joint_rows(of_xanes: FloatArray, of_pdf: FloatArray) -> FloatArray:

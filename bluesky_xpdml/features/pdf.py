@@ -1,32 +1,33 @@
 """PDF features: the curve on a fixed grid of distances, and the shape of its first shell.
 
 Measured pair distribution functions have no absolute scale, so a curve is divided by its own root mean square
-over 1.5 to 6 angstrom. Six numbers then describe the first peak that stands out; forests are offered each of
-them as often as there are curve points for it, so that trees, which look at few columns a node, see both.
+over 1.5 to 6 angstrom. Six numbers describe its first prominent peak; the columns for training repeat each of
+them, so that trees, which examine few columns per node, use both.
 """
 
 import numpy as np
 
 from bluesky_xpdml.errors import FeatureError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.vocabulary import ReasonCode
 
 GRID = np.linspace(1.5, 10.0, 86)
 """Distances at which a curve is read [angstrom], (86,)."""
 SCALE_RANGE = (1.5, 6.0)
 """A curve is divided by its root mean square over this range [angstrom]."""
 SHELL_GRID = np.linspace(1.5, 5.0, 176)
-"""Distances between which the first shell is sought [angstrom], (176,)."""
+"""Grid of the first shell [angstrom], (176,)."""
 OUTSTANDING = 0.35
-"""The first peak is at least this high, as a share of the highest over the same range."""
+"""Smallest height of the first peak, relative to the highest on the same grid."""
 COARSEST = 0.1
-"""Curves on wider steps are refused [angstrom]."""
+"""Largest step of a curve [angstrom]."""
 SHELL_NAMES = ("position", "centroid", "width", "skewness", "area", "height")
 FEATURE_NAMES = (*[f"G({r:.1f} A)" for r in GRID], *[f"first shell {name}" for name in SHELL_NAMES])
-"""One name a feature, (92,)."""
+"""Names of the features, (92,)."""
 BALANCED = np.concatenate(
     [np.arange(GRID.size), np.tile(np.arange(GRID.size, len(FEATURE_NAMES)), GRID.size // len(SHELL_NAMES))]
 )
-"""Columns as forests are trained on them: the first shell's are repeated, (170,)."""
+"""Columns for training: the first shell's are repeated, (170,)."""
 
 
 def pdf_features(r: FloatArray, g: FloatArray) -> FloatArray:
@@ -61,24 +62,17 @@ def pdf_features(r: FloatArray, g: FloatArray) -> FloatArray:
     scaling = np.interp(SHELL_GRID[0] + 0.02 * np.arange(226), r, g)
     size = float(np.sqrt(np.mean(scaling**2)))
     if not size > 0.0 or not np.isfinite(size):
-        msg = f"the curve is zero over {SCALE_RANGE[0]} to {SCALE_RANGE[1]} angstrom: there is no signal"
-        raise FeatureError(msg)
+        raise FeatureError(
+            f"the curve is zero over {SCALE_RANGE[0]} to {SCALE_RANGE[1]} angstrom: there is no signal"
+        )
     return np.concatenate([points / size, first_shell(np.interp(SHELL_GRID, r, g) / size)])
 
 
 def first_shell(shell: FloatArray) -> FloatArray:
-    """Describe the first peak that stands out.
+    """Return the numbers of `SHELL_NAMES` of the first peak, (6,), the first three of them in angstrom.
 
-    Parameters
-    ----------
-    shell
-        Scaled curve on `SHELL_GRID`, (176,).
-
-    Returns
-    -------
-    FloatArray
-        Position of the maximum [angstrom], centroid [angstrom], standard deviation [angstrom], skewness,
-        area and height of the curve above zero between the crossings or minima around it, (6,).
+    They are the moments of the curve on `SHELL_GRID`, clipped at zero, between the zeros or minima around its
+    first prominent maximum.
     """
     top = _first_peak(shell)
     start, stop = _flanks(shell, top)
@@ -96,25 +90,26 @@ def first_shell(shell: FloatArray) -> FloatArray:
 
 def _require_cover(r: FloatArray, g: FloatArray) -> None:
     if r.shape != g.shape or r.size < 2:
-        msg = f"{r.size} distances and {g.size} values: expected as many of both"
-        raise FeatureError(msg)
+        raise FeatureError(f"{r.size} distances and {g.size} values: expected as many of both")
     if not np.all(np.isfinite(r)) or not np.all(np.diff(r) > 0.0):
         raise FeatureError("the distances do not ascend: sort the curve by r")
     inside = (r >= GRID[0] - COARSEST) & (r <= GRID[-1] + COARSEST)
     if r[0] > GRID[0] + 1e-9 or r[-1] < GRID[-1] - 1e-9:
-        msg = (
+        raise FeatureError(
             f"the curve covers {r[0]:.2f} to {r[-1]:.2f} angstrom, the model needs {GRID[0]:.1f} to "
             f"{GRID[-1]:.1f}: transform it further"
         )
-        raise FeatureError(msg)
     widest = float(np.diff(r[inside]).max(initial=0.0))
     if widest > COARSEST + 1e-9 or np.count_nonzero(inside) < 2:
-        msg = f"the curve has steps of {widest:.2f} angstrom, expected at most {COARSEST}: transform it finer"
-        raise FeatureError(msg)
+        raise FeatureError(
+            f"the curve has steps of {widest:.2f} angstrom, expected at most {COARSEST}: transform it finer"
+        )
     missing = int(np.count_nonzero(~np.isfinite(g[inside])))
     if missing:
-        msg = f"{missing} values between {GRID[0]:.1f} and {GRID[-1]:.1f} angstrom are not finite"
-        raise FeatureError(msg)
+        raise FeatureError(
+            f"{missing} values between {GRID[0]:.1f} and {GRID[-1]:.1f} angstrom are not finite",
+            ReasonCode.NOT_FINITE,
+        )
 
 
 def _first_peak(shell: FloatArray) -> int:
@@ -124,7 +119,7 @@ def _first_peak(shell: FloatArray) -> int:
 
 
 def _flanks(shell: FloatArray, top: int) -> tuple[int, int]:
-    """Return where the peak begins and ends: at a crossing of zero or a minimum."""
+    """Return start and end of the peak: a zero or a minimum."""
     before, after = shell[: top + 1][::-1], shell[top:]
     return top - _descent(before), top + _descent(after) + 1
 
@@ -135,7 +130,7 @@ def _descent(side: FloatArray) -> int:
 
 
 def _vertex(shell: FloatArray, top: int) -> float:
-    """Return how far the vertex of the parabola through a maximum lies from it, in steps."""
+    """Return the distance of the vertex of the parabola through a maximum from it [steps]."""
     if not 0 < top < shell.size - 1:
         return 0.0
     left, middle, right = shell[top - 1 : top + 2]

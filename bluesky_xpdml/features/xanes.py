@@ -12,25 +12,25 @@ from bluesky_xpdml.reduction.edge_position import pre_edge_line, smooth
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 
 GRID = np.arange(0.0, 36.0)
-"""Energies above the metal foil at which the features are read [eV], (36,)."""
+"""Energies of the features [eV above the foil], (36,)."""
 FINE_STEP = 0.25
-"""Grid on which spectra are smoothed and integrated [eV]."""
+"""Step of the grid on which spectra are smoothed and integrated [eV]."""
 LARGEST_SHIFT = 4.0
-"""Features can be read for shifts of the axis up to this [eV]."""
+"""Largest shift of the axis [eV]."""
 FINE_GRID = np.arange(-4.5, 39.5 + FINE_STEP / 2, FINE_STEP)
 """Fine grid [eV above the foil], wide enough for the largest shift."""
 TAIL = 12.5
-"""The signal is divided by its mean over this much of the window's end [eV]."""
+"""The signal is divided by its mean over this length at the end of the window [eV]."""
 SMOOTHING = 1.0
 """Standard deviation of the Gaussian applied to the signal [eV]."""
 INTEGRAL_SCALE = 10.0
-"""Running integrals are divided by this, so that both blocks have like magnitudes [eV]."""
+"""Running integrals are divided by this, so that both blocks have similar magnitudes [eV]."""
 SHORTEST_END = 30.0
 """A scan that ends earlier is refused [eV above the foil]."""
 FEATURE_NAMES = tuple(
     [f"mu({energy:+.0f} eV)" for energy in GRID] + [f"integral({energy:+.0f} eV)" for energy in GRID]
 )
-"""One name a feature, (72,)."""
+"""Names of the features, (72,)."""
 
 
 def foil_scale(xanes: Xanes) -> tuple[FloatArray, FloatArray]:
@@ -53,8 +53,9 @@ def foil_scale(xanes: Xanes) -> tuple[FloatArray, FloatArray]:
     """
     if xanes.element not in FOIL_ENERGIES:
         known = ", ".join(FOIL_ENERGIES)
-        msg = f"no foil energy for {xanes.element or 'an unnamed element'}: expected one of {known}"
-        raise FeatureError(msg)
+        raise FeatureError(
+            f"no foil energy for {xanes.element or 'an unnamed element'}: expected one of {known}"
+        )
     x = xanes.energy - FOIL_ENERGIES[xanes.element]
     return x, xanes.mu - pre_edge_line(x, xanes.mu)
 
@@ -81,17 +82,19 @@ def fine_signal(x: FloatArray, signal: FloatArray) -> FloatArray:
         If the scan starts above the foil's edge or ends before 30 eV above it.
     """
     if x[0] > GRID[0] or x[-1] < SHORTEST_END:
-        msg = (
+        raise FeatureError(
             f"the scan covers {x[0]:+.1f} to {x[-1]:+.1f} eV around the metal foil's edge, the model needs "
             f"{GRID[0]:+.0f} to {SHORTEST_END:+.0f} eV: scan further, or check the energy axis"
         )
-        raise FeatureError(msg)
     tail = float(signal[x >= x[-1] - 4.0].mean())
     return np.asarray(np.interp(FINE_GRID, x, signal, left=float(signal[0]), right=tail))
 
 
 def features_of_shifts(signal: FloatArray, shifts: FloatArray) -> FloatArray:
     """Compute the features of one spectrum for several shifts of its axis.
+
+    With the smoothed signal s and its integral S from the first energy of the grid, features are s / t and
+    S / (10 eV t) at `GRID`, where t is the mean of s over the last 12.5 eV of the window.
 
     Parameters
     ----------
@@ -124,11 +127,10 @@ def features_of_shifts(signal: FloatArray, shifts: FloatArray) -> FloatArray:
     integrals = _at(running, points) - start
     tail = (integrals[..., -1:] - _at(running, points[:, -1:] - TAIL / FINE_STEP) + start) / TAIL
     if np.any(tail <= 0.0):
-        msg = (
+        raise FeatureError(
             f"the mean signal over {GRID[-1] - TAIL:.1f} to {GRID[-1]:.0f} eV above the foil is "
             f"{float(tail.min()):.3g}: expected a positive absorption step"
         )
-        raise FeatureError(msg)
     return np.concatenate([values, integrals / INTEGRAL_SCALE], axis=-1) / tail
 
 
