@@ -52,7 +52,7 @@ def test_rows_without_names_are_numbered(value):
         np.array([("x", 1)], dtype=[("a", "U1"), ("b", "i4")]),
     ],
 )
-def test_what_is_no_table_is_refused(value):
+def test_values_that_are_no_table_are_refused(value):
     with pytest.raises(DocumentError):
         table_of(value)
 
@@ -106,7 +106,7 @@ def write(spec, path, table):
         np.savetxt(path, np.array(table.tolist()), fmt="%d")
 
 
-def test_tables_in_the_files_of_the_boxes(conventions, tmp_path):
+def test_tables_in_files_of_analog_and_encoder_boxes(conventions, tmp_path):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
     expected = first_scan(fed(documents))
     run = fed(in_files(documents, tmp_path), root_map={"/there": str(tmp_path)})
@@ -116,7 +116,7 @@ def test_tables_in_the_files_of_the_boxes(conventions, tmp_path):
     np.testing.assert_array_equal(found.i0, expected.i0)
 
 
-def test_a_file_that_is_not_there_is_named(conventions, tmp_path):
+def test_a_missing_file_is_named(conventions, tmp_path):
     documents = in_files(conventions.iss_documents(conventions.Known(), n_samples=2_000), tmp_path)
     (tmp_path / "apb_stream.dat").unlink()
     run = fed(documents, root_map={"/there": str(tmp_path)})
@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there_is_named(conventions, tmp_path):
         first_scan(run)
 
 
-def test_tables_in_hdf5_that_stream_data_point_at(conventions, tmp_path):
+def test_tables_in_hdf5_files_of_stream_data(conventions, tmp_path):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
     expected = first_scan(fed(documents))
     path = tmp_path / "scan.h5"
@@ -149,7 +149,7 @@ def test_tables_in_hdf5_that_stream_data_point_at(conventions, tmp_path):
     np.testing.assert_array_equal(found.it, expected.it)
 
 
-def test_arrays_that_nobody_asks_for_are_not_even_looked_at():
+def test_arrays_under_other_keys_are_never_read():
     class Untouchable:
         def __array__(self, *_args, **_kwargs):
             raise AssertionError("a spectrum of the detector was read")
@@ -163,7 +163,7 @@ def test_arrays_that_nobody_asks_for_are_not_even_looked_at():
     assert list(arrays) == ["apb_stream"]
 
 
-def test_a_measurement_that_came_again_replaces_its_table():
+def test_a_repeated_measurement_replaces_its_table():
     collector = RunCollector({"uid": "a"}, array_keys=("apb_stream",))
     collector.feed("descriptor", {"uid": "d", "run_start": "a", "name": "s", "data_keys": {"apb_stream": {}}})
     for uid, value in (("x", 1.0), ("x", 1.0), ("y", 2.0)):
@@ -173,7 +173,7 @@ def test_a_measurement_that_came_again_replaces_its_table():
     assert collector.finish().streams["s"].arrays["apb_stream"][""].tolist() == [2.0, 2.0]
 
 
-def test_more_numbers_than_memory_should_hold_are_left_out(monkeypatch):
+def test_numbers_beyond_the_limit_are_left_out(monkeypatch):
     monkeypatch.setattr(arrays_module, "MAXIMUM_VALUES", 5)
     collector = RunCollector({"uid": "a"}, array_keys=("t",))
     collector.feed("descriptor", {"uid": "d", "run_start": "a", "name": "s", "data_keys": {"t": {}}})

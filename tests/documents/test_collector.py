@@ -95,7 +95,7 @@ def test_a_second_descriptor_of_a_stream_continues_it():
     assert run.streams["primary"].column("i0").tolist() == [1.0, 2.0]
 
 
-def test_a_key_that_an_event_lacks_is_nan_and_not_zero():
+def test_a_key_missing_in_an_event_is_nan_and_not_zero():
     without = event(2, 0.0) | {"data": {}}
     run = collected(("descriptor", DESCRIPTOR), ("event", event(1, 1.0)), ("event", without), ("stop", STOP))
     np.testing.assert_array_equal(run.streams["primary"].column("i0"), [1.0, np.nan])
@@ -124,11 +124,11 @@ def test_a_key_that_an_event_lacks_is_nan_and_not_zero():
         ([("start", {"uid": "a"})], "start documents came twice (1)"),
     ],
 )
-def test_what_is_wrong_is_left_out_and_named(documents, remark):
+def test_malformed_documents_are_left_out_and_named(documents, remark):
     assert remark in collected(*documents).remarks()
 
 
-def test_a_run_without_stop_says_so_unless_it_was_given_up():
+def test_a_missing_stop_is_remarked_unless_the_run_was_given_up():
     collector = RunCollector({"uid": "a"})
     assert collector.finish().remarks() == ("no stop document came (1)",)
     assert collector.finish(given_up="queue full").remarks() == ()

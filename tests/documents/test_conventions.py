@@ -121,7 +121,7 @@ def test_bmm_names_two_modes_in_one_plan(conventions):
     assert declared_mode(documents[0][1], detect_profile(documents[0][1])) is None
 
 
-def test_bmm_run_that_was_stopped_early_says_success_and_is_incomplete(conventions):
+def test_a_bmm_run_that_was_stopped_early_is_incomplete_despite_its_success(conventions):
     known = conventions.Known()
     scan = scan_of(conventions.bmm_documents(known, stop_after=200))
     assert scan.completeness == pytest.approx(200 / known.grid().size)
@@ -177,7 +177,7 @@ def as_json(documents):
     return plain
 
 
-def test_what_a_continuous_scan_shows_is_what_the_sample_absorbs(conventions):
+def test_a_continuous_scan_gives_the_absorption_of_the_sample(conventions):
     known = conventions.Known()
     scan = scan_of(conventions.iss_documents(known))
     expected = known.mu(scan.energy, known.sample_above) + 0.3 + np.log(10.0)
@@ -258,7 +258,7 @@ def test_several_absorbers_in_one_scan(conventions):
     assert "the run names Mn, Fe; this is Mn" in scans[0].quality.reasons
 
 
-def test_step_scan_of_iss_loses_its_offsets(conventions):
+def test_offsets_are_subtracted_from_a_step_scan_of_iss(conventions):
     energy = np.arange(7000.0, 7300.0, 1.0)
     run = conventions._Run(
         {"experiment": "step_scan", "element": "Fe", "edge": "K", "num_points": energy.size}
@@ -274,7 +274,7 @@ def test_step_scan_of_iss_loses_its_offsets(conventions):
     assert set(scan.it) == {403.0}
 
 
-def test_qas_measures_both_techniques_and_each_run_goes_its_way(conventions):
+def test_runs_of_both_techniques_at_qas_are_told_apart(conventions):
     diffraction = conventions.qas_diffraction_documents(
         np.full((8, 8), 5, dtype=np.uint16), element="Ni", edge="K"
     )
@@ -300,7 +300,7 @@ def test_qas_measures_both_techniques_and_each_run_goes_its_way(conventions):
         (lambda _, raw: raw["pb9_enc1"][0]["ts_s"].__iadd__(3600), DocumentError, "clocks"),
     ],
 )
-def test_continuous_scans_that_lack_something_are_refused(conventions, spoil, error, message):
+def test_incomplete_continuous_scans_are_refused(conventions, spoil, error, message):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
     raw = {}
     for name, document in documents:
@@ -314,7 +314,7 @@ def test_continuous_scans_that_lack_something_are_refused(conventions, spoil, er
         scan_of(documents)
 
 
-def test_a_gain_that_is_not_given_is_named(conventions):
+def test_a_missing_gain_is_named(conventions):
     documents = conventions.iss_documents(conventions.Known(), n_samples=2_000)
     del documents[0][1]["ch2_amp_gain"]
     scan = scan_of(documents)

@@ -191,7 +191,7 @@ def test_a_profile_that_extends_another_reads_runs_as_that_does(runs, tmp_path, 
     ["\x1b[2J", "[bold]", "x" * 1_000_000, "\ud800", "\0"],
     ids=["escape", "markup", "huge", "half", "nul"],
 )
-def test_texts_of_strangers_do_no_harm(text):
+def test_hostile_texts_do_no_harm(text):
     channels = ("i0", "it", text, f"{text}_i0", f"_{text}")
     run = step_scan(channels=channels, element=text, edge=text, sample_name=text, remarks=[text], mode=text)
     stop = {"exit_status": text, "reason": text}

@@ -20,7 +20,7 @@ def test_every_profile_loads_and_its_patterns_compile(name):
             re.compile(pattern.replace("{element}", "Fe"))
 
 
-def test_an_unknown_profile_is_refused_with_those_there_are():
+def test_an_unknown_profile_is_refused_with_the_known_names():
     with pytest.raises(MissingDataError, match="generic"):
         load_profile("../generic")
 
@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_profiles_of_ones_own_are_found_detected_and_extend_others(folder):
+def test_a_users_profile_is_found_detected_and_extends_another(folder):
     assert "mine" in profile_names()
     profile = detect_profile({"beamline": "Mine"})
     assert profile.name == "mine"
@@ -124,14 +124,14 @@ def test_a_profile_may_replace_a_shipped_one_by_extending_it(folder):
         ("= 1", FileFormatError, "a TOML file"),
     ],
 )
-def test_a_faulty_profile_is_refused_in_words(tmp_path, monkeypatch, text, error, message):
+def test_a_faulty_profile_is_refused_with_the_reason(tmp_path, monkeypatch, text, error, message):
     (tmp_path / "own.toml").write_text(text)
     monkeypatch.setenv(SEARCH_PATH, str(tmp_path))
     with pytest.raises(error, match=message):
         load_profile(str(tmp_path / "own.toml"))
 
 
-def test_a_file_that_is_not_there_is_missing(tmp_path):
+def test_a_missing_profile_file_is_refused(tmp_path):
     with pytest.raises(MissingDataError, match="expected a profile in"):
         load_profile(str(tmp_path / "none.toml"))
 
@@ -149,5 +149,5 @@ def test_a_file_that_is_not_there_is_missing(tmp_path):
         ({"XDI": 3, "experiment": None}, "generic"),
     ],
 )
-def test_beamlines_are_known_by_their_start_documents(start, name):
+def test_beamlines_are_detected_by_their_start_documents(start, name):
     assert detect_profile(start).name == name

@@ -68,7 +68,7 @@ def test_the_given_arrays_are_not_shared():
         ({"mu": np.ones(21), "energy": np.full(21, 7000.0)}, DocumentError, "at least 10 points"),
     ],
 )
-def test_what_cannot_be_a_scan_is_refused(channels, error, message):
+def test_columns_that_make_no_scan_are_refused(channels, error, message):
     with pytest.raises(error, match=message):
         absorption_scan(**({"energy": ENERGY, "energy_unit": "eV"} | channels))
 

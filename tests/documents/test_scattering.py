@@ -11,7 +11,6 @@ from bluesky_xpdml.documents import (
     profile_names,
     read_run,
 )
-from bluesky_xpdml.documents.start import claims_scattering
 
 
 def read(documents):
@@ -38,11 +37,11 @@ def read(documents):
         ({"xpdml": {"profile": "pdf"}}, "pdf"),
     ],
 )
-def test_the_convention_is_told_by_the_start_document(start, name):
+def test_scattering_beamlines_are_detected_by_their_start_documents(start, name):
     assert detect_profile(start).name == name
 
 
-def test_every_profile_knows_both_techniques():
+def test_every_profile_has_keys_of_both_techniques():
     for name in profile_names():
         profile = load_profile(name)
         assert profile.name == name
@@ -50,22 +49,7 @@ def test_every_profile_knows_both_techniques():
         assert profile.absorption.energy
 
 
-@pytest.mark.parametrize(
-    ("start", "claims"),
-    [
-        ({"technique": "total scattering"}, True),
-        ({"plan_name": "pdf_count"}, True),
-        ({"experiment": "diffraction"}, True),
-        ({"poni_file": "a.poni"}, True),
-        ({"plan_name": "xafs"}, False),
-        ({"plan_name": "pdfetch_updates"}, False),
-    ],
-)
-def test_runs_claim_to_be_total_scattering(start, claims):
-    assert claims_scattering(start, load_profile("generic")) is claims
-
-
-def test_a_claim_without_images_is_none(powder):
+def test_a_run_without_images_is_no_scattering_whatever_it_states(powder):
     documents = powder.run({"primary": [{"temperature": 300.0}]}, calibration_md=powder.calibration)
     collector = collector_for(documents[0][1])
     for name, document in documents[1:]:
@@ -127,7 +111,7 @@ def test_positions_have_calibrations_of_their_own(powder):
     assert run.positions[0].image.bad[60:64].all()
 
 
-def test_compositions_wavelengths_and_names_are_read_as_they_are_said(powder):
+def test_compositions_wavelengths_and_names_in_every_spelling(powder):
     run = read(powder.older(bkgd_sample_name="kapton", composition_string=None))
     assert run.composition == {"Ni": 1.0, "O": 1.0}
     assert run.sample.composition == "Ni O"
@@ -139,7 +123,7 @@ def test_compositions_wavelengths_and_names_are_read_as_they_are_said(powder):
         assert said == ""
 
 
-def test_frames_that_were_measured_again_after_a_pause_are_averaged_and_said(powder):
+def test_frames_repeated_after_a_pause_are_averaged_with_a_remark(powder):
     documents = powder.streams()
     again = documents[-2][1] | {"uid": "again"}
     run = read([*documents[:-1], ("event", again), documents[-1]])

@@ -173,7 +173,7 @@ def test_every_kind_of_file_is_averaged(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_that_come_late_are_read_at_the_end(tmp_path, kind):
+def test_files_that_are_written_late_are_read_at_the_end(tmp_path, kind):
     collector = collector_for(START)
     folder = tmp_path / "mounted"
     folder.mkdir()
@@ -189,7 +189,7 @@ def test_files_that_come_late_are_read_at_the_end(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_that_are_missing_are_named_with_what_to_do(tmp_path, kind):
+def test_missing_files_are_named_with_advice(tmp_path, kind):
     folder = tmp_path / "mounted"
     folder.mkdir()
     documents = kind(folder)
@@ -241,7 +241,7 @@ def test_stream_data_that_come_twice_count_once(tmp_path):
     assert run.anomalies == {"stream data came twice": 1}
 
 
-def test_pixels_that_do_not_count_are_marked_and_not_averaged():
+def test_saturated_and_invalid_pixels_are_marked_and_not_averaged():
     full = np.full((2, 2), 65535, dtype=np.uint16)
     full[1] = 10
     gaps = np.array([[-1, 5], [5, 5]], dtype=np.int32)
@@ -252,7 +252,7 @@ def test_pixels_that_do_not_count_are_marked_and_not_averaged():
         assert np.isfinite(mean_of(run).mean).all()
 
 
-def test_dark_frames_say_how_much_they_scatter():
+def test_dark_frames_give_their_variance():
     random = np.random.default_rng(3)
     frames = random.normal(100.0, 3.0, (400, 6, 8))
     collector = collector_for({**START, "dark_frame": True})
@@ -263,7 +263,7 @@ def test_dark_frames_say_how_much_they_scatter():
     np.testing.assert_allclose(image.variance, frames.var(axis=0, ddof=1))
 
 
-def test_images_of_other_techniques_are_not_even_read(tmp_path):
+def test_images_of_absorption_runs_are_never_read(tmp_path):
     documents = ad_hdf5(tmp_path)
     collector = collector_for({"uid": "raw", "plan_name": "xafs", "element": "Fe", "edge": "K"})
     (tmp_path / "nio.h5").unlink()

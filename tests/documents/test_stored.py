@@ -83,7 +83,7 @@ def test_files_of_a_fetched_run_are_found_below_the_callers_root(powder, tmp_pat
     np.testing.assert_array_equal(dark_of(run, run.profile).mean, powder.dark)
 
 
-def test_a_background_is_found_by_its_sample_the_newest_that_is_no_dark_and_not_derived(runs):
+def test_a_background_is_the_newest_run_of_its_sample_without_darks_and_derived_runs(runs):
     profile = load_profile("xpd")
     assert runs.uid_of_sample("kapton", profile) == "kapton-2"
     assert runs.uid_of_sample("kapton", profile, exclude=("kapton-2",)) == "kapton-1"
@@ -98,7 +98,7 @@ def test_the_connection_is_closed(tiled_server, container_path):
         list(stored.documents("nio-1"))
 
 
-def test_a_run_that_is_not_there_is_refused(runs):
+def test_a_missing_run_is_refused(runs):
     with pytest.raises(MissingDataError, match="no run nowhere in the container"):
         list(runs("nowhere"))
 

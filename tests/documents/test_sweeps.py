@@ -34,7 +34,7 @@ def test_sweeps_end_where_the_energy_turns(energy, ends):
         (np.concatenate([UP, DOWN, UP[:12]]), [slice(0, 41), slice(41, 82)]),
     ],
 )
-def test_sweeps_that_were_broken_off_are_left_out(energy, parts):
+def test_aborted_sweeps_are_left_out(energy, parts):
     assert list(sweeps(energy)) == parts
 
 
@@ -48,7 +48,7 @@ def test_sweeps_that_were_broken_off_are_left_out(energy, parts):
         np.random.default_rng(1).permutation(UP),
     ],
 )
-def test_what_is_no_sweep_stays_whole(energy):
+def test_an_axis_without_sweeps_stays_whole(energy):
     assert sweeps(energy) == (slice(0, energy.size),)
 
 

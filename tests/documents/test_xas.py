@@ -13,9 +13,8 @@ from bluesky_xpdml.documents import (
     load_profile,
     read_run,
 )
-from bluesky_xpdml.documents.start import claims_absorption, declared_mode
 from bluesky_xpdml.errors import DocumentError, MissingDataError
-from bluesky_xpdml.records import DetectionMode, Sample, Verdict
+from bluesky_xpdml.records import Sample, Verdict
 
 GENERIC = load_profile("generic")
 
@@ -122,7 +121,7 @@ def test_ambiguous_channels_are_named():
     assert found.quality.reasons == ("a_i0, bb_i0 are all called like i0; a_i0 was taken",)
 
 
-def test_values_above_1000_without_unit_are_ev_and_it_is_said():
+def test_values_above_1000_without_unit_are_ev_with_a_remark():
     found = first_scan(made_run({"energy": ENERGY, "i0": ONES, "it": ONES}), GENERIC)
     assert found.energy[0] == 7000.0
     assert "taken as eV" in found.quality.reasons[0]
@@ -137,7 +136,7 @@ def test_an_axis_whose_unit_is_not_known_is_refused(scale, units, message):
         first_scan(run, GENERIC)
 
 
-def test_a_run_that_stops_early_is_incomplete_though_it_says_success(iron_scan, iron_columns):
+def test_a_run_that_stops_early_is_incomplete_despite_its_success(iron_scan, iron_columns):
     found = first_scan(collect(iron_scan(stop_after=100)), GENERIC)
     planned = iron_columns["energy"].size
     assert found.completeness == pytest.approx(100 / planned)
@@ -153,7 +152,7 @@ def test_completeness_counts_the_range_too():
     assert found.quality.reasons == ("7000 to 7200 of 7000 to 7400 was scanned",)
 
 
-def test_a_plan_that_does_not_say_its_size_is_noted():
+def test_a_plan_of_unknown_size_is_noted():
     run = made_run(
         {"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"num_points": None}
     )
@@ -189,7 +188,7 @@ def test_a_run_that_failed_is_suspect(status):
         ({"energy": [7000.0], "i0": [1.0], "it": [1.0]}, DocumentError, "at least 10 points"),
     ],
 )
-def test_runs_that_hold_no_scan_are_refused(columns, error, message):
+def test_runs_without_a_scan_are_refused(columns, error, message):
     with pytest.raises(error, match=message):
         first_scan(made_run(columns, units={"energy": "eV"}), GENERIC)
 
@@ -208,38 +207,7 @@ def test_runs_of_other_techniques_are_not_absorption(documents_of):
     assert read_run(fixed, GENERIC).kind is RunKind.OTHER
 
 
-def test_a_scan_of_the_energy_is_absorption_though_it_does_not_say_so():
+def test_a_scan_of_the_energy_is_absorption_whatever_it_states():
     run = made_run({"energy": ENERGY, "i0": ONES, "it": ONES}, units={"energy": "eV"}, start={"element": ""})
     assert read_run(run, GENERIC).kind is RunKind.ABSORPTION
     assert first_scan(run, GENERIC).element == ""
-
-
-@pytest.mark.parametrize(
-    ("start", "claims"),
-    [
-        ({"plan_name": "scan_nd xafs transmission"}, True),
-        ({"technique": "XANES"}, True),
-        ({"plan_name": "scan", "technique": "xas"}, True),
-        ({"element": "Fe", "edge": "K"}, True),
-        ({"XDI": {"Element": {"symbol": "Fe", "edge": "K"}}}, True),
-        ({"element": "Fe"}, False),
-        ({"plan_name": "count"}, False),
-        ({"plan_name": 7, "technique": None}, False),
-    ],
-)
-def test_what_claims_to_be_absorption(start, claims):
-    assert claims_absorption(start, GENERIC) is claims
-
-
-@pytest.mark.parametrize(
-    ("start", "mode"),
-    [
-        ({"plan_name": "scan_nd xafs reference"}, DetectionMode.REFERENCE),
-        ({"mode": "Fluorescence", "plan_name": "xafs transmission"}, DetectionMode.FLUORESCENCE),
-        ({"XDI": {"_mode": ["transmission"]}}, DetectionMode.TRANSMISSION),
-        ({"mode": "transmission + fluorescence"}, None),
-        ({"plan_name": "xafs"}, None),
-    ],
-)
-def test_declared_mode(start, mode):
-    assert declared_mode(start, GENERIC) is mode
