@@ -124,13 +124,7 @@ def table_of(value: object) -> Table:
 
 
 def joined(tables: Iterable[Table]) -> Table:
-    """Return tables one below the other, with the columns that all of them hold.
-
-    Examples
-    --------
-    >>> joined([{"a": np.ones(1)}, {"a": np.zeros(2), "b": np.zeros(2)}])
-    {'a': array([1., 0., 0.])}
-    """
+    """Return tables one below the other, with the columns that all of them hold."""
     parts = list(tables)
     if len(parts) == 1:
         return parts[0]

@@ -26,16 +26,7 @@ MAXIMUM_DOCUMENTS = 100_000
 
 
 class FileReferences:
-    """Keeps the documents of external files of one run.
-
-    Examples
-    --------
-    >>> references = FileReferences()
-    >>> references.take("resource", {"uid": "r", "spec": "APB"})
-    >>> references.take("datum", {"datum_id": "r/0", "resource": "r", "datum_kwargs": {}})
-    >>> references.resource_of("r/0")[0]["spec"]
-    'APB'
-    """
+    """Keeps the documents of external files of one run."""
 
     def __init__(self) -> None:
         self._resources: dict[str, Mapping[str, Any]] = {}
@@ -161,13 +152,6 @@ def asset_of_datum(
     """Return the asset that a Datum refers to; `root_map` gives the local folder by remote folder.
 
     A DocumentError is raised if the documents do not give the path of the file.
-
-    Examples
-    --------
-    >>> resource = {"spec": "AD_HDF5", "root": "/nsls2", "resource_path": "a.h5", "resource_kwargs": {}}
-    >>> asset = asset_of_datum(resource, {"datum_kwargs": {"point_number": 3}}, {"/nsls2": "/mnt"})
-    >>> asset.path.as_posix(), asset.first, asset.last
-    ('/mnt/a.h5', 3, 4)
     """
     parameters, which = resource.get("resource_kwargs") or {}, datum.get("datum_kwargs") or {}
     spec, name = resource.get("spec"), resource.get("resource_path")
@@ -199,14 +183,6 @@ def asset_of_stream_datum(
 
     `shape` is that of one point in the descriptor; the first of three numbers counts the frames per point. A
     DocumentError is raised if the documents do not give the path of a file.
-
-    Examples
-    --------
-    >>> resource = {"mimetype": "application/x-hdf5", "uri": "file://localhost/data/a.h5", "parameters": {}}
-    >>> datum = {"indices": {"start": 4, "stop": 6}}
-    >>> asset = asset_of_stream_datum(resource, datum, (2, 64, 64), {})
-    >>> asset.path.as_posix(), asset.first, asset.last, asset.frames_per_point
-    ('/data/a.h5', 4, 6, 2)
     """
     mimetype, uri, indices = resource.get("mimetype"), resource.get("uri"), datum.get("indices")
     parameters = resource.get("parameters") or {}

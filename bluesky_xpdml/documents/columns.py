@@ -21,11 +21,6 @@ def float_column(values: ArrayLike, name: str) -> FloatArray:
     ------
     DocumentError
         If the values are not real numbers, or more than one per point.
-
-    Examples
-    --------
-    >>> float_column([1, 2.5], "i0")
-    array([1. , 2.5])
     """
     try:
         column = np.asarray(values)
@@ -43,13 +38,7 @@ def float_column(values: ArrayLike, name: str) -> FloatArray:
 
 
 def real_number(value: object) -> float | None:
-    """Return a finite number from a number or a text; None for anything else.
-
-    Examples
-    --------
-    >>> real_number("0.5"), real_number("none"), real_number(7)
-    (0.5, None, 7.0)
-    """
+    """Return a finite number from a number or a text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | np.integer | np.floating):
         return None
     try:

@@ -51,16 +51,7 @@ class ImageMean:
 
 
 class ImageSum:
-    """Sums frames in floating point, with their squares if the variance between frames is needed.
-
-    Examples
-    --------
-    >>> total = ImageSum()
-    >>> total.add(np.full((2, 2), 65534, dtype=np.uint16))
-    >>> total.add(np.full((2, 2), 2, dtype=np.uint16))
-    >>> total.mean().mean[0, 0], total.n_frames
-    (np.float64(32768.0), 2)
-    """
+    """Sums frames in floating point, with their squares if the variance between frames is needed."""
 
     def __init__(self, *, with_variance: bool = False) -> None:
         self.n_frames = 0

@@ -88,11 +88,6 @@ class Stream:
             If no event holds the key.
         DocumentError
             If the values are not numbers.
-
-        Examples
-        --------
-        >>> Stream(name="primary", data_keys={"i0": {}}, columns={"i0": (1, None)}, n_events=2).column("i0")
-        array([ 1., nan])
         """
         if key not in self.columns:
             held = ", ".join(sorted(self.columns)) or "nothing"

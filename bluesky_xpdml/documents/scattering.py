@@ -77,16 +77,7 @@ class ScatteringRun:
 
 
 def is_scattering(run: CollectedRun, profile: Profile) -> bool:
-    """Return whether a run is total scattering, dark or light: it states so and describes images.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents.profile import load_profile
-    >>> stream = Stream(name="primary", data_keys={"pe1_image": {}})
-    >>> run = CollectedRun(uid="a", start={"sc_dk_field_uid": "d"}, streams={"primary": stream})
-    >>> is_scattering(run, load_profile("xpd"))
-    True
-    """
+    """Return whether a run is total scattering, dark or light: it states so and describes images."""
     return claims_scattering(run.start, profile) and bool(image_keys(run, profile))
 
 
@@ -148,14 +139,7 @@ def scattering_from_run(run: CollectedRun, profile: Profile) -> ScatteringRun:
 
 
 def scattering_sample(start: Mapping[str, object], profile: Profile) -> Sample:
-    """Return what a start document states about the sample, with the composition as a formula.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents.profile import load_profile
-    >>> scattering_sample({"sample_composition": {"Ti": 1, "O": 2}}, load_profile("xpd")).composition
-    'Ti O2'
-    """
+    """Return what a start document states about the sample, with the composition as a formula."""
     composition = _composition(start, profile)
     if isinstance(composition, Mapping):
         parts = (f"{symbol}{amount:g}" if amount != 1 else symbol for symbol, amount in composition.items())

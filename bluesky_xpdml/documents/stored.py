@@ -178,11 +178,6 @@ class StoredRow:
         In Tiled; its first axis counts the events.
     row
         Number of the event.
-
-    Examples
-    --------
-    >>> np.asarray(StoredRow(np.arange(6).reshape(2, 3), 1))
-    array([3, 4, 5])
     """
 
     def __init__(self, array: Any, row: int) -> None:

@@ -3,8 +3,16 @@
 import pytest
 
 from bluesky_xpdml.documents import load_profile, origin_of
-from bluesky_xpdml.documents.start import claims_absorption, claims_scattering, declared_mode
-from bluesky_xpdml.records import DetectionMode
+from bluesky_xpdml.documents.scattering import scattering_sample
+from bluesky_xpdml.documents.start import (
+    claims_absorption,
+    claims_scattering,
+    declared_mode,
+    elements_of,
+    planned_edge_energy,
+    sample_of,
+)
+from bluesky_xpdml.records import DetectionMode, Sample
 
 GENERIC = load_profile("generic")
 
@@ -81,3 +89,40 @@ def test_declared_mode(start, mode):
 )
 def test_runs_that_state_to_be_total_scattering(start, claims):
     assert claims_scattering(start, GENERIC) is claims
+
+
+@pytest.mark.parametrize(
+    ("start", "energy"),
+    [
+        ({"e0": "7112"}, 7112.0),
+        ({"e0": "none", "edge_energy": 7112}, 7112.0),
+        ({"e0": True}, None),
+        ({"e0": float("nan")}, None),
+        ({"e0": -1.0}, None),
+        ({"e0": "9" * 400}, None),
+        ({}, None),
+    ],
+)
+def test_the_planned_edge_energy_may_be_a_number_or_a_text(start, energy):
+    assert planned_edge_energy(start, GENERIC) == energy
+
+
+@pytest.mark.parametrize(
+    ("start", "elements"),
+    [
+        ({"element": ["Mn", "Fe"]}, ("Mn", "Fe")),
+        ({"element": "Mn, Fe"}, ("Mn", "Fe")),
+        ({"element": ["Fe"]}, ("Fe",)),
+        ({"XDI": {"Element": {"symbol": "Fe"}}}, ("Fe",)),
+        ({"element": 26.5}, ()),
+        ({}, ()),
+    ],
+)
+def test_elements_are_listed_in_the_order_of_the_start_document(start, elements):
+    assert elements_of(start, GENERIC) == elements
+
+
+def test_a_composition_as_a_mapping_becomes_a_formula():
+    start = {"sample_composition": {"Ti": 1, "O": 2}, "sample_name": "anatase"}
+    assert scattering_sample(start, load_profile("xpd")) == Sample(name="anatase", composition="Ti O2")
+    assert sample_of({"sample": {"name": "LFP-3", "id": 7}}, GENERIC) == Sample(name="LFP-3", uid="7")
