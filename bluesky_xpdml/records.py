@@ -1,4 +1,4 @@
-"""Records: the frozen values that cross the borders between the rooms of this package.
+"""Records: the frozen values that pass between the parts of this package.
 
 Documents and files become records, models turn them into a `Prediction`, and that becomes documents again.
 Arrays are float64 and one-dimensional unless a field says otherwise; energies in eV, lengths in angstrom.
@@ -17,7 +17,7 @@ from bluesky_xpdml.vocabulary import Descriptor, Reason, ReasonCode, Technique
 FloatArray: TypeAlias = NDArray[np.float64]
 
 TRIAL = "xpdml_trial"
-"""Entry of a raw start document in which a planner says what it asked for: `campaign`, `id`, `parameters`."""
+"""Entry of a raw start document in which a planner states its request: `campaign`, `id`, `parameters`."""
 
 PURPOSE = "xpdml"
 """Entry `purpose` of the start document of derived runs; that of live runs begins with it."""
@@ -25,9 +25,9 @@ PURPOSE = "xpdml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What the raw run said of itself that its prediction carries on; an empty string where it said nothing.
+    """Metadata of the raw run that its prediction carries on; an empty string if the raw run had none.
 
-    Readers of predictions never open raw runs: what they need of them stands here.
+    Readers of predictions never open raw runs: all that they need of them is here.
     """
 
     time: float | None = None
@@ -37,29 +37,29 @@ class Origin:
     """Number or name of the proposal, else of the data session."""
     scan_id: str = ""
     trial: Mapping[str, object] = field(default_factory=dict)
-    """What a planner asked for: `campaign`, `id` and `parameters`; empty where no planner asked."""
+    """Request of a planner: `campaign`, `id` and `parameters`; empty if there was none."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Further entries of the start document that the user wants carried on, by dotted path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """How one answer came about: `base`, what features add and what other parts of the model add up to it."""
+    """Parts that add up to one answer: `base`, the features, and other parts of the model."""
 
     unit: str
     """Of every number here but the importances: `e`, `1` or `angstrom`."""
     answer: float
     """What was predicted."""
     base: float
-    """What the model answers to its background, on the mean."""
+    """Mean answer of the model to its background."""
     features: FloatArray
-    """What each feature adds to that, Shapley values, (n_features,)."""
+    """What each feature adds, Shapley values, (n_features,)."""
     others: Mapping[str, float]
     """What other parts of the model add, by name, such as `edge position`."""
     importance: FloatArray
     """Share of the forest's impurity decrease that each feature brought at training, (n_features,)."""
     permutation: FloatArray
-    """Accuracy or R2 that is lost on unseen formulas where a feature is shuffled, (n_features,)."""
+    """Accuracy or R2 that is lost on unseen formulas if a feature is shuffled, (n_features,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,9 @@ class Region:
     name: str
     """`pre-edge`, `edge`, `white line`, `post-edge`; `first shell`, `second shell`, `further shells`."""
     low: float
-    """Where it begins [eV above the metal foil, or angstrom]."""
+    """Start [eV above the metal foil, or angstrom]."""
     high: float
-    """Where it ends [same]."""
+    """End [same]."""
     attribution: Mapping[Descriptor, float]
     """Sum over the region's features [unit of the descriptor]."""
     importance: Mapping[Descriptor, float]
@@ -83,7 +83,7 @@ class Explanation:
     """Which parts of a curve led to the answers of a prediction. Arrays have the shape (n_features,)."""
 
     grid: FloatArray
-    """Where each feature is read [eV above the metal foil, or angstrom]."""
+    """Position of each feature [eV above the metal foil, or angstrom]."""
     unit: str
     """Of the grid and of the regions: `eV` or `angstrom`."""
     features: tuple[str, ...]
@@ -92,12 +92,12 @@ class Explanation:
     regions: tuple[Region, ...]
     """In the order of the curve, without gaps; each feature belongs to one."""
     edge_share: float | None = None
-    """How far the oxidation state follows the edge position, 0 to 1, and not the shape. None where the edge
-    is no part of the model, or both agree too well to tell."""
+    """How far the oxidation state follows the edge position and not the shape, 0 to 1. None if the model does
+    not use the edge, or both agree."""
 
 
 class Verdict(StrEnum):
-    """How far a result can be trusted."""
+    """How reliable a result is."""
 
     GOOD = "good"
     SUSPECT = "suspect"
@@ -119,7 +119,7 @@ class Quality:
 
     verdict: Verdict = Verdict.GOOD
     reasons: tuple[Reason, ...] = ()
-    """What was noticed, most important first; empty if nothing was."""
+    """Most important first."""
 
     def note(self, *reasons: Reason) -> "Quality":
         """Return the same verdict with more remarks."""
@@ -159,12 +159,12 @@ class DetectionMode(StrEnum):
     REFERENCE = "reference"
     """mu = ln(It / Ir), the foil behind the sample"""
     MU = "mu"
-    """mu as the file or the run gives it"""
+    """mu from the file or the run"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What the raw data say of the sample; an empty string where they say nothing."""
+    """The sample as the raw data state it; an empty string for what they do not state."""
 
     name: str = ""
     uid: str = ""
@@ -179,7 +179,7 @@ class AbsorptionScan:
     """
 
     energy: FloatArray
-    """Photon energy as the monochromator gave it [eV], strictly ascending, (n,)."""
+    """Photon energy by the monochromator [eV], strictly ascending, (n,)."""
     i0: FloatArray | None = None
     """Incident intensity [counts or any current unit], (n,)."""
     it: FloatArray | None = None
@@ -189,41 +189,41 @@ class AbsorptionScan:
     fluorescence: FloatArray | None = None
     """Fluorescence intensity, summed over detector elements [counts], (n,)."""
     fluorescence_elements: Mapping[str, FloatArray] = field(default_factory=dict)
-    """The same by detector element, of which the reduction sums those that live; empty where not known."""
+    """The same by detector element, of which the reduction sums those that work; empty if unknown."""
     electron_yield: FloatArray | None = None
     """Electron yield [unit of i0], (n,)."""
     mu: FloatArray | None = None
-    """Absorption as given, where the raw data hold no counts [any unit], (n,)."""
+    """Absorption from raw data without counts [any unit], (n,)."""
     element: str = ""
-    """Absorbing element, a chemical symbol; empty where the raw data do not say."""
+    """Absorbing element, a chemical symbol; empty if unknown."""
     edge: str = ""
-    """Absorption edge, `K`, `L3`, ...; empty where the raw data do not say."""
+    """Absorption edge, `K`, `L3`, ...; empty if unknown."""
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
     """Start uids of the raw runs; empty for files."""
     source: str = ""
     """File name or scan id, for people."""
     mono: str = ""
-    """Name of the monochromator; empty where the raw data do not say. Calibrations are kept under it."""
+    """Name of the monochromator, under which calibrations are stored; empty if unknown."""
     time: float | None = None
-    """When the scan began [s since 1970]; None where the raw data do not say."""
+    """Start of the scan [s since 1970]; None if unknown."""
     completeness: float = 1.0
     """Measured fraction of the planned points, 0 to 1."""
     quality: Quality = field(default_factory=Quality)
-    """What was noticed while the record was built."""
+    """Remarks from building the record."""
 
 
 class AxisSource(StrEnum):
-    """Where the energy calibration of a spectrum comes from."""
+    """Source of the energy calibration of a spectrum."""
 
     REFERENCE = "reference"
     """The metal foil in the reference channel of the same scan."""
     GIVEN = "given"
     """An offset stated by the user."""
     STORED = "stored"
-    """The last foil that was seen with the same monochromator."""
+    """The last foil that was measured with the same monochromator."""
     NONE = "none"
-    """Nothing; the axis is as the monochromator gave it."""
+    """None; the energies are those of the monochromator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,13 +262,13 @@ class Xanes:
     mode: DetectionMode
     axis: EnergyAxis
     settings: Mapping[str, float | int | str | tuple[float, float]]
-    """The resolved settings of the reduction: no `auto` is left in them."""
+    """The resolved settings of the reduction, without `auto`."""
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
     source: str = ""
     completeness: float = 1.0
     mu_variance: FloatArray | None = None
-    """Variance of mu where points or repeats were averaged [unit of mu squared]; None where none were."""
+    """Variance of mu if points or repeats were averaged [unit of mu squared]."""
     quality: Quality = field(default_factory=Quality)
 
 
@@ -290,7 +290,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReference:
-    """Which bundle answered."""
+    """The bundle that made a prediction."""
 
     name: str
     version: int
@@ -300,7 +300,7 @@ class ModelReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What is published about one measurement. A failure is a prediction without descriptors."""
+    """The result of one measurement, as published. A failure is a prediction without descriptors."""
 
     technique: Technique
     element: str
@@ -314,15 +314,15 @@ class Prediction:
     source: str = ""
     completeness: float = 1.0
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Everything that was chosen on the way, as plain JSON values."""
+    """The resolved settings of reduction and models, as plain JSON values."""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     """Numbers that explain the answer (edge position, edge-model answer, sensitivity to the axis)."""
     xanes: Xanes | None = None
-    """The spectrum that the answer was read from."""
+    """The spectrum that was analysed."""
     pdf: "PairDistribution | None" = None
-    """The pair distribution function that the answer was read from."""
+    """The pair distribution function that was analysed."""
     explanation: Explanation | None = None
-    """Why the answer is what it is; None where nobody asked."""
+    """None unless explanations are requested."""
 
     def with_quality(self, quality: Quality) -> "Prediction":
         """Return the same prediction under another quality record."""
@@ -351,10 +351,10 @@ class DemoMeasurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Where the area detector stood, in the convention of pyFAI."""
+    """Geometry of the area detector, in the convention of pyFAI."""
 
     distance: float
-    """From the sample to the point of normal incidence [m]."""
+    """Distance from the sample to the point of normal incidence [m]."""
     poni1: float
     """Point of normal incidence along the rows' axis [m]."""
     poni2: float
@@ -370,27 +370,27 @@ class Calibration:
     pixel2: float
     """Width of a pixel [m]."""
     shape: tuple[int, int] | None = None
-    """Rows and columns of the detector; None where the source does not say, then any image fits."""
+    """Rows and columns of the detector; if None, any image fits."""
     orientation: int = 3
-    """Which corner the first pixel is in, 1 to 4 as pyFAI counts them."""
+    """Corner of the first pixel, 1 to 4 as in pyFAI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScatteringFrame:
-    """One detector image, or the average of several, as counted."""
+    """One detector image, or the average of several, uncorrected."""
 
     image: NDArray[Any]
     """Counts per frame [detector units], any real dtype, (rows, columns)."""
     n_frames: int = 1
-    """How many frames `image` is the average of."""
+    """Number of frames averaged in `image`."""
     dark: FloatArray | None = None
-    """Average dark frame of the same exposure [detector units], (rows, columns); None: none was taken."""
+    """Average dark frame of the same exposure [detector units], (rows, columns); None if there is none."""
     dark_variance: FloatArray | None = None
-    """Variance of a single dark frame [detector units squared], (rows, columns); None: as many as counts."""
+    """Variance of a single dark frame [detector units squared], (rows, columns); the counts if None."""
     n_dark: int = 1
-    """How many frames `dark` is the average of."""
+    """Number of frames averaged in `dark`."""
     mask: NDArray[np.bool_] | None = None
-    """True where a pixel is bad, (rows, columns)."""
+    """True for bad pixels, (rows, columns)."""
     calibration: Calibration | None = None
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
@@ -406,13 +406,13 @@ class ScatteringPattern:
     q: FloatArray
     """Momentum transfer [1/angstrom], strictly ascending, positive."""
     intensity: FloatArray
-    """Corrected for what the settings say [any unit]."""
+    """Intensity with the corrections that the settings state [any unit]."""
     variance: FloatArray | None = None
-    """Of the intensity [its unit squared]; None where nothing is known of it."""
+    """Of the intensity [its unit squared]; None if unknown."""
     wavelength: float | None = None
-    """Of the X-rays [angstrom]; None where the raw data do not say."""
+    """Of the X-rays [angstrom]; None if unknown."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """How it was integrated, as plain JSON values; empty for a pattern from a file."""
+    """Settings of the integration, as plain JSON values; empty for a pattern from a file."""
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
     source: str = ""
@@ -422,7 +422,7 @@ class ScatteringPattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairDistribution:
-    """A pair distribution function over r, (m,), and its curves over q, (n,), which files do not have."""
+    """A pair distribution function over r, (m,), and its curves over q, (n,), which files may lack."""
 
     r: FloatArray
     """Distances [angstrom], strictly ascending."""
@@ -442,11 +442,11 @@ class PairDistribution:
     """Reduced structure function F(Q) [1/angstrom]."""
     f_variance: FloatArray | None = None
     composition: Mapping[str, float] = field(default_factory=dict)
-    """Fraction of the atoms by element; empty where a file does not say."""
+    """Fraction of the atoms by element; empty if unknown."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """The resolved settings, as plain JSON values: no `auto` is left in them."""
+    """The resolved settings, as plain JSON values, without `auto`."""
     scale_uncertainty: float | None = None
-    """Relative standard uncertainty of the scale of G(r); None where it is not known."""
+    """Relative standard uncertainty of the scale of G(r); None if unknown."""
     sample: Sample = field(default_factory=Sample)
     raw_uids: tuple[str, ...] = ()
     source: str = ""

@@ -64,7 +64,7 @@ class Modality(StrEnum):
 
     @property
     def curve(self) -> "Modality":
-        """The pair distribution function among the inputs; `XANES` where there is none."""
+        """The pair distribution function among the inputs; `XANES` if there is none."""
         return Modality(self.rpartition("+")[2])
 
     @property

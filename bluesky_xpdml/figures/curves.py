@@ -342,7 +342,7 @@ def _draw_parity(
     truth = np.array([m.truth[name] for m in answered])
     found = [m.start["descriptors"][name] for m in answered]
     value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
-    # Equal truths are drawn beside each other, so that their intervals can be told apart.
+    # Equal truths are drawn side by side, so that their intervals do not overlap.
     second = 0.5 if technique is Technique.PDF else 0.0
     spread = 0.012 * np.ptp(truth) * (np.arange(truth.size) % 5 - 2 + second)
     color, marker = MARKS[technique]

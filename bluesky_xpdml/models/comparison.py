@@ -8,7 +8,7 @@ from bluesky_xpdml.errors import BundleError
 from bluesky_xpdml.models.bundle import Bundle
 
 Leaf: TypeAlias = str | int | float | bool | None
-"""A single value of a manifest; None where a bundle does not have it."""
+"""A single value of a manifest; None if a bundle does not have it."""
 
 _NAMES = ("target", "metric", "split", "subset", "modality", "compound")
 """Entries that name a row of a table in a manifest, rather than measure something."""
@@ -25,7 +25,7 @@ class Pair:
 
     @property
     def difference(self) -> float | None:
-        """Second less first; None where one of them is no number.
+        """Second minus first; None if one of them is no number.
 
         Examples
         --------

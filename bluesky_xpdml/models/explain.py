@@ -133,7 +133,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Names of neighbouring regions and where they meet."""
+    """Names and limits of neighbouring regions."""
 
     names: tuple[str, ...]
     """In the order of the curve."""

@@ -32,7 +32,7 @@ class Forest:
     feature: NDArray[np.int32]
     """Feature that a node compares (0 for leaves), (n_nodes,)."""
     threshold: NDArray[np.float32]
-    """A row moves right where its feature is larger; infinite for leaves, (n_nodes,)."""
+    """A row moves right if its feature is larger; infinite for leaves, (n_nodes,)."""
     left: NDArray[np.int32]
     """Left child, the right one follows it; a leaf names itself, (n_nodes,)."""
     value: NDArray[np.float32]

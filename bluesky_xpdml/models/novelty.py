@@ -27,7 +27,7 @@ NOVELTY = "novelty"
 TABLES = ("novelty_centre", "novelty_scale", "novelty_components", "novelty_rows", "novelty_simulated")
 """Tables of a bundle that every reference needs."""
 MEASURED = "novelty_measured"
-"""Table of the scores of measured rows; only where there are such."""
+"""Table of the scores of measured rows, if there are any."""
 NEIGHBOURS = 3
 """The distance is the mean over this many nearest rows."""
 

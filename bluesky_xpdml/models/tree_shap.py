@@ -1,10 +1,12 @@
-"""Which feature moved the answer of a forest, and by how much: interventional Shapley values of trees.
+"""Which feature changed the answer of a forest, and by how much: interventional Shapley values of trees.
 
-The answer f(x) is compared with the answers to some rows of the training. A feature's value is its mean
-marginal contribution over all orders in which the features of x can take the place of those of such a row, so
-that the values add up to f(x) minus the mean answer to the rows. They are exact: a leaf that demands
-a features of x and b of the other row is reached by no other mixture of the two, and the game of such a leaf
-has the closed solution (a - 1)! b! / (a + b)! for each of the a and -a! (b - 1)! / (a + b)! for each of the b
+The answer f(x) is compared with the answers to some rows z of the training. The value of a feature is its
+mean marginal contribution over all orders in which the features of x can replace those of z, so that the
+values add up to f(x) minus the mean of f(z). They are exact: a leaf of value w that is reached only with a
+features of x and b features of z gives
+
+    w (a - 1)! b! / (a + b)!    to each of the a,    -w a! (b - 1)! / (a + b)!    to each of the b
+
 (Lundberg et al., Nature Machine Intelligence 2 (2020) 56, the algorithm for independent features).
 """
 
@@ -21,26 +23,26 @@ from bluesky_xpdml.records import FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafPaths:
-    """What each leaf demands: one row of the table for each feature on the way to it."""
+    """Conditions of each leaf: one row of the table for each feature on the path to it."""
 
     node: NDArray[np.int64]
     """Leaves, (n_leaves,)."""
     leaf: NDArray[np.int64]
-    """Which of the leaves a demand belongs to, ascending, (n_demands,)."""
+    """Leaf of each condition, by number, ascending, (n_conditions,)."""
     feature: NDArray[np.int64]
-    """Which feature it is about, (n_demands,)."""
+    """Feature of each condition, (n_conditions,)."""
     low: NDArray[np.float32]
-    """The feature has to be larger than this, (n_demands,)."""
+    """The feature must be larger than this, (n_conditions,)."""
     high: NDArray[np.float32]
-    """The feature must not be larger than this, (n_demands,)."""
+    """The feature must not be larger than this, (n_conditions,)."""
 
     def met(self, row: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return which demands a row of features meets, (n_demands,)."""
+        """Return which conditions a row of features meets, (n_conditions,)."""
         values = row.take(self.feature)
         return np.asarray((values > self.low) & (values <= self.high))
 
     def select(self, chosen: NDArray[np.bool_]) -> "LeafPaths":
-        """Return the chosen demands, of all leaves."""
+        """Return the chosen conditions, of all leaves."""
         return LeafPaths(
             node=self.node,
             leaf=self.leaf[chosen],
@@ -53,16 +55,16 @@ class LeafPaths:
 def shapley_values(
     forest: Forest, row: FloatArray, background: FloatArray, outputs: FloatArray
 ) -> tuple[FloatArray, float]:
-    """Share the difference between an answer and the mean answer to a background among the features.
+    """Distribute the difference between an answer and the mean answer to a background over the features.
 
     Parameters
     ----------
     forest
         Its answer is `predict(row) @ outputs`.
     row
-        Features of what is explained, (n_features,).
+        Features to explain, (n_features,).
     background
-        Features of what it is compared with, (n_rows, n_features).
+        Features to compare with, (n_rows, n_features).
     outputs
         Weight of each output, such as the values of the classes, (n_outputs,).
 
@@ -95,13 +97,7 @@ def shapley_values(
 
 
 def leaf_paths(forest: Forest) -> LeafPaths:
-    """Return what the leaves of a forest demand, several demands on one feature drawn together.
-
-    Parameters
-    ----------
-    forest
-        Any forest; a tree that is a single leaf demands nothing.
-    """
+    """Return the conditions of the leaves of a forest, merged per feature; a tree of one leaf has none."""
     nodes = np.arange(forest.left.size)
     is_leaf = forest.left == nodes
     inner = np.flatnonzero(~is_leaf)
@@ -131,7 +127,7 @@ def leaf_paths(forest: Forest) -> LeafPaths:
 def _climb(
     parent: NDArray[np.int64], went_right: NDArray[np.bool_], leaves: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Return every node above every leaf: number of the leaf, the node, whether the way goes right there."""
+    """Return every node above every leaf: number of the leaf, the node, whether the path goes right there."""
     number, node = np.arange(leaves.size), leaves
     steps: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = []
     while True:
@@ -155,7 +151,7 @@ def _summed_over_rows(
     gain, loss = _shares(deepest)
     total = np.zeros(width)
     for other in background:
-        # A demand that neither row meets cuts the leaf off from every mixture of the two.
+        # A condition that neither row meets makes the leaf unreachable for every mixture of the two.
         reached = np.ones(n_leaves, dtype=bool)
         reached[theirs.leaf[~theirs.met(other)]] = False
         needed = ours.select(reached[ours.leaf])
@@ -168,7 +164,7 @@ def _summed_over_rows(
 
 
 def _shares(deepest: int) -> tuple[FloatArray, FloatArray]:
-    """Return (a - 1)! b! / (a + b)! and a! (b - 1)! / (a + b)! by a and b, zero where they do not exist."""
+    """Return (a - 1)! b! / (a + b)! and a! (b - 1)! / (a + b)! by a and b, zero if a or b is."""
     gain, loss = np.zeros((2, deepest + 1, deepest + 1))
     for a in range(deepest + 1):
         for b in range(deepest + 1 - a):

@@ -4,7 +4,7 @@ Oxidation state
     The mean of a posterior over a continuous valence, which combines the edge above the metal foil,
     corrected for a pre-edge peak, with the valence E_F that a forest predicts from the shape
     (`EdgeModel.posterior`). On measured spectra of laboratories that no standard came from, the shape helps
-    where there is a pre-edge peak or where the axis is unknown, and harms elsewhere: there the edge leads.
+    with a pre-edge peak or on an unknown axis, and harms otherwise: then the edge leads.
 Coordination number
     The mean of a forest's classes.
 Bond length
@@ -302,7 +302,7 @@ def edge_curve_state(bundle: Bundle, observation: XanesObservation) -> float:
 
 
 def bond_valence_length(parameters: Mapping[str, float], valence: float, coordination_number: float) -> float:
-    """Return the mean cation-oxygen distance that the bond valence sum demands [angstrom].
+    """Return the mean cation-oxygen distance by the bond valence sum [angstrom].
 
     d_BV = R0(v) - 0.37 ln(v / CN), R0 interpolated between the tabulated valences.
 

@@ -46,7 +46,7 @@ def pair_histogram(structure: Structure, *, reach: float, r_step: float = 0.01) 
     """Collect the distances of a structure.
 
     Each distance is shared between six neighbouring points of the grid, such that a smooth peak put on it
-    afterwards lies where the distance does, and not where the grid is.
+    afterwards is centred on the distance, not on a point of the grid.
 
     Parameters
     ----------
