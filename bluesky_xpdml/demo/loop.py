@@ -164,15 +164,7 @@ class MeasurementPlan:
         self._random = np.random.default_rng([seed, 5])
 
     def for_planner(self, level: Callable[[], float], spectra: DescriptorEvaluation) -> Measure:
-        """Return the plan for a planner that estimates the value at the front.
-
-        Parameters
-        ----------
-        level
-            Returns that value [unit of the descriptor], NaN while it is not known.
-        spectra
-            Reads the answers to XANES.
-        """
+        """Return the plan for a planner, which estimates the value at the front (NaN while not known)."""
 
         def measure(suggestion: Mapping[str, Any], md: Mapping[str, Any]) -> Plan:
             self.n_measured += 1
@@ -222,18 +214,9 @@ def evaluations(
 def steer(
     session: LoopSession, seed: int, settings: LoopSettings, *, progress: Callable[[int], object]
 ) -> Search:
-    """Let a planner find the front of one furnace.
+    """Let a planner find the front of one furnace; the seed is that of front, noise and failures.
 
-    Parameters
-    ----------
-    session
-        RunEngine and callback.
-    seed
-        Of the front, the noise and the failures.
-    settings
-        Disturbances and end.
-    progress
-        Called with the number of measurements.
+    The callable `progress` is called with the number of measurements.
     """
     from bluesky_adaptive.plans import optimize
     from bluesky_adaptive.protocols import OptimizationProblem

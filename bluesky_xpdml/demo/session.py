@@ -80,24 +80,12 @@ class Session:
         self._resources.close()
 
     def measure(self, name: str) -> DemoMeasurement:
-        """Scan the absorption edge of a sample on the wheel and wait until its prediction is found in Tiled.
-
-        Raises
-        ------
-        PublishError
-            If the prediction does not appear within a minute.
-        """
+        """Scan the absorption edge of a sample on the wheel, and wait for its prediction in Tiled."""
         (raw_uid,) = self.engine(scan_sample(self.beamline, name))
         return self._found(Technique.XANES, self.beamline.wheel.samples[name], raw_uid)
 
     def measure_scattering(self, name: str) -> DemoMeasurement:
-        """Take images of a sample in the changer, once also of the empty one, and wait for its prediction.
-
-        Raises
-        ------
-        PublishError
-            If the prediction does not appear within a minute.
-        """
+        """Take images of a sample in the changer, once also of the empty one, and wait for its prediction."""
         if not self._background_taken:
             self.engine(background_scan(self.scattering, exposure=EXPOSURE))
             self._background_taken = True

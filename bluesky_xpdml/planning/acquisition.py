@@ -69,16 +69,8 @@ class Acquire:
     ) -> Generator[Any, Any, str]:
         """Measure suggestions and return the uids of the runs, separated by commas.
 
-        Parameters
-        ----------
-        suggestions
-            With `_id`, and a value for each parameter.
-        actuators
-            Those named in a suggestion are moved.
-        sensors
-            Ignored: the plan of the measurement has its own detectors.
-        md
-            More for the start documents.
+        Actuators that a suggestion names are moved. Sensors are ignored: the plan of the measurement has its
+        own detectors. The `md` is added to the start documents.
         """
         from bluesky import preprocessors
 

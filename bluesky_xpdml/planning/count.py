@@ -192,12 +192,7 @@ class CountOptimizer:
         return [self._register(self._sample_number(suggestion)) for suggestion in suggestions]
 
     def register_failures(self, suggestions: Sequence[Point]) -> None:
-        """Register repeats as failed.
-
-        Parameters
-        ----------
-        suggestions
-            With their `_id`; with the entries of the sample too if they were suggested elsewhere.
+        """Register repeats as failed, by their `_id` or, if suggested elsewhere, the entries of the sample.
 
         Raises
         ------

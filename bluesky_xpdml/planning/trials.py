@@ -156,12 +156,7 @@ class TrialOptimizer(ABC):
         return registered
 
     def register_failures(self, suggestions: Sequence[Mapping[str, Any]]) -> None:
-        """Register trials as failed.
-
-        Parameters
-        ----------
-        suggestions
-            With their `_id`; with their parameters too if they were suggested elsewhere.
+        """Register trials as failed, by their `_id` or, if suggested elsewhere, their parameters.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Advice holds what planners rely on: bounds, the way to the answer, refusals that say why."""
+"""Advice is bounded, is read from the table, and is refused with a reason."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_a_gain_is_the_share_that_is_saved_or_lost(now, after):
 
 @settings(deadline=None)
 @given(st.tuples(WIDTHS, WIDTHS, WIDTHS, WIDTHS), st.integers(1, 500), st.integers(1, 500))
-def test_whatever_was_counted_gains_stay_bounded(widths, n, n_all):
+def test_gains_are_bounded(widths, n, n_all):
     now, after, all_now, all_after = widths
 
     def cell(wide, narrow, count):
@@ -95,7 +95,7 @@ def test_an_element_without_table_is_refused_with_those_that_have_one(table, pre
 @pytest.mark.parametrize(
     ("technique", "edge"), [("xanes", "L3"), ("dpdf", "K"), ("exafs", "K"), ("raman", "")]
 )
-def test_what_the_table_was_not_counted_on_is_refused(table, technique, edge):
+def test_techniques_and_edges_outside_the_table_are_refused(table, technique, edge):
     start = {
         "element": "Fe",
         "technique": technique,
@@ -140,7 +140,7 @@ def test_only_predicted_descriptors_are_advised_on(table):
         advice.best("oxidation_state")
 
 
-def test_few_members_lean_on_the_element_and_many_do_not():
+def test_classes_with_few_materials_are_shrunk_to_the_element():
     def counted(n, now, after):
         return Cell(
             n=n, formulas=n, now=now, after=after, error_now=0.4, error_after=0.2, standard_error=0.02
@@ -180,7 +180,7 @@ def test_a_table_is_read_as_it_was_written(table, tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 9}', '{"format": 1, "cells": [{}], "columns": []}', "\x00"]
 )
-def test_what_is_no_table_is_refused(tmp_path, text):
+def test_files_of_another_kind_are_refused(tmp_path, text):
     path = tmp_path / "table.json"
     path.write_text(text)
     with pytest.raises(PlanningError, match=r"table\.json"):

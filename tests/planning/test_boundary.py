@@ -42,7 +42,7 @@ def island(rows: np.ndarray) -> np.ndarray:
 def steer(
     optimizer: BoundaryOptimizer, field: Field, *, noise: float, failing: float, seed: int
 ) -> list[Any]:
-    """Measure what is suggested until it is enough; the descriptor goes from 2 to 3. Returns the failures."""
+    """Measure what is suggested until the optimizer stops; the descriptor goes from 2 to 3. Returns the failures."""
     chance = np.random.default_rng(seed)
     failures = []
     while not optimizer.should_stop()[0]:
@@ -57,7 +57,7 @@ def steer(
 
 
 @pytest.mark.parametrize("field", [front, island])
-def test_the_line_is_found_to_two_percent_with_a_quarter_of_a_raster(field: Field) -> None:
+def test_the_boundary_is_found_to_two_percent_with_a_quarter_of_a_raster(field: Field) -> None:
     optimizer = BoundaryOptimizer(PLANE, "oxidation_state", seed=3)
     steer(optimizer, field, noise=0.08, failing=0.05, seed=5)
     wrong = np.mean((optimizer.signed(GRID) > 0.0) != (field(GRID) > 0.0))
@@ -85,7 +85,7 @@ def test_a_restarted_optimizer_suggests_what_the_first_would_have() -> None:
     assert other["_id"] != one["_id"]
 
 
-def test_points_on_their_way_are_not_suggested_again() -> None:
+def test_pending_points_are_not_suggested_again() -> None:
     optimizer = BoundaryOptimizer(PLANE, "oxidation_state", at_most=40)
     for _ in range(12):
         (trial,) = optimizer.suggest()
@@ -96,7 +96,7 @@ def test_points_on_their_way_are_not_suggested_again() -> None:
     assert apart.min() > 0.02
 
 
-def test_where_the_line_is_known_a_point_on_its_way_is_still_not_suggested_again() -> None:
+def test_pending_points_are_not_suggested_again_near_a_known_boundary() -> None:
     optimizer = BoundaryOptimizer(LINE, "oxidation_state", at_most=40)
     for _ in range(16):
         (trial,) = optimizer.suggest()
@@ -119,7 +119,7 @@ def test_a_region_that_always_fails_does_not_hold_the_search() -> None:
     assert optimizer.is_above([{"temperature": 470.0}, {"temperature": 500.0}]).tolist() == [False, True]
 
 
-def test_a_given_level_is_sought_instead_of_the_middle() -> None:
+def test_a_given_level_replaces_the_middle() -> None:
     optimizer = BoundaryOptimizer(LINE, "bond_length", level=1.95, at_most=40)
     while not optimizer.should_stop()[0]:
         (trial,) = optimizer.suggest()
@@ -131,7 +131,7 @@ def test_a_given_level_is_sought_instead_of_the_middle() -> None:
     assert outcome["bond_length"] == pytest.approx(1.95, abs=0.01)
 
 
-def test_failed_and_unwanted_predictions_are_failed_trials_not_numbers() -> None:
+def test_failed_and_rejected_predictions_are_failed_trials() -> None:
     optimizer = BoundaryOptimizer(LINE, "oxidation_state", accept=(Verdict.GOOD,))
     trials = optimizer.suggest(3)
     said = [(2.0, "good"), (2.5, "suspect"), (float("nan"), "failed")]
@@ -152,7 +152,7 @@ def test_it_is_an_optimizer_of_bluesky_adaptive() -> None:
     assert list(optimizer.get_best_points()) == []
 
 
-def test_without_both_sides_there_is_no_line() -> None:
+def test_without_both_sides_there_is_no_boundary() -> None:
     optimizer = BoundaryOptimizer(LINE, "oxidation_state", level=2.5, at_most=10)
     with pytest.raises(PlanningError, match="both sides"):
         optimizer.is_above([{"temperature": 400.0}])
@@ -164,6 +164,11 @@ def test_without_both_sides_there_is_no_line() -> None:
     assert np.diff(temperatures).max() < 0.25
 
 
+def test_an_unknown_descriptor_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PlanningError, match=r"expected a descriptor, one of oxidation_state, .*'valence'"):
+        BoundaryOptimizer(LINE, "valence")
+
+
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
@@ -171,12 +176,12 @@ def test_without_both_sides_there_is_no_line() -> None:
         ({"at_most": 3}, "at least 8 measurements"),
     ],
 )
-def test_senseless_settings_are_refused(wrong: dict[str, float], expected: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, float], expected: str) -> None:
     with pytest.raises(PlanningError, match=expected):
         BoundaryOptimizer(LINE, "oxidation_state", **wrong)
 
 
-def test_an_outcome_has_to_say_what_it_is_of() -> None:
+def test_an_outcome_needs_descriptor_and_point() -> None:
     optimizer = BoundaryOptimizer(LINE, "oxidation_state")
     with pytest.raises(PlanningError, match="expected an outcome with oxidation_state"):
         optimizer.ingest([{"_id": "a", "bond_length": 2.0}])

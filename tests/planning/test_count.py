@@ -1,4 +1,4 @@
-"""Samples are repeated until they are narrow enough, and never for ever."""
+"""Samples are repeated until they are narrow enough, and at most as often as allowed."""
 
 import pytest
 from bluesky_adaptive.protocols import (
@@ -29,7 +29,7 @@ def test_it_satisfies_the_protocols():
     assert isinstance(optimizer, SupportsStoppingCriteria)
 
 
-def test_a_sample_is_left_when_it_is_narrow():
+def test_a_sample_is_finished_when_it_is_narrow():
     optimizer = CountOptimizer(SAMPLES, "oxidation_state", width=0.5, at_most=9)
     widths = iter([1.0, 0.7, 0.4, 0.3, 0.6, 0.5])
     measured = []
@@ -65,7 +65,7 @@ def test_failures_count_and_it_ends(qualities, at_most):
     assert list(optimizer.suggest(5)) == []
 
 
-def test_repeats_underway_are_not_asked_for_again():
+def test_pending_repeats_are_not_suggested_again():
     optimizer = CountOptimizer(SAMPLES[:2], "oxidation_state", width=0.5, at_most=2)
     suggested = optimizer.suggest(9)
     assert [trial["sample"] for trial in suggested] == ["A", "A", "B", "B"]
@@ -76,7 +76,7 @@ def test_repeats_underway_are_not_asked_for_again():
     assert optimizer.should_stop() == (True, "2 of 2 samples are narrower than 0.5")
 
 
-def test_what_was_measured_before_counts_once():
+def test_earlier_measurements_count_once():
     optimizer = CountOptimizer(SAMPLES, "oxidation_state", width=0.5, at_most=2)
     before = {**outcome({"_id": "old"}), "x": 1.5, "y": 2.0}
     optimizer.ingest([before])

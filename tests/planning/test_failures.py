@@ -1,4 +1,4 @@
-"""Optimizers of others learn numbers of good trials only, and say truly what they can."""
+"""Wrapped optimizers learn from good trials only, and keep their abilities."""
 
 from math import nan
 
@@ -60,7 +60,7 @@ ABILITIES = (SupportsStoppingCriteria, Checkpointable, CanRegisterSuggestions)
 
 
 @pytest.mark.parametrize(("optimizer", "can"), [(Plain(), False), (Able(), True)])
-def test_the_wrapper_can_what_the_wrapped_one_can(optimizer, can):
+def test_the_wrapper_has_the_abilities_of_the_wrapped_optimizer(optimizer, can):
     wrapped = FailedTrials(optimizer, learn=("oxidation_state",))
     assert isinstance(wrapped, FailedTrials)
     assert isinstance(wrapped, Optimizer)
@@ -88,7 +88,7 @@ def test_abilities_are_passed_on():
         {**GOOD, "quality": "suspect"},
     ],
 )
-def test_no_number_of_a_failed_trial_is_learned(outcome):
+def test_numbers_of_failed_trials_are_not_learned(outcome):
     able = Able()
     wrapped = FailedTrials(able, learn=("oxidation_state",), accept=(Verdict.GOOD,))
     (trial,) = wrapped.suggest()
@@ -98,7 +98,7 @@ def test_no_number_of_a_failed_trial_is_learned(outcome):
     assert (wrapped.n_failed, wrapped.n_measured) == (1, 1)
 
 
-def test_an_optimizer_that_knows_no_failures_is_not_told_of_them():
+def test_an_optimizer_without_register_failures_gets_none():
     plain = Plain()
     wrapped = FailedTrials(plain, learn=("oxidation_state",))
     (trial,) = wrapped.suggest(1)
@@ -107,14 +107,14 @@ def test_an_optimizer_that_knows_no_failures_is_not_told_of_them():
     assert wrapped.n_failed == 1
 
 
-def test_ids_are_given_once_and_found_again():
+def test_ids_are_unique_and_map_to_those_of_the_wrapped_optimizer():
     first, second = (FailedTrials(Plain(), learn=("oxidation_state",)) for _ in range(2))
     (one,), (other,) = first.suggest(), second.suggest()
     assert one["_id"] != other["_id"]
     assert first.get_best_points()[0][0] == one["_id"]
 
 
-def test_a_trial_counts_once_and_points_of_others_come_without_id():
+def test_a_trial_counts_once_and_points_chosen_elsewhere_have_no_id():
     plain = Plain()
     wrapped = FailedTrials(plain, learn=("oxidation_state",))
     outcome = {**GOOD, "_id": "before", "x": 0.3, "quality": "good"}
@@ -122,7 +122,7 @@ def test_a_trial_counts_once_and_points_of_others_come_without_id():
     assert plain.learned == [{"x": 0.3, "oxidation_state": 2.5}]
 
 
-def test_what_scipy_asks_for_is_asked_again_after_a_failure():
+def test_scipy_repeats_a_suggestion_after_a_failure():
     from bluesky_adaptive.scipy.configs import Objective, RangeDOF, ScipyCFG
     from bluesky_adaptive.scipy.inverter import InteractiveOptimizer
     from bluesky_adaptive.scipy.normalizers import Minimize

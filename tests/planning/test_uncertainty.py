@@ -1,4 +1,4 @@
-"""Measured is where the answer is least certain, once, until it is certain enough or the budget is spent."""
+"""The least certain point is measured, once, until all are certain enough or the budget is spent."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def smooth(place):
     return 2.5 + 0.5 * np.tanh((place[0] - 0.5) / 0.15)
 
 
-def test_it_ends_when_everything_is_certain_enough_and_that_is_true():
+def test_it_ends_when_everything_is_certain_enough():
     optimizer = UncertaintyOptimizer(LINE, "oxidation_state", width=0.3, at_most=40)
     assert isinstance(optimizer, Optimizer)
     assert isinstance(optimizer, TrialFaultAware)
@@ -46,7 +46,7 @@ def test_it_ends_when_everything_is_certain_enough_and_that_is_true():
     assert np.max(np.abs(guess - [smooth([value / 10.0]) for value in x])) < 0.15
 
 
-def test_nothing_is_measured_twice_and_where_no_more_can_be_known_it_ends():
+def test_no_point_is_measured_twice_and_it_ends_if_nothing_is_left():
     optimizer = UncertaintyOptimizer(LINE, "oxidation_state", width=0.3, at_most=200, apart=0.05)
     places = measure(optimizer, lambda _: 2.5, lambda _: 1.0)
     gaps = np.diff(np.sort(places[6:, 0]))
@@ -54,7 +54,7 @@ def test_nothing_is_measured_twice_and_where_no_more_can_be_known_it_ends():
     assert "measured already" in optimizer.should_stop()[1]
 
 
-def test_it_goes_where_answers_are_wide():
+def test_it_measures_where_answers_are_wide():
     optimizer = UncertaintyOptimizer(PLANE, "oxidation_state", width=0.2, at_most=20)
     places = measure(optimizer, lambda _: 2.5, lambda place: 0.1 + 1.5 * (place[0] > 0.6))
     assert np.mean(places[10:, 0] > 0.55) > 0.6
@@ -75,7 +75,7 @@ def test_a_batch_is_spread():
     assert np.diff(rows).min() > 0.03
 
 
-def test_all_answers_alike_are_no_trouble():
+def test_equal_answers_can_be_fitted():
     optimizer = UncertaintyOptimizer(LINE, "oxidation_state", width=0.5, at_most=30)
     for trial in optimizer.suggest(8):
         optimizer.ingest([{"_id": trial["_id"], "oxidation_state": 2.0}])

@@ -99,7 +99,7 @@ def publisher(tiled_server: Any) -> Iterator[TiledPublisher]:
 
 
 @pytest.fixture
-def science(publisher: TiledPublisher) -> Iterator[FakeAnalysis]:
+def analysis(publisher: TiledPublisher) -> Iterator[FakeAnalysis]:
     made = FakeAnalysis(publisher)
     yield made
     made.close()
@@ -116,9 +116,9 @@ def engine() -> RunEngine:
 
 
 @pytest.fixture
-def measuring(engine: RunEngine, science: FakeAnalysis) -> Iterator[RunEngine]:
+def measuring(engine: RunEngine, analysis: FakeAnalysis) -> Iterator[RunEngine]:
     """Return a RunEngine whose runs are answered."""
-    token = engine.subscribe(science)
+    token = engine.subscribe(analysis)
     yield engine
     engine.unsubscribe(token)
 
@@ -190,16 +190,18 @@ class Proxy:
 
 
 @pytest.fixture
-def line(tiled_server: Any) -> Iterator[Proxy]:
+def proxy(tiled_server: Any) -> Iterator[Proxy]:
     made = Proxy(int(tiled_server.uri.split(":")[-1].split("/")[0].split("?")[0]))
     yield made
     made.cut()
 
 
 @pytest.fixture
-def distant(line: Proxy, tiled_server: Any, publisher: TiledPublisher) -> Iterator[PredictionCatalog]:
+def proxied_catalog(
+    proxy: Proxy, tiled_server: Any, publisher: TiledPublisher
+) -> Iterator[PredictionCatalog]:
     """Return the catalog behind the proxy."""
-    uri = tiled_server.uri.replace(tiled_server.uri.split("/")[2], f"127.0.0.1:{line.port}")
+    uri = tiled_server.uri.replace(tiled_server.uri.split("/")[2], f"127.0.0.1:{proxy.port}")
     client: Any = connect(uri)
     yield PredictionCatalog(client["/".join(publisher.container.path_parts)])
     client.context.http_client.close()

@@ -26,9 +26,9 @@ def is_failed(outcome):
     return outcome["quality"] == "failed" and all(isnan(value) for value in numbers)
 
 
-def test_an_outcome_holds_interval_novelty_and_quality(catalog, science):
+def test_an_outcome_holds_interval_novelty_and_quality(catalog, analysis):
     start = start_of("t1")
-    science.publish(science.answer(start, 2.25, 0.5))
+    analysis.publish(analysis.answer(start, 2.25, 0.5))
     evaluation = DescriptorEvaluation(catalog, timeout=LONG, campaign="front", element="Fe")
     assert isinstance(evaluation, EvaluationFunction)
     (outcome,) = evaluation(start["uid"], [{"_id": "t1", "x": 1.0}])
@@ -36,24 +36,24 @@ def test_an_outcome_holds_interval_novelty_and_quality(catalog, science):
     assert list(outcome.values()) == ["t1", 2.25, 1.75, 2.75, 0.5, "good"]
 
 
-def test_trials_are_assigned_by_their_ids_in_any_order(catalog, science):
+def test_trials_are_assigned_by_their_ids_in_any_order(catalog, analysis):
     starts = [start_of(name) for name in ("a", "b", "c")]
-    science.publish(*(science.answer(start, state) for start, state in zip(starts, (1, 2, 3), strict=True)))
+    analysis.publish(*(analysis.answer(start, state) for start, state in zip(starts, (1, 2, 3), strict=True)))
     uids = ",".join(start["uid"] for start in reversed(starts))
     outcomes = DescriptorEvaluation(catalog, timeout=LONG)(uids, [{"_id": name} for name in ("b", "a", "c")])
     assert [(each["_id"], each["oxidation_state"]) for each in outcomes] == [("b", 2), ("a", 1), ("c", 3)]
 
 
-def test_a_measurement_without_trial_belongs_to_a_single_suggestion(catalog, science):
+def test_a_measurement_without_trial_belongs_to_a_single_suggestion(catalog, analysis):
     start = start_of()
-    science.publish(science.answer(start, 2.75))
+    analysis.publish(analysis.answer(start, 2.75))
     (outcome,) = DescriptorEvaluation(catalog, timeout=LONG)([start["uid"]], [{"_id": 7}])
     assert (outcome["_id"], outcome["oxidation_state"]) == (7, 2.75)
 
 
-def test_a_failed_prediction_is_a_failed_trial(catalog, science):
+def test_a_failed_prediction_is_a_failed_trial(catalog, analysis):
     start = start_of("f")
-    science.publish(science.failure(start, "no edge step"))
+    analysis.publish(analysis.failure(start, "no edge step"))
     evaluation = DescriptorEvaluation(catalog, timeout=LONG, element="Fe")
     (outcome,) = evaluation(start["uid"], [{"_id": "f"}])
     assert list(outcome) == KEYS
@@ -68,42 +68,47 @@ def test_no_prediction_in_time_is_a_failed_trial(catalog, query_clock):
     assert "no xanes in 2 s: the runs were not analysed" in evaluation.reasons["n"]
 
 
-def both(science, trial, *, pdf):
+def both(analysis, trial, *, pdf):
     """Publish the answer to a spectrum and the result of the PDF, and return the uids of both runs."""
     first, second = start_of(trial), start_of(trial)
-    answers = [science.answer(first, 2.0)]
+    answers = [analysis.answer(first, 2.0)]
     if pdf == "failed":
-        failed = science.failure(second, "no sample", technique="pdf")
+        failed = analysis.failure(second, "no sample", technique="pdf")
         answers += [failed, replace(failed, technique="xanes+pdf", raw_uids=(first["uid"], second["uid"]))]
     if pdf in ("good", "paired"):
-        answers.append(science.answer(second, 3.0, technique="pdf"))
+        answers.append(analysis.answer(second, 3.0, technique="pdf"))
     if pdf == "paired":
         uids = (first["uid"], second["uid"])
-        answers.append(science.answer(first, 2.5, technique="xanes+pdf", raw_uids=uids))
-    science.publish(*answers)
+        answers.append(analysis.answer(first, 2.5, technique="xanes+pdf", raw_uids=uids))
+    analysis.publish(*answers)
     return [first["uid"], second["uid"]]
 
 
 @pytest.mark.parametrize(("pdf", "state"), [("paired", 2.5), ("failed", 2.0)])
-def test_one_part_counts_alone_where_the_other_failed(catalog, science, pdf, state):
+def test_one_part_counts_alone_where_the_other_failed(catalog, analysis, pdf, state):
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=LONG)
-    (outcome,) = evaluation(both(science, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
+    (outcome,) = evaluation(both(analysis, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
     assert outcome["oxidation_state"] == state
 
 
 @pytest.mark.parametrize("pdf", ["good", "missing"])
-def test_one_part_does_not_count_alone_while_the_joint_answer_may_come(catalog, science, query_clock, pdf):
+def test_one_part_does_not_count_alone_while_the_joint_answer_may_come(catalog, analysis, query_clock, pdf):
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=1.0)
-    (outcome,) = evaluation(both(science, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
+    (outcome,) = evaluation(both(analysis, f"both-{pdf}", pdf=pdf), [{"_id": f"both-{pdf}"}])
     assert is_failed(outcome) == (pdf == "good")
 
 
-def test_one_part_counts_where_nothing_else_was_measured(catalog, science):
+def test_one_part_counts_where_nothing_else_was_measured(catalog, analysis):
     start = start_of("single")
-    science.publish(science.answer(start, 2.0))
+    analysis.publish(analysis.answer(start, 2.0))
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", alone="xanes", timeout=LONG)
     (outcome,) = evaluation(start["uid"], [{"_id": "single"}])
     assert outcome["oxidation_state"] == 2.0
+
+
+def test_an_unknown_technique_is_refused_with_the_known_ones(catalog):
+    with pytest.raises(PlanningError, match="expected a technique, one of xanes, pdf, .* found 'raman'"):
+        DescriptorEvaluation(catalog, technique="raman")
 
 
 def test_alone_has_to_be_a_part_of_the_technique(catalog):
@@ -112,21 +117,21 @@ def test_alone_has_to_be_a_part_of_the_technique(catalog):
 
 
 @pytest.mark.parametrize("how", ["cut", "fall_silent"])
-def test_an_unreachable_server_is_a_failed_trial(distant, line, science, how):
+def test_an_unreachable_server_is_a_failed_trial(proxied_catalog, proxy, analysis, how):
     start = start_of("s")
-    science.publish(science.answer(start))
-    (here,) = DescriptorEvaluation(distant, timeout=LONG)(start["uid"], [{"_id": "s"}])
-    evaluation = DescriptorEvaluation(distant, timeout=0.5)
-    getattr(line, how)()
+    analysis.publish(analysis.answer(start))
+    (here,) = DescriptorEvaluation(proxied_catalog, timeout=LONG)(start["uid"], [{"_id": "s"}])
+    evaluation = DescriptorEvaluation(proxied_catalog, timeout=0.5)
+    getattr(proxy, how)()
     (away,) = evaluation(start["uid"], [{"_id": "s"}])
     assert here["quality"] == "good"
     assert is_failed(away)
     assert "the server of the predictions" in evaluation.reasons["s"]
 
 
-def test_a_missing_descriptor_is_a_failed_trial(catalog, science):
+def test_a_missing_descriptor_is_a_failed_trial(catalog, analysis):
     start = start_of("m")
-    science.publish(science.answer(start))
+    analysis.publish(analysis.answer(start))
     evaluation = DescriptorEvaluation(catalog, ("oxidation_state", "bond_length"), timeout=LONG)
     (outcome,) = evaluation(start["uid"], [{"_id": "m"}])
     assert is_failed(outcome)
@@ -134,49 +139,49 @@ def test_a_missing_descriptor_is_a_failed_trial(catalog, science):
     assert evaluation.reasons["m"] == "the prediction holds no bond_length"
 
 
-def test_the_joint_answer_is_waited_for(catalog, science):
+def test_the_joint_answer_is_waited_for(catalog, analysis):
     spectrum, pattern = start_of("j"), start_of("j")
     both = (spectrum["uid"], pattern["uid"])
-    science.publish(
-        science.answer(spectrum, 2.0),
-        science.answer(pattern, 2.2, technique="pdf"),
-        science.answer(spectrum, 2.1, technique="xanes+pdf", raw_uids=both),
+    analysis.publish(
+        analysis.answer(spectrum, 2.0),
+        analysis.answer(pattern, 2.2, technique="pdf"),
+        analysis.answer(spectrum, 2.1, technique="xanes+pdf", raw_uids=both),
     )
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", timeout=LONG)
     (outcome,) = evaluation(both, [{"_id": "j"}])
     assert outcome["oxidation_state"] == 2.1
 
 
-def test_without_one_of_its_parts_no_joint_answer_is_waited_for(catalog, science):
+def test_without_one_of_its_parts_no_joint_answer_is_waited_for(catalog, analysis):
     spectrum, pattern = start_of("k"), start_of("k")
-    science.publish(science.answer(spectrum), science.failure(pattern, "no calibration", technique="pdf"))
+    analysis.publish(analysis.answer(spectrum), analysis.failure(pattern, "no calibration", technique="pdf"))
     evaluation = DescriptorEvaluation(catalog, technique="xanes+pdf", timeout=LONG)
     (outcome,) = evaluation((spectrum["uid"], pattern["uid"]), [{"_id": "k"}])
     assert is_failed(outcome)
     assert evaluation.reasons["k"] == "pdf failed: no calibration"
 
 
-def test_the_merged_answer_counts_if_requested(catalog, science):
+def test_the_merged_answer_counts_if_requested(catalog, analysis):
     first, second = start_of("r1"), start_of("r2")
-    series = science.answer(second, 2.5, 0.1, raw_uids=(first["uid"], second["uid"]))
-    science.publish(science.answer(first), science.answer(second, 2.6, 0.4), series)
+    series = analysis.answer(second, 2.5, 0.1, raw_uids=(first["uid"], second["uid"]))
+    analysis.publish(analysis.answer(first), analysis.answer(second, 2.6, 0.4), series)
     own = DescriptorEvaluation(catalog, timeout=LONG)
     merged = DescriptorEvaluation(catalog, timeout=LONG, merged_within=5.0)
     assert own(second["uid"], [{"_id": "r2"}])[0]["oxidation_state"] == 2.6
     assert merged(second["uid"], [{"_id": "r2"}])[0]["oxidation_state"] == 2.5
 
 
-def test_a_newer_answer_replaces_the_earlier(catalog, science):
+def test_a_newer_answer_replaces_the_earlier(catalog, analysis):
     start = start_of("u")
-    science.publish(science.answer(start, 2.0))
-    science.publish(replace(science.answer(start, 3.0), settings={"profile": "newer"}))
+    analysis.publish(analysis.answer(start, 2.0))
+    analysis.publish(replace(analysis.answer(start, 3.0), settings={"profile": "newer"}))
     (outcome,) = DescriptorEvaluation(catalog, timeout=LONG)(start["uid"], [{"_id": "u"}])
     assert outcome["oxidation_state"] == 3.0
 
 
-def test_trials_of_another_campaign_do_not_count(catalog, science, query_clock):
+def test_trials_of_another_campaign_do_not_count(catalog, analysis, query_clock):
     start = start_of("c1", campaign="other")
-    science.publish(science.answer(start))
+    analysis.publish(analysis.answer(start))
     (outcome,) = DescriptorEvaluation(catalog, timeout=0.3, campaign="front")(start["uid"], [{"_id": "c1"}])
     assert is_failed(outcome)
 
@@ -186,12 +191,12 @@ def test_a_name_alone_is_no_list_of_descriptors(catalog):
         DescriptorEvaluation(catalog, "oxidation_state", timeout=1.0)
 
 
-def test_a_planner_requests_neither_raw_documents_nor_streams(catalog, science):
+def test_a_planner_requests_neither_raw_documents_nor_streams(catalog, analysis):
     asked = []
     hooks = catalog.container.context.http_client.event_hooks
     hooks["request"] = [*hooks["request"], lambda request: asked.append(str(request.url))]
     start = start_of("w")
-    science.publish(science.answer(start))
+    analysis.publish(analysis.answer(start))
     before = len(asked)
     evaluation = DescriptorEvaluation(catalog, timeout=LONG)
     assert evaluation(start["uid"], [{"_id": "w"}])[0]["quality"] == "good"

@@ -35,25 +35,25 @@ def evaluation(catalog, campaign):
     return DescriptorEvaluation(catalog, timeout=300.0, campaign=campaign)
 
 
-def steps(science):
+def steps(analysis):
     """Return a rule: a step at x = 4.2, and every fourth measurement fails."""
     seen = []
 
     def rule(start):
         seen.append(start["uid"])
         if len(seen) % 4 == 2:
-            return [science.failure(start)]
+            return [analysis.failure(start)]
         x = start["xpdml_trial"]["parameters"]["x"]
-        return [science.answer(start, 2.0 if x < 4.2 else 3.0)]
+        return [analysis.answer(start, 2.0 if x < 4.2 else 3.0)]
 
     return rule
 
 
-def acquire(science, campaign, evaluation=None, runs=1):
+def acquire(analysis, campaign, evaluation=None, runs=1):
     def measure(suggestion, md):
         uids = ()
         for _ in range(runs):
-            uids += ((yield from science.measured(md)),)
+            uids += ((yield from analysis.measured(md)),)
         return uids
 
     return Acquire(measure, campaign=campaign, wait_with=evaluation)
@@ -72,12 +72,12 @@ def problem(optimizer, evaluation, plan):
 
 @pytest.mark.parametrize("in_plan", [False, True])
 def test_failures_give_no_numbers_and_the_stream_keeps_its_columns(
-    measuring, science, evaluation, publisher, in_plan
+    measuring, analysis, evaluation, publisher, in_plan
 ):
     campaign = evaluation.criteria.campaign
-    science.rule = steps(science)
+    analysis.rule = steps(analysis)
     optimizer = UncertaintyOptimizer(SPACE, "oxidation_state", width=0.1)
-    plan = acquire(science, campaign, evaluation if in_plan else None, runs=2 if in_plan else 1)
+    plan = acquire(analysis, campaign, evaluation if in_plan else None, runs=2 if in_plan else 1)
     assert isinstance(plan, AcquisitionPlan)
     motor, task = problem(optimizer, evaluation, plan)
     raw = open_container(publisher.container.parent, f"raw-{campaign}")
@@ -97,10 +97,10 @@ def test_failures_give_no_numbers_and_the_stream_keeps_its_columns(
 
 
 @pytest.mark.slow
-def test_a_boundary_is_found_with_a_restart_in_the_middle(measuring, science, evaluation, campaign):
-    science.rule = steps(science)
+def test_a_boundary_is_found_with_a_restart_in_the_middle(measuring, analysis, evaluation, campaign):
+    analysis.rule = steps(analysis)
     first = BoundaryOptimizer(SPACE, "oxidation_state", at_most=60)
-    _, task = problem(first, evaluation, acquire(science, campaign))
+    _, task = problem(first, evaluation, acquire(analysis, campaign))
     measuring(optimize(task, iterations=5, n_points=2))
     second = BoundaryOptimizer(SPACE, "oxidation_state", at_most=60)
     restored = restore(second, evaluation)
@@ -108,17 +108,17 @@ def test_a_boundary_is_found_with_a_restart_in_the_middle(measuring, science, ev
         each.id: each.value for each in second.answered
     }
     assert len(restored.failed) == first.n_failed == second.n_failed > 0
-    _, task = problem(second, evaluation, acquire(science, campaign))
+    _, task = problem(second, evaluation, acquire(analysis, campaign))
     measuring(optimize(task, iterations=None, n_points=2))
     x = np.linspace(0.0, 10.0, 501)
     found = x[np.argmax(second.is_above([{"x": value} for value in x]))]
     assert found == pytest.approx(4.2, abs=0.2)
 
 
-def test_points_chosen_by_the_user_are_measured_too(measuring, science, evaluation, campaign):
-    science.rule = steps(science)
+def test_points_chosen_by_the_user_are_measured_too(measuring, analysis, evaluation, campaign):
+    analysis.rule = steps(analysis)
     optimizer = UncertaintyOptimizer(SPACE, "oxidation_state", width=0.1)
-    _, task = problem(optimizer, evaluation, acquire(science, campaign))
+    _, task = problem(optimizer, evaluation, acquire(analysis, campaign))
     measuring(sample_suggestions(task, [{"x": 7.0}]))
     assert [(each.point, each.value) for each in optimizer.answered] == [((0.7,), 3.0)]
 
@@ -143,9 +143,9 @@ def test_a_plan_without_uid_is_refused(engine, campaign):
         engine(Acquire(silent, campaign=campaign, wait_with=None)([{"_id": "a", "x": 1.0}], []))
 
 
-def test_the_run_engine_can_be_paused_while_a_plan_waits(science, campaign, catalog, monkeypatch):
+def test_the_run_engine_can_be_paused_while_a_plan_waits(analysis, campaign, catalog, monkeypatch):
     engine = RunEngine({}, call_returns_result=True)
-    engine.subscribe(science)
+    engine.subscribe(analysis)
     queried = threading.Event()
 
     def query_and_pause(*arguments):
@@ -155,13 +155,13 @@ def test_the_run_engine_can_be_paused_while_a_plan_waits(science, campaign, cata
         return query_answers(*arguments)
 
     monkeypatch.setattr("bluesky_xpdml.planning.evaluation.query_answers", query_and_pause)
-    science.rule = lambda _: []
+    analysis.rule = lambda _: []
     evaluation = DescriptorEvaluation(catalog, timeout=300.0, campaign=campaign)
     optimizer = UncertaintyOptimizer(SPACE, "oxidation_state", width=0.1)
-    _, task = problem(optimizer, evaluation, acquire(science, campaign, evaluation))
+    _, task = problem(optimizer, evaluation, acquire(analysis, campaign, evaluation))
     with pytest.raises(RunEngineInterrupted):
         engine(optimize(task))
-    (start,) = [each for each in science.starts.values() if each.get("plan_name") == "measured"]
-    science.publish(science.answer(start))
+    (start,) = [each for each in analysis.starts.values() if each.get("plan_name") == "measured"]
+    analysis.publish(analysis.answer(start))
     engine.resume()
     assert len(optimizer.answered) == 1

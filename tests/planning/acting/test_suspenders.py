@@ -15,16 +15,16 @@ NOVEL = {"novelty_score": 3.0, "novelty_threshold": 1.8}
 
 
 @pytest.fixture
-def seen(science):
+def seen(analysis):
     """Return a function that makes a prediction as the catalog gives it back."""
     count = iter(range(1000))
 
     def make(kind):
         start = {"uid": f"raw-{next(count)}", "time": 1.0, "sample_name": "LFP"}
         if kind == "failed":
-            return published(derived_run(science.failure(start))[0][1])
+            return published(derived_run(analysis.failure(start))[0][1])
         diagnostics = {"pdf_novelty_score": 3.0, "pdf_novelty_threshold": 1.8} if kind == "novel" else None
-        return published(derived_run(science.answer(start, diagnostics=diagnostics))[0][1])
+        return published(derived_run(analysis.answer(start, diagnostics=diagnostics))[0][1])
 
     return make
 
@@ -67,8 +67,8 @@ def test_at_least_one_makes_an_alarm():
         PredictionAlarm(novel=0, failed=1)
 
 
-def test_the_run_engine_is_suspended_until_the_alarm_is_acknowledged(measuring, science, catalog, capsys):
-    science.rule = lambda start: [science.answer(start, diagnostics=NOVEL)]
+def test_the_run_engine_is_suspended_until_the_alarm_is_acknowledged(measuring, analysis, catalog, capsys):
+    analysis.rule = lambda start: [analysis.answer(start, diagnostics=NOVEL)]
     alarm = PredictionAlarm(novel=2, failed=9)
     suspended, looked = threading.Event(), threading.Event()
 
@@ -83,13 +83,13 @@ def test_the_run_engine_is_suspended_until_the_alarm_is_acknowledged(measuring, 
 
     def plan():
         for _ in range(3):
-            yield from science.measured({"sample_name": "odd"})
+            yield from analysis.measured({"sample_name": "odd"})
         yield from plan_stubs.checkpoint()
         for _ in range(3000):
             if looked.is_set():
                 break
             yield from plan_stubs.sleep(0.1)
-        return (yield from science.measured({"sample_name": "after"}))
+        return (yield from analysis.measured({"sample_name": "after"}))
 
     suspender = SuspendOnAlarm(alarm, pre_plan=shut)
     measuring.install_suspender(suspender)
@@ -100,5 +100,5 @@ def test_the_run_engine_is_suspended_until_the_alarm_is_acknowledged(measuring, 
     person.join()
     measuring.remove_suspender(suspender)
     assert looked.is_set()
-    assert science.starts[after]["sample_name"] == "after"
+    assert analysis.starts[after]["sample_name"] == "after"
     assert "novel in a row, the last of odd" in capsys.readouterr().out

@@ -37,7 +37,7 @@ def free_port():
 
 
 def wait_for(condition, what):
-    """Return what a condition returns as soon as that is true."""
+    """Return the value of a condition as soon as it is true."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         found = condition()
@@ -67,44 +67,44 @@ def process(*command, log, **environment):
                 started.wait()
 
 
-class Line:
-    """A line to a server that can be cut and mended."""
+class Proxy:
+    """Forwards connections to a server; it can be cut and restored."""
 
     def __init__(self, port):
         self.target = port
         self.port = free_port()
-        self.ends = []
-        self.mend()
+        self.sockets = []
+        self.restore()
 
-    def mend(self):
-        self.door = socket.create_server(("127.0.0.1", self.port))
-        self.thread = threading.Thread(target=self._serve, args=(self.door,))
+    def restore(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.thread = threading.Thread(target=self._serve, args=(self.listener,))
         self.thread.start()
 
     def cut(self):
-        for end in (self.door, *self.ends):
+        for each in (self.listener, *self.sockets):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                each.shutdown(socket.SHUT_RDWR)
         self.thread.join()
-        for end in (self.door, *self.ends):
-            end.close()
-        self.ends = []
+        for each in (self.listener, *self.sockets):
+            each.close()
+        self.sockets = []
 
-    def _serve(self, door):
-        pumps = []
+    def _serve(self, listener):
+        threads = []
         with suppress(OSError):
             while True:
-                near = door.accept()[0]
+                near = listener.accept()[0]
                 far = socket.create_connection(("127.0.0.1", self.target))
-                self.ends += [near, far]
+                self.sockets += [near, far]
                 for pair in ((near, far), (far, near)):
-                    pumps.append(threading.Thread(target=self._pump, args=pair))
-                    pumps[-1].start()
-        for pump in pumps:
-            pump.join()
+                    threads.append(threading.Thread(target=self._forward, args=pair))
+                    threads[-1].start()
+        for thread in threads:
+            thread.join()
 
     @staticmethod
-    def _pump(source, sink):
+    def _forward(source, sink):
         with suppress(OSError):
             while content := source.recv(65536):
                 sink.sendall(content)
@@ -112,7 +112,7 @@ class Line:
 
 
 class Sweep(TrialOptimizer):
-    """Goes through the range in equal steps, and has seen enough after so many answers and failures."""
+    """Suggests equal steps through the range, and stops after so many answers and failures."""
 
     def __init__(self, space, descriptor, *, enough=100):
         super().__init__(space, descriptor)
@@ -131,7 +131,7 @@ class Sweep(TrialOptimizer):
 
 
 class Manager:
-    """The RE manager as a person at the beamline uses it, and planners for it."""
+    """The RE manager with the actions of a person at the beamline, and planners for it."""
 
     def __init__(self, address, tiled_uri):
         self.address = address
@@ -171,7 +171,7 @@ class Manager:
         return self.api.history_get(reload=True)["items"]
 
     def planner(self, campaign, *, queue=None, catalog=None, ask=False, optimizer=None, **more):
-        """Return a planner without memory; further arguments are those of the plan, or limits."""
+        """Return a new planner; further arguments are those of the plan, or limits."""
         names = ("at_most_queued", "measurements", "seconds", "patience")
         limits = {"at_most_queued": 2, "measurements": 30, "seconds": 3600.0, "patience": 120.0}
         limits |= {name: more.pop(name) for name in names if name in more}
@@ -244,17 +244,17 @@ def manager(opened_manager):
 
 @pytest.fixture
 def campaign():
-    """Return the name of a campaign of which nothing is known."""
+    """Return the name of a new campaign."""
     return f"test-{uuid4().hex[:8]}"
 
 
 @pytest.fixture
-def line_to_tiled(manager):
-    """Return a line to the Tiled server and a catalog at its end."""
+def tiled_proxy(manager):
+    """Return a proxy in front of the Tiled server, and a catalog behind it."""
     parts = urlsplit(manager.tiled_uri)
-    line = Line(parts.port)
-    uri = parts._replace(netloc=f"127.0.0.1:{line.port}").geturl()
+    proxy = Proxy(parts.port)
+    uri = parts._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
     catalog = PredictionCatalog.from_uri(uri, path=PATH)
-    yield line, catalog
+    yield proxy, catalog
     catalog.container.context.http_client.close()
-    line.cut()
+    proxy.cut()

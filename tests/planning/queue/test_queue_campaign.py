@@ -1,4 +1,4 @@
-"""Files of campaigns, and what they may not say."""
+"""Files of campaigns, valid and invalid ones."""
 
 import inspect
 import re
@@ -59,7 +59,7 @@ def written(tmp_path):
     return write
 
 
-def test_a_file_says_all_that_a_planner_needs(written):
+def test_a_file_configures_a_planner(written):
     campaign = written()
     assert campaign.limits == Limits(at_most_queued=2, measurements=60, seconds=28800.0, patience=120.0)
     assert campaign.access == QueueAccess(address="tcp://localhost:60615")
@@ -87,6 +87,12 @@ def test_the_file_of_the_guide_can_be_read(tmp_path):
         ("[question]", "[question", "is no TOML file"),
         ('technique = "xanes"\n', "", "expected question.technique, found none: add it to"),
         ('technique = "xanes"', "technique = 3", "expected a text for question.technique, found 3"),
+        ('"xanes"', '"raman"', "expected xanes or pdf or .* for question.technique, found 'raman'"),
+        (
+            '"oxidation_state"',
+            '"valence"',
+            "expected oxidation_state or .*question.descriptor, found 'valence'",
+        ),
         ("low = 300", 'low = "cold"', "expected a number for parameters.low, found 'cold'"),
         ("low = 300", "low = 900", "expected a range of temperature from low to high, found 900 to 800"),
         ("[[parameters]]", "[parameters]", "in double brackets"),
@@ -115,7 +121,7 @@ def test_the_file_of_the_guide_can_be_read(tmp_path):
         ('60615"', '60615"\napi_key = "secret"', "found 'api_key'"),
     ],
 )
-def test_what_a_file_may_not_say_is_a_clear_error(written, old, new, message):
+def test_an_invalid_file_is_a_clear_error(written, old, new, message):
     with pytest.raises(PlanningError, match=message) as error:
         written(old, new)
     assert "campaign.toml" in str(error.value)
@@ -131,7 +137,7 @@ def test_what_a_file_may_not_say_is_a_clear_error(written, old, new, message):
         ('"boundary"\ntolerance = 0.02', '"uncertainty"', "expected options that uncertainty can take"),
     ],
 )
-def test_an_optimizer_that_cannot_be_made_is_a_clear_error(written, old, new, message):
+def test_invalid_options_of_an_optimizer_are_a_clear_error(written, old, new, message):
     with pytest.raises(PlanningError, match=message):
         written(old, new).new_optimizer()
 

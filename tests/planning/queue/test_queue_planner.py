@@ -173,7 +173,7 @@ def test_the_time_of_the_campaign_counts_over_restarts(manager, campaign):
     assert len(manager.history()) == 1
 
 
-def test_a_queue_that_is_away_is_waited_for(manager, campaign):
+def test_an_unreachable_queue_is_waited_for(manager, campaign):
     away = RunQueue(QueueAccess(address="tcp://127.0.0.1:1", timeout=0.3))
     planner = manager.planner(campaign, queue=away)
     report = planner.step()
@@ -184,17 +184,17 @@ def test_a_queue_that_is_away_is_waited_for(manager, campaign):
     away.close()
 
 
-def test_a_tiled_server_that_is_away_is_waited_for(manager, campaign, line_to_tiled):
-    line, catalog = line_to_tiled
+def test_an_unreachable_tiled_server_is_waited_for(manager, campaign, tiled_proxy):
+    proxy, catalog = tiled_proxy
     planner = manager.planner(campaign, catalog=catalog, at_most_queued=1)
     assert len(planner.step().added) == 1
-    line.cut()
+    proxy.cut()
     manager.api.queue_clear()
     report = planner.step()
     assert (report.added, report.removed, report.finished) == ((), (), False)
     assert "check that the Tiled server runs" in report.note
     assert manager.waiting() == [], "what is not known to be missing is not added"
-    line.mend()
+    proxy.restore()
     report = planner.step()
     assert (len(report.removed), len(report.added)) == (1, 1)
 
