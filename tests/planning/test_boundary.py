@@ -42,7 +42,7 @@ def island(rows: np.ndarray) -> np.ndarray:
 def steer(
     optimizer: BoundaryOptimizer, field: Field, *, noise: float, failing: float, seed: int
 ) -> list[Any]:
-    """Measure what is suggested until the optimizer stops; the descriptor goes from 2 to 3. Returns the failures."""
+    """Measure suggestions until the optimizer stops, and return failures; the descriptor goes from 2 to 3."""
     chance = np.random.default_rng(seed)
     failures = []
     while not optimizer.should_stop()[0]:

@@ -107,7 +107,7 @@ def test_one_part_counts_where_nothing_else_was_measured(catalog, analysis):
 
 
 def test_an_unknown_technique_is_refused_with_the_known_ones(catalog):
-    with pytest.raises(PlanningError, match="expected a technique, one of xanes, pdf, .* found 'raman'"):
+    with pytest.raises(PlanningError, match=r"expected a technique, one of xanes, pdf, .* found 'raman'"):
         DescriptorEvaluation(catalog, technique="raman")
 
 

@@ -91,7 +91,7 @@ def test_the_file_of_the_guide_can_be_read(tmp_path):
         (
             '"oxidation_state"',
             '"valence"',
-            "expected oxidation_state or .*question.descriptor, found 'valence'",
+            "expected oxidation_state or .*descriptor, found 'valence'",
         ),
         ("low = 300", 'low = "cold"', "expected a number for parameters.low, found 'cold'"),
         ("low = 300", "low = 900", "expected a range of temperature from low to high, found 900 to 800"),
