@@ -1,5 +1,6 @@
 """The bounded queue between the RunEngine's thread and the worker."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -11,10 +12,13 @@ import numpy as np
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_BYTES = 1 << 30
-"""Arrays in documents that wait may take this much memory."""
+"""Memory that arrays in waiting documents may take."""
+
+BATCH, BATCH_BYTES = 256, 1 << 25
+"""Documents, and memory of their arrays, that are taken at once."""
 
 IDLE = 4
-"""Documents that may wait while live results are worked out."""
+"""Documents that may wait while live results are computed."""
 
 _RUN_KEYS = {
     "start": "uid",
@@ -33,12 +37,12 @@ class GiveUp:
 
     uid: str
     start: Mapping[str, object] | None
-    """Its start document, where the worker has not been given it."""
+    """Its start document, if the worker has not got it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """A marker that is set once everything before it has been worked off."""
+    """A marker that is set once everything before it has been processed."""
 
     reached: Event
 
@@ -54,13 +58,8 @@ Item: TypeAlias = tuple[str, object] | GiveUp | Flush | Close
 class Inbox:
     """Takes documents without ever blocking or raising; a full queue gives up whole runs.
 
-    Only one thread puts documents in, as a RunEngine does; any number may add markers. `n_orphans` counts the
-    documents that were refused and do not say to which run they belong.
-
-    Parameters
-    ----------
-    capacity
-        Documents that may wait.
+    Only one thread puts documents in, as a RunEngine does, and one takes them; any number may add markers.
+    `n_orphans` counts the documents that were refused and name no run.
 
     Examples
     --------
@@ -68,8 +67,8 @@ class Inbox:
     >>> inbox.offer("start", {"uid": "a"})
     >>> inbox.offer("start", {"uid": "b"})
     >>> inbox.offer("stop", {"run_start": "b"})
-    >>> inbox.take(), inbox.take()
-    (('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'}))
+    >>> list(inbox.take())
+    [('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'})]
     """
 
     def __init__(self, capacity: int) -> None:
@@ -83,15 +82,7 @@ class Inbox:
         self.n_orphans = 0
 
     def offer(self, name: str, doc: object) -> None:
-        """Put a document in, or give up the run that it belongs to.
-
-        Parameters
-        ----------
-        name
-            Name of the document.
-        doc
-            The document; only a reference to it is kept.
-        """
+        """Put in a reference to a document, or give up the run that it belongs to."""
         if name == "event" and not self._given_up and self._has_room():
             self._put(name, doc)
             return
@@ -114,35 +105,38 @@ class Inbox:
         self._queue.put((name, doc))
 
     def _give_up(self, uid: str, name: str, doc: object) -> None:
-        """Leave word that a run was lost: one marker a run goes in above the capacity."""
+        """Put in that a run was lost: one marker per run goes in above the capacity."""
         if name != "stop":
             self._given_up[uid] = None
         start = doc if name == "start" and isinstance(doc, Mapping) else None
         self._queue.put(GiveUp(uid, start))
 
     def mark(self, marker: Flush | Close) -> None:
-        """Put a marker behind everything that waits.
-
-        Parameters
-        ----------
-        marker
-            The marker.
-        """
+        """Put a marker behind everything that waits."""
         self._queue.put(marker)
 
-    def take(self) -> Item:
-        """Wait for what is next and return it."""
+    def take(self) -> deque[Item]:
+        """Wait for what is next; return it with what waits behind it, up to a marker or some MB."""
+        taken: deque[Item] = deque()
+        weight = 0
         item = self._queue.get()
-        if isinstance(item, tuple):
-            self._bytes_out += _weight(item[1])
-        return item
+        while True:
+            taken.append(item)
+            if not isinstance(item, tuple):
+                break
+            weight += _weight(item[1])
+            if weight > BATCH_BYTES or len(taken) >= BATCH or self._queue.empty():
+                break
+            item = self._queue.get()
+        self._bytes_out += weight
+        return taken
 
     def is_idle(self) -> bool:
-        """Return whether next to nothing waits, so that there is time for more than what must be done."""
+        """Return whether hardly anything waits, so that there is time for live results."""
         return self._queue.qsize() <= IDLE
 
     def _run_of(self, name: str, doc: object) -> str:
-        """Return the uid of the run that a document belongs to; empty where it does not say."""
+        """Return the uid of the run that a document belongs to; empty if it names none."""
         if not isinstance(doc, Mapping):
             return ""
         key = _RUN_KEYS.get(name, "")

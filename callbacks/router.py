@@ -1,16 +1,17 @@
-"""Documents of many runs, interleaved and out of order, sorted into one collector a run."""
+"""Documents of many runs, interleaved and out of order, sorted into one collector per run."""
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from bluesky_xpdml.documents import CollectedRun, RunCollector
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_OPEN_RUNS = 64
-"""More runs than this are not open at once; the oldest has lost its stop document."""
+"""Runs that may be open at once; beyond it the oldest has lost its stop document."""
 
 MAXIMUM_WAITING = 10_000
-"""Events that are kept while their descriptor has not come."""
+"""Events that are kept until their descriptor comes."""
 
 _MAXIMUM_REMEMBERED = 1_000
 
@@ -19,14 +20,7 @@ class Router:
     """Sorts documents into runs and gives each run back once it has ended.
 
     `event_model.RunRouter` does the same for orderly streams; it raises on a descriptor without a start and
-    on a stop that comes twice, which a live stream that was joined midway brings.
-
-    Parameters
-    ----------
-    max_open_runs
-        Runs that may be open at once; beyond it the oldest is given up.
-    collect
-        Makes the collector of a run from its start document.
+    on a stop that comes twice, which happens in a live stream that was joined midway.
 
     Examples
     --------
@@ -62,15 +56,7 @@ class Router:
         return sum(tuple(self._orphans.values()))
 
     def feed(self, name: str, doc: object) -> list[CollectedRun]:
-        """Take one document and return the runs that ended by it: at most the run it stops, or the oldest.
-
-        Parameters
-        ----------
-        name
-            Name of the document.
-        doc
-            The document.
-        """
+        """Take one document and return the runs that ended by it: at most the run it stops, or the oldest."""
         if not isinstance(doc, Mapping):
             self._orphans["malformed"] += 1
             return []
@@ -87,41 +73,33 @@ class Router:
                 self._files(name, doc)
         return []
 
-    def run_of(self, name: str, doc: object) -> str:
-        """Return the uid of the open run that an event or stream datum belongs to; empty where there is none.
+    def feed_until_ended(self, items: deque[Any]) -> list[CollectedRun]:
+        """Take documents away from the front until a run has ended, and return it; stop at other items."""
+        while items and isinstance(items[0], tuple):
+            name, doc = items[0]
+            uid = self.run_of(name, doc) if name == "event" else ""
+            if uid:
+                self._open[uid].feed_events(items)
+                continue
+            items.popleft()
+            ended = self.feed(name, doc)
+            if ended:
+                return ended
+        return []
 
-        Parameters
-        ----------
-        name
-            Name of the document.
-        doc
-            The document.
-        """
+    def run_of(self, name: str, doc: object) -> str:
+        """Return the uid of the open run that an event or stream datum belongs to; empty if there is none."""
         if name not in {"event", "event_page", "stream_datum"} or not isinstance(doc, Mapping):
             return ""
         return self._run_of_descriptor.get(_text(doc.get("descriptor")), "")
 
     def snapshot(self, uid: str) -> CollectedRun | None:
-        """Return what was collected up to now of an open run; None where no such run is open.
-
-        Parameters
-        ----------
-        uid
-            Uid of the run's start document.
-        """
+        """Return what was collected so far of an open run; None if no such run is open."""
         collector = self._open.get(uid)
         return None if collector is None else collector.snapshot()
 
     def give_up(self, uid: str, reason: Reason) -> list[CollectedRun]:
-        """Close an open run before its stop and return it, or nothing where no such run is open.
-
-        Parameters
-        ----------
-        uid
-            Uid of the run's start document.
-        reason
-            What is published as the reason.
-        """
+        """Close an open run before its stop and return it, or nothing if no such run is open."""
         collector = self._close(uid)
         if collector is None or (collector.n_events == 0 and uid in self._ended):
             # A start document that came again after its run had ended opened an empty run: nothing is lost.
@@ -130,13 +108,7 @@ class Router:
         return [collector.finish(given_up=reason)]
 
     def give_up_all(self, reason: Reason) -> list[CollectedRun]:
-        """Close every open run before its stop and return them.
-
-        Parameters
-        ----------
-        reason
-            What is published as the reason.
-        """
+        """Close every open run before its stop and return them."""
         return [run for uid in list(self._open) for run in self.give_up(uid, reason)]
 
     def _start(self, doc: Mapping[str, object]) -> list[CollectedRun]:
@@ -166,7 +138,7 @@ class Router:
             self._open[run].feed(name, event)
 
     def _files(self, name: str, doc: Mapping[str, object]) -> None:
-        """Sort a document of external files; any other is passed over."""
+        """Sort a document of external files; any other is ignored."""
         if name in {"resource", "stream_resource"}:
             self._resource(name, doc)
         elif name in {"datum", "datum_page"}:
@@ -175,14 +147,14 @@ class Router:
             self._give_to(self._run_of_descriptor.get(_text(doc.get("descriptor")), ""), name, doc)
 
     def _resource(self, name: str, doc: Mapping[str, object]) -> None:
-        """Remember whose resource it is; one that does not say belongs to the only run there is."""
+        """Keep which run a resource belongs to; one that names none belongs to the only open run."""
         run = _text(doc.get("run_start")) or (next(iter(self._open)) if len(self._open) == 1 else "")
         if run in self._open:
             self._run_of_resource[_text(doc.get("uid"))] = run
         self._give_to(run, name, doc)
 
     def _give_to(self, run: str, name: str, doc: Mapping[str, object]) -> None:
-        """Give a document of external files to its run; without one it says nothing to anybody."""
+        """Give a document of external files to its run; without one it is ignored."""
         if run in self._open:
             self._open[run].feed(name, doc)
 
@@ -196,7 +168,7 @@ class Router:
             self._wait(descriptor, name, doc)
 
     def _wait(self, descriptor: str, name: str, doc: Mapping[str, object]) -> None:
-        """Keep an event until its descriptor comes; without any open run there is none to come."""
+        """Keep an event until its descriptor comes; without an open run none will come."""
         if not self._open:
             self._orphans[name] += 1
             return

@@ -1,7 +1,7 @@
 """The worker: one thread that sorts, analyses and publishes, guarded against every exception."""
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,26 +99,31 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            item = self._inbox.take()
-            if isinstance(item, Flush):
-                item.reached.set()
-                continue
-            runs = self._guarded(partial(self._sort, item))
-            for run in runs if isinstance(runs, list) else ():
-                self._finish(run)
-            self._update(item)
-            if isinstance(item, Close):
+            items = self._inbox.take()
+            last = items[-1]
+            while items:
+                runs = self._guarded(partial(self._sort, items))
+                for run in runs if isinstance(runs, list) else ():
+                    self._finish(run)
+            self._update(last)
+            if isinstance(last, Close):
                 self._guarded(self._publisher.close)
                 return
 
-    def _sort(self, item: Item) -> list[CollectedRun]:
-        if isinstance(item, Close):
-            return self._router.give_up_all(CLOSED)
-        if isinstance(item, GiveUp):
-            evicted = [] if item.start is None else self._router.feed("start", item.start)
-            return [*evicted, *self._router.give_up(item.uid, QUEUE_FULL)]
-        if isinstance(item, tuple):
-            return self._router.feed(*item)
+    def _sort(self, items: deque[Item]) -> list[CollectedRun]:
+        """Take items away until a run has ended, and return it; whatever goes wrong costs one item only."""
+        match items[0]:
+            case Flush():
+                items.popleft().reached.set()  # type: ignore[union-attr]
+            case Close():
+                items.popleft()
+                return self._router.give_up_all(CLOSED)
+            case GiveUp(uid=uid, start=start):
+                items.popleft()
+                evicted = [] if start is None else self._router.feed("start", start)
+                return [*evicted, *self._router.give_up(uid, QUEUE_FULL)]
+            case _:
+                return self._router.feed_until_ended(items)
         return []
 
     def _update(self, item: Item) -> None:

@@ -4,7 +4,7 @@ Nothing that a document holds makes the collector raise. Duplicates, documents o
 documents are tolerated if their meaning is clear, else left out, and counted either way.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -207,6 +207,19 @@ class RunCollector:
                 self._anomalies["start documents came twice"] += 1
             case _:
                 self._take_files(name, doc)
+
+    def feed_events(self, documents: deque[Any]) -> None:
+        """Take an event of this run, and those that follow it, from the front of a queue."""
+        follows = True
+        while follows:
+            self.feed(*documents.popleft())
+            follows = bool(documents) and self._is_own_event(documents[0])
+
+    def _is_own_event(self, item: object) -> bool:
+        match item:
+            case ("event", {"descriptor": str(descriptor)}):
+                return descriptor in self._descriptors
+        return False
 
     def finish(self, given_up: Reason | None = None) -> CollectedRun:
         """Return the run as collected so far; the collector can go on.
