@@ -9,9 +9,9 @@ N_XANES = len(xanes.FEATURE_NAMES)
 FEATURE_NAMES = (*xanes.FEATURE_NAMES, *pdf.FEATURE_NAMES)
 """Names of the features, (164,)."""
 REPEATS = 4
-"""How often the columns of the spectrum are repeated, because trees examine few columns per node: used once,
-coordination numbers of Cr were 1.5 points worse than by the spectrum alone; used four times, 0.6 points worse,
-and better than by either alone for V and Ti."""
+"""How often the columns of the spectrum are repeated, because trees examine few columns per node. Used once,
+coordination numbers of Cr were 1.5 points worse than by the spectrum alone; used four times, 0.6 points
+worse, and better than by either alone for V and Ti."""
 COLUMNS = np.concatenate([np.tile(np.arange(N_XANES), REPEATS), N_XANES + pdf.BALANCED])
 """Columns for training: those of the spectrum and of the first shell are repeated, (458,)."""
 

@@ -93,7 +93,7 @@ def calibration_from_poni(text: str, *, shape: tuple[int, int] | None = None) ->
     Parameters
     ----------
     text
-        Lines `Key: value`, any version of the format; the last block counts where several were appended.
+        Lines `Key: value`, any version of the format; of several blocks the last counts.
     shape
         Rows and columns of the detector, if the file does not state them.
 
@@ -109,11 +109,11 @@ def calibration_from_poni(text: str, *, shape: tuple[int, int] | None = None) ->
     0.0001
     """
     lines = (line.split("#", 1)[0].partition(":") for line in text.splitlines())
-    said = {key.strip(): value.strip() for key, colon, value in lines if colon and key.strip()}
-    if not {key.lower() for key in said} & {"distance", "dist"}:
+    values = {key.strip(): value.strip() for key, colon, value in lines if colon and key.strip()}
+    if not {key.lower() for key in values} & {"distance", "dist"}:
         raise _invalid("expected a .poni file with lines such as 'Distance: 0.2', found none")
     return calibration_from(
-        {key: None if value == "None" else value for key, value in said.items()}, shape=shape
+        {key: None if value == "None" else value for key, value in values.items()}, shape=shape
     )
 
 
@@ -144,8 +144,8 @@ def describe(calibration: Calibration) -> dict[str, Any]:
     ...                      wavelength=1.8e-11, pixel1=2e-4, pixel2=2e-4))["distance"]
     0.2
     """
-    said = {each.name: getattr(calibration, each.name) for each in fields(calibration)}
-    return said | {"shape": list(calibration.shape) if calibration.shape else None}
+    values = {each.name: getattr(calibration, each.name) for each in fields(calibration)}
+    return values | {"shape": list(calibration.shape) if calibration.shape else None}
 
 
 def _invalid(message: str) -> ReductionError:
@@ -178,8 +178,8 @@ def _known_detector(name: str) -> dict[str, Any]:
     if made is None:
         return {}
     detector = made()
-    said = {"pixel1": detector.pixel1, "pixel2": detector.pixel2}
-    return {key: value for key, value in said.items() if value}
+    pixels = {"pixel1": detector.pixel1, "pixel2": detector.pixel2}
+    return {key: value for key, value in pixels.items() if value}
 
 
 def _shape(value: Any) -> tuple[int, int] | None:

@@ -144,13 +144,6 @@ def read_mode(scan: AbsorptionScan, mode: DetectionMode, *, near: float | None =
     ------
     ReductionError
         If channels are missing or dead; the message says which and why.
-
-    Examples
-    --------
-    >>> i0, it = np.array([2.0, 2.0, 2.0, 4.0]), np.array([2.0, 1.0, 1.0, 4.0])
-    >>> scan = AbsorptionScan(energy=np.arange(4.0), i0=i0, it=it)
-    >>> read_mode(scan, DetectionMode.TRANSMISSION).mu.round(3)
-    array([0.   , 0.693, 0.693, 0.   ])
     """
     wanted = _channels(scan, mode)
     remarks: tuple[Reason, ...] = ()
@@ -193,11 +186,6 @@ def sum_elements(scan: AbsorptionScan, near: float | None = None) -> tuple[Float
 
     Returns the sum (n,) and a remark that names the elements left out. With an expected edge energy
     `near` [eV], elements whose edge step differs from that of the others are left out too.
-
-    Raises
-    ------
-    ReductionError
-        If no element works; the message has the reason of each.
 
     Examples
     --------
@@ -317,7 +305,7 @@ def _positive(
         negative = np.mean(intensity < 0.0) > 0.5 and np.mean(response < 0.0) > 0.5
     if not negative:
         return intensity, response, ()
-    remark = Reason(f"{names} are negative currents; both signs were changed", ReasonCode.DETECTOR)
+    remark = Reason(f"{names} are negative currents; both signs were turned", ReasonCode.DETECTOR)
     return -intensity, -response, (remark,)
 
 

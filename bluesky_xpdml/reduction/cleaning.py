@@ -8,7 +8,7 @@ edge         steps of 0.25 eV up to 30 eV above it
 EXAFS        steps of 0.05 1/angstrom in k beyond
 ===========  ==========================================================
 
-Every point belongs to exactly one bin, and a bin stands at the mean energy of its points, so that the sum
+Every point belongs to exactly one bin, and the energy of a bin is the mean of its points, so that the sum
 over all counts is conserved and a straight line does not move.
 
 Glitches of the monochromator are points far from the line of their neighbours; they are replaced by the
@@ -59,13 +59,7 @@ MOST_NAMED = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Steps of the grid that continuous scans are averaged on.
-
-    Examples
-    --------
-    >>> Grid(edge=0.5).edge
-    0.5
-    """
+    """Steps of the grid that continuous scans are averaged on."""
 
     pre_edge: float = 5.0
     """[eV]"""
@@ -94,20 +88,7 @@ class Rebinned:
 
 
 def rebin(energy: FloatArray, mu: FloatArray, *, e0: float, grid: Grid) -> Rebinned:
-    """Average a curve on the grid of a step scan; bins without points are left out.
-
-    Raises
-    ------
-    ReductionError
-        If the arrays differ in length or hold fewer than five points, or a step is not positive.
-
-    Examples
-    --------
-    >>> energy = np.linspace(6900.0, 7400.0, 100_000)
-    >>> binned = rebin(energy, 2.0 * energy, e0=7112.0, grid=Grid())
-    >>> binned.energy.size, int(binned.counts.sum()), bool(np.allclose(binned.mu, 2.0 * binned.energy))
-    (357, 100000, True)
-    """
+    """Average a curve on the grid of a step scan; bins without points are left out."""
     if energy.shape != mu.shape or energy.size < 5:
         raise ReductionError(
             f"expected five or more energies and as many values, found {energy.size}, {mu.size}"
@@ -130,13 +111,7 @@ def rebin(energy: FloatArray, mu: FloatArray, *, e0: float, grid: Grid) -> Rebin
 
 
 def is_continuous(energy: FloatArray, *, e0: float, grid: Grid) -> bool:
-    """Return whether a scan has so many points that averaging them on the grid loses nothing.
-
-    Examples
-    --------
-    >>> [is_continuous(np.linspace(6900.0, 7400.0, n), e0=7112.0, grid=Grid()) for n in (500, 100_000)]
-    [False, True]
-    """
+    """Return whether a scan has so many points that averaging them on the grid loses nothing."""
     if energy.size <= MANY_POINTS:
         return False
     across = np.count_nonzero((energy > e0 + EDGE_RANGE[0]) & (energy < e0 + EDGE_RANGE[1]))
@@ -174,7 +149,7 @@ class Deglitched:
     mu: FloatArray
     """Absorption, repaired [any unit], (n,)."""
     repaired: FloatArray
-    """Energies of the repaired points [eV], ascending; empty where there was no glitch."""
+    """Energies of the repaired points [eV], ascending."""
 
 
 def deglitch(
@@ -185,16 +160,7 @@ def deglitch(
     edge_step: float,
     i0: FloatArray | None = None,
 ) -> Deglitched:
-    """Find and repair the glitches of a spectrum; without I0, none near the edge.
-
-    Examples
-    --------
-    >>> energy = np.arange(7000.0, 7300.0)
-    >>> mu = 0.5 + np.arctan((energy - 7112.0) / 2.0) / np.pi
-    >>> mu[200] += 0.1
-    >>> deglitch(energy, mu, e0=7112.0, edge_step=1.0).repaired
-    array([7200.])
-    """
+    """Find and repair the glitches of a spectrum; without I0, none near the edge."""
     repaired, where = mu.copy(), np.zeros(energy.size, dtype=bool)
     smallest = SMALLEST * edge_step
     groups = _groups(_suspicious(energy, mu, smallest))
@@ -252,7 +218,7 @@ def _window(
     deviation = np.abs(mu[part] - expected)
     if deviation.max() <= max(0.5 * SUSPICIOUS * misfit, smallest):
         return None
-    # Points at the ends of the window that are where they should be stay as they were measured.
+    # Good points at the ends of the window stay as they were measured.
     bad = np.flatnonzero(deviation > 0.5 * smallest)
     return slice(part.start + bad[0], part.start + bad[-1] + 1), expected[bad[0] : bad[-1] + 1]
 
@@ -270,7 +236,7 @@ def _parabola(energy: FloatArray, mu: FloatArray, part: slice) -> tuple[FloatArr
 
 
 def _allowed(energy: FloatArray, mu: FloatArray, e0: float, i0: FloatArray | None) -> np.ndarray:
-    """Return where a glitch may be repaired, (n,)."""
+    """Return which points may be repaired, (n,)."""
     x = energy - e0
     protected = (x > PROTECTED[0]) & (x < PROTECTED[1])
     if i0 is None:
@@ -292,7 +258,7 @@ class Cleaned:
 
     signal: Signal
     variance: FloatArray | None = None
-    """Variance of mu where points were averaged [its unit squared], (n,)."""
+    """Variance of mu if points were averaged [its unit squared], (n,)."""
     settings: Mapping[str, float | int | str | tuple[float, float]] = field(default_factory=dict)
     """Further resolved settings of the reduction."""
     doubts: tuple[Reason, ...] = ()
@@ -300,17 +266,7 @@ class Cleaned:
 
 
 def average_continuous(signal: Signal, e0: float, grid: Grid | Literal["none"]) -> Cleaned:
-    """Average a continuous scan on the grid of a step scan; return a step scan unchanged.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import DetectionMode
-    >>> energy = np.linspace(7000.0, 7300.0, 60_000)
-    >>> signal = Signal(energy=energy, mu=np.arctan(energy - 7112.0), mode=DetectionMode.MU)
-    >>> cleaned = average_continuous(signal, 7112.0, Grid())
-    >>> cleaned.signal.energy.size, cleaned.signal.remarks
-    (304, ('60000 points were averaged in 304 bins',))
-    """
+    """Average a continuous scan on the grid of a step scan; return a step scan unchanged."""
     if grid == "none" or not is_continuous(signal.energy, e0=e0, grid=grid):
         return Cleaned(signal=signal)
     binned = rebin(signal.energy, signal.mu, e0=e0, grid=grid)
@@ -327,15 +283,6 @@ def repair_glitches(cleaned: Cleaned, scan: AbsorptionScan, e0: float, *, wanted
     """Repair the glitches of a curve if that is wanted, and list their energies.
 
     A glitch near the edge must also appear in the I0 of the scan.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import DetectionMode
-    >>> energy = np.arange(7000.0, 7300.0)
-    >>> mu = np.arctan(energy - 7112.0) + 1.0 * (energy == 7200.0)
-    >>> cleaned = Cleaned(signal=Signal(energy=energy, mu=mu, mode=DetectionMode.MU))
-    >>> repair_glitches(cleaned, AbsorptionScan(energy=energy), 7112.0, wanted=True).signal.remarks
-    ("1 point standing out like a monochromator's spike repaired: 7200.0 eV",)
     """
     signal = cleaned.signal
     rise = rise_near(signal.energy, signal.mu, e0) if wanted else None

@@ -104,13 +104,6 @@ def find_edge(energy: FloatArray, mu: FloatArray) -> Step:
     ------
     ReductionError
         If nothing rises, or the rise is no larger than the scatter around it.
-
-    Examples
-    --------
-    >>> energy = np.arange(7000.0, 7300.0)
-    >>> rise = find_edge(energy, np.arctan((energy - 7112.0) / 2.0) - 0.01 * (energy - 7000.0))
-    >>> abs(rise.energy - 7112.0) < 2.0, 2.8 < rise.height < 3.2
-    (True, True)
     """
     if energy.size < 10 or not np.ptp(mu) > 0.0:
         raise ReductionError(
@@ -175,14 +168,7 @@ def largest_rise(energy: FloatArray, mu: FloatArray) -> Step | None:
 
 
 def fit_step(energy: FloatArray, mu: FloatArray, e0: float) -> Step | None:
-    """Fit a straight line with a step at e0 [eV]; None if a side has fewer than three points.
-
-    Examples
-    --------
-    >>> energy = np.arange(7000.0, 7300.0)
-    >>> round(fit_step(energy, 0.01 * energy + (energy > 7112.0), 7112.0).height, 6)
-    1.0
-    """
+    """Fit a straight line with a step at e0 [eV]; None if a side has fewer than three points."""
     x = energy - e0
     before, after = (x > BEFORE[0]) & (x < BEFORE[1]), (x > AFTER[0]) & (x < AFTER[1])
     if np.count_nonzero(before) < 3 or np.count_nonzero(after) < 3:

@@ -75,28 +75,12 @@ class MonoCalibration:
     """Uid or file name of the scan, for people."""
 
     def axis_at(self, time: float, drift: float) -> EnergyAxis:
-        """Return the axis of a scan at another time [s since 1970], for a drift of the uncertainty [eV/h].
-
-        Examples
-        --------
-        >>> foil = MonoCalibration(mono="Si(111)", element="Fe", offset=1.2, uncertainty=0.3, time=0.0)
-        >>> foil.axis_at(7200.0, 0.05)
-        EnergyAxis(source=<AxisSource.STORED: 'stored'>, offset=1.2, uncertainty=0.4)
-        """
+        """Return the axis of a scan at another time [s since 1970], for a drift of the uncertainty [eV/h]."""
         uncertainty = self.uncertainty + drift * abs(time - self.time) / SECONDS_PER_HOUR
         return EnergyAxis(source=AxisSource.STORED, offset=self.offset, uncertainty=uncertainty)
 
     def describe_age(self, time: float) -> str:
-        """Return how long before or after another scan [s since 1970] this was, and by which scan.
-
-        Examples
-        --------
-        >>> foil = MonoCalibration(
-        ...     mono="Si(111)", element="Fe", offset=1.2, uncertainty=0.3, time=0.0, source="a1"
-        ... )
-        >>> foil.describe_age(11520.0)
-        'calibrated 3.2 h before by the Fe foil of a1'
-        """
+        """Return how long before or after another scan [s since 1970] this was, and by which scan."""
         hours = (time - self.time) / SECONDS_PER_HOUR
         when = "before" if hours >= 0.0 else "after"
         of = f" of {self.source}" if self.source else ""
@@ -136,18 +120,7 @@ class CalibrationMemory:
 
     @classmethod
     def from_plain(cls, plain: Sequence[Mapping[str, Any]]) -> "CalibrationMemory":
-        """Return a memory of what `to_plain` returned.
-
-        Parameters
-        ----------
-        plain
-            Objects with the fields of `MonoCalibration`.
-
-        Raises
-        ------
-        ReductionError
-            If an entry lacks a field, has others, or holds a number that is not finite.
-        """
+        """Return a memory of what `to_plain` returned."""
         memory = cls()
         for entry in plain:
             try:
@@ -205,22 +178,6 @@ def calibrate(
 ) -> CalibratedAxis:
     """Find the shift of the energy axis of a scan.
 
-    Parameters
-    ----------
-    scan
-        What was counted; its `it` and `ir` hold the reference.
-    energy_offset
-        A given offset [eV], `reference` to find it, `none` to leave the axis.
-    memory
-        Stored calibrations, for scans without a foil; None if there are none.
-    drift
-        Growth of the uncertainty of a stored calibration [eV/h].
-
-    Raises
-    ------
-    ReductionError
-        If a given offset is not a finite number.
-
     Examples
     --------
     >>> scan = AbsorptionScan(energy=np.arange(7000.0, 7200.0), mu=np.ones(200), element="Fe", edge="K")
@@ -275,24 +232,10 @@ def _stored_axis(
 def reference_offset(scan: AbsorptionScan) -> float:
     """Return what must be added to the energies to put the reference foil on its tabulated energy [eV].
 
-    Parameters
-    ----------
-    scan
-        A K-edge scan with `it`, `ir` and an element of `FOIL_ENERGIES`.
-
     Raises
     ------
     ReductionError
         If there is no reference channel, or it does not show the metal; the message says what it shows.
-
-    Examples
-    --------
-    >>> x = np.arange(-50.0, 80.0, 0.5)
-    >>> ir = np.exp(-np.arctan((x - 1.5) / 2.0))
-    >>> energy = FOIL_ENERGIES["Fe"] + x
-    >>> scan = AbsorptionScan(energy=energy, it=np.ones_like(x), ir=ir, element="Fe", edge="K")
-    >>> round(reference_offset(scan), 1)
-    -1.5
     """
     if scan.it is None or scan.ir is None:
         raise _no_foil("the scan has no reference channel (It and Ir)")

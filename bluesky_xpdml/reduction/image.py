@@ -53,7 +53,7 @@ class PixelFaults:
 
 
 def as_mask(mask: Any, shape: tuple[int, ...], *, bad: bool = True) -> BoolArray:
-    """Return a mask as booleans, True where a pixel is bad.
+    """Return a mask as booleans, True for bad pixels.
 
     Parameters
     ----------
@@ -134,14 +134,6 @@ def find_faults(
 
     A Bragg spot or a powder ring covers neighbours too, so that a pixel which differs from all four of them
     by a factor is faulty. `saturation` is the raw count of a full pixel; None if it is unknown.
-
-    Examples
-    --------
-    >>> image = np.full((5, 5), 100.0)
-    >>> image[1, 1], image[3, 3] = 5000.0, 0.0
-    >>> faults = find_faults(image, image, saturation=4000.0)
-    >>> faults.saturated, faults.hot, faults.dead
-    (1, 1, 1)
     """
     integer = np.issubdtype(raw.dtype, np.integer)
     undefined = raw < 0 if np.issubdtype(raw.dtype, np.signedinteger) else None
@@ -242,18 +234,6 @@ def subtract_dark(frame: ScatteringFrame, *, counts_per_photon: float = 1.0) -> 
 
     With g counts per photon, var = g max(counts, 0) / n + var_dark (1 / n + 1 / n_dark). Without a variance
     of the dark frame, g dark / n_dark is taken instead, which overstates an offset of the electronics.
-
-    Raises
-    ------
-    ReductionError
-        If the dark frame has another shape than the image, or the image is none.
-
-    Examples
-    --------
-    >>> image = np.array([[3, 9]], dtype=np.uint16)
-    >>> signal = subtract_dark(ScatteringFrame(image=image, dark=np.full((1, 2), 5.0)))
-    >>> signal.counts.tolist(), signal.variance.tolist()
-    ([[-2.0, 4.0]], [[8.0, 14.0]])
     """
     raw, dark = _require_image(frame), frame.dark
     _require_positive(frame, counts_per_photon)
@@ -301,13 +281,7 @@ def _require_positive(frame: ScatteringFrame, counts_per_photon: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
-    """How an image is integrated.
-
-    Examples
-    --------
-    >>> ImageSettings(n_points=1000).polarization
-    0.99
-    """
+    """How an image is integrated."""
 
     polarization: float | None = 0.99
     """Degree of horizontal polarisation of the beam, -1 to 1; None leaves the intensity as it is."""

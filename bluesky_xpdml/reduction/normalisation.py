@@ -63,17 +63,6 @@ def fit_ranges(
     """Choose the ranges [eV relative to e0] and the degree that are `auto`, for energies x relative to e0.
 
     The degree is 2 for post-edge ranges from 200 eV on, 1 from 60 eV, else 0.
-
-    Raises
-    ------
-    ReductionError
-        If the scan has nothing before or after the edge, or a range or degree is invalid.
-
-    Examples
-    --------
-    >>> ranges = fit_ranges(np.arange(-200.0, 100.0), "auto", "auto", "auto")
-    >>> ranges.pre_edge, ranges.post_edge, ranges.degree
-    ((-150.0, -30.0), (33.0, 99.0), 1)
     """
     before, line, remarks = _pre_edge(x) if pre_edge == "auto" else (_given(pre_edge, "pre-edge"), 1, [])
     after = _post_edge(x) if post_edge == "auto" else _given(post_edge, "post-edge")
@@ -175,7 +164,7 @@ def normalise(
     degree
         Degree of the post-edge polynomial, 0 to 3.
     pre_edge_degree
-        Degree of the pre-edge: 1 for a line, 0 for a constant where the range is too short for a slope.
+        Degree of the pre-edge: 1 for a line, 0 for a constant on a short range.
 
     Raises
     ------
@@ -209,19 +198,10 @@ def normalise(
 
 
 def find_e0(energy: FloatArray, mu: FloatArray, *, within: tuple[float, float] | None = None) -> float:
-    """Find the energy of the largest first derivative that is no single-point spike.
+    """Return the energy of the largest first derivative that is no single-point spike, within a range [eV].
 
     The derivative is taken as measured, and again, near its maximum, smoothed by a narrow Lorentzian. In
     compounds without d electrons the result may sit on the pre-edge peak.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,), at least ten.
-    mu
-        Absorption [any unit], (n,).
-    within
-        Where the edge may be [eV]; the whole scan if None.
 
     Returns
     -------
@@ -231,13 +211,7 @@ def find_e0(energy: FloatArray, mu: FloatArray, *, within: tuple[float, float] |
     Raises
     ------
     ReductionError
-        If fewer than five points lie where the edge may be.
-
-    Examples
-    --------
-    >>> energy = np.arange(7090.0, 7140.0, 0.5)
-    >>> find_e0(energy, np.arctan(energy - 7112.0))
-    7112.0
+        If fewer than five points lie within the range.
     """
     margin = max(2, round(0.02 * energy.size))
     allowed = np.zeros(energy.size, dtype=bool)
@@ -312,7 +286,7 @@ def _sharpness(energy: FloatArray, e0: float) -> float:
 
 
 def _lorentzian(energy: FloatArray, values: FloatArray, sigma: float) -> FloatArray:
-    """Convolve with a Lorentzian on an uneven grid, each point weighted by the step it stands for."""
+    """Convolve with a Lorentzian on an uneven grid, each point weighted by its step."""
     weights = np.gradient(energy) / (1.0 + ((energy[:, None] - energy[None, :]) / sigma) ** 2)
     return np.asarray(weights @ values / weights.sum(axis=1))
 
@@ -328,14 +302,6 @@ def edge_energy_of(
     ------
     ReductionError
         If a given e0 lies outside the scan, or nothing rises near the tabulated energy.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import DetectionMode
-    >>> energy = np.arange(7000.0, 7200.0)
-    >>> signal = Signal(energy=energy, mu=np.arctan(energy - 7112.0), mode=DetectionMode.MU)
-    >>> edge_energy_of(signal, "auto", 7112.0, AbsorptionScan(energy=energy))
-    (7112.0, ())
     """
     if e0 != "auto":
         if not signal.energy[0] < e0 < signal.energy[-1]:
@@ -355,7 +321,7 @@ def edge_energy_of(
     if elsewhere is None:
         return found, ()
     remark = (
-        f"e0 was sought within {E0_WINDOW:.0f} eV of the tabulated {table:.0f} eV; a steeper rise lies at "
+        f"e0 was searched within {E0_WINDOW:.0f} eV of the tabulated {table:.0f} eV; a steeper rise lies at "
         f"{elsewhere:.0f} eV"
     )
     return found, (Reason(remark, ReasonCode.AXIS_DOUBTFUL),)
@@ -366,11 +332,11 @@ def _require_rise(signal: Signal, window: tuple[float, float], name: str) -> flo
     centres, slope = binned_slopes(signal.energy, signal.mu, SLOPE_BIN)
     inside = (centres > window[0]) & (centres < window[1])
     largest, here = slope.max(), slope[inside].max() if inside.any() else 0.0
-    where = float(centres[np.argmax(slope)])
+    steepest = float(centres[np.argmax(slope)])
     if here < FAINT * largest or here <= 0.0:
         raise ReductionError(
             f"no rise within {window[0]:.0f} to {window[1]:.0f} eV, where the {name} edge should be; the "
-            f"scan's steepest rise is at {where:.0f} eV: check the element and the energy axis",
+            f"scan's steepest rise is at {steepest:.0f} eV: check the element and the energy axis",
             ReasonCode.EDGE_NOT_COVERED,
         )
-    return where if here < largest else None
+    return steepest if here < largest else None

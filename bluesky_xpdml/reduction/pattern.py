@@ -120,12 +120,6 @@ def clean_pattern(pattern: ScatteringPattern) -> ScatteringPattern:
     ------
     ReductionError
         If the arrays do not fit each other, q does not ascend, or fewer than 50 points are left.
-
-    Examples
-    --------
-    >>> q = np.linspace(0.0, 5.0, 101)
-    >>> clean_pattern(ScatteringPattern(q=q, intensity=np.ones(101))).q.size
-    100
     """
     q, intensity, variance = pattern.q, pattern.intensity, pattern.variance
     if q.ndim != 1 or intensity.shape != q.shape or (variance is not None and variance.shape != q.shape):
@@ -165,29 +159,10 @@ def subtract_background(
 
     The background is interpolated on the grid of the pattern; Q at which it was not measured is left out.
 
-    Parameters
-    ----------
-    pattern
-        I(Q) of the sample with its container and the air.
-    background
-        I(Q) without the sample; None if none was measured.
-    scale
-        Scale of the background, or `fit`: the largest that leaves no negative intensity, an upper bound.
-    q_min
-        First Q of the fit [1/angstrom].
-
     Raises
     ------
     ReductionError
         If the patterns do not overlap, the wavelengths differ, or the scale is no positive number.
-
-    Examples
-    --------
-    >>> q = np.linspace(0.1, 20.0, 200)
-    >>> sample = ScatteringPattern(q=q, intensity=np.full(200, 5.0))
-    >>> air = ScatteringPattern(q=q, intensity=np.full(200, 2.0))
-    >>> subtract_background(sample, air, 0.5).pattern.intensity[0]
-    np.float64(4.0)
     """
     pattern = clean_pattern(pattern)
     if background is None:

@@ -80,14 +80,6 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
     ------
     ReductionError
         If F(Q) does not oscillate by more than its noise anywhere.
-
-    Examples
-    --------
-    >>> q = np.linspace(0.5, 25.0, 1000)
-    >>> noise = np.random.default_rng(1).normal(0.0, 0.1, 1000)
-    >>> q_max, reason = choose_q_max(q, np.sin(2 * q) * np.exp(-0.2 * q) + noise, np.full(1000, 0.01))
-    >>> 10.0 < q_max < 16.0, reason.startswith("beyond")
-    (True, True)
     """
     ends, power, noise = _windows(q, f, variance)
     strong = np.flatnonzero(power > noise)
@@ -97,7 +89,7 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
             ReasonCode.SIGNAL_TO_NOISE,
         )
     last = int(strong[-1])
-    # Before the first peak there is little as well; fading begins where F(Q) is strongest.
+    # F(Q) is weak before its first peak too; it fades from its maximum on.
     strongest = int(np.argmax(power[: last // 2 + 1]))
     fade = strongest + int(np.argmin(power[strongest : last + 1]))
     if power[fade : last + 1].max() > GROWTH**2 * power[fade]:
@@ -271,12 +263,12 @@ def _distances(settings: PdfSettings) -> FloatArray:
 
 
 def _composition(pattern: ScatteringPattern, settings: PdfSettings) -> dict[str, float]:
-    said = settings.composition or pattern.sample.composition
-    if not said:
+    composition = settings.composition or pattern.sample.composition
+    if not composition:
         raise ReductionError(
             f"the composition of the sample is not known; {HOW_TO_GIVE}", ReasonCode.COMPOSITION_MISSING
         )
-    return parse_composition(said)
+    return parse_composition(composition)
 
 
 def _corrected(

@@ -138,9 +138,9 @@ def _normalise_mean(
 
 
 def _ranges(first: Xanes, x: FloatArray) -> FitRanges:
-    """Return the ranges of the first repeat where the common range holds them, else new ones."""
-    said = first.settings
-    before, after = said["pre_edge"], said["post_edge"]
+    """Return the ranges of the first repeat if the common range holds them, else new ones."""
+    resolved = first.settings
+    before, after = resolved["pre_edge"], resolved["post_edge"]
     if (
         isinstance(before, tuple)
         and isinstance(after, tuple)
@@ -149,9 +149,9 @@ def _ranges(first: Xanes, x: FloatArray) -> FitRanges:
     ):
         return FitRanges(
             pre_edge=before,
-            pre_edge_degree=int(str(said["pre_edge_degree"])),
+            pre_edge_degree=int(str(resolved["pre_edge_degree"])),
             post_edge=after,
-            degree=int(str(said["degree"])),
+            degree=int(str(resolved["degree"])),
         )
     return fit_ranges(x, "auto", "auto", "auto")
 

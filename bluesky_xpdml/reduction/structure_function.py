@@ -54,21 +54,7 @@ class StructureFunction:
 def structure_function(
     q: FloatArray, intensity: FloatArray, variance: FloatArray | None, factors: MeanFactors
 ) -> StructureFunction:
-    """Scale an intensity to the form factors and return F(Q), uncorrected.
-
-    Raises
-    ------
-    ReductionError
-        If no intensity is left at high Q.
-
-    Examples
-    --------
-    >>> q = np.linspace(1.0, 20.0, 200)
-    >>> factors = MeanFactors(squared_mean=np.full(200, 4.0), mean_square=np.full(200, 4.0))
-    >>> result = structure_function(q, np.full(200, 8.0), None, factors)
-    >>> result.scale, float(np.abs(result.f).max())
-    (0.5, 0.0)
-    """
+    """Scale an intensity to the form factors and return F(Q), uncorrected."""
     scale = _scale(q, intensity, factors.mean_square, SCALED_FROM, 1.0)
     gain = q / factors.squared_mean
     return StructureFunction(
@@ -86,12 +72,6 @@ def remove_polynomial(q: FloatArray, f: FloatArray, r_poly: float) -> FloatArray
     ------
     ReductionError
         If the degree is implausible for the range.
-
-    Examples
-    --------
-    >>> q = np.linspace(0.5, 25.0, 500)
-    >>> float(np.abs(remove_polynomial(q, 3.0 * q - 0.1 * q**2, 0.9)).max()) < 1e-9
-    True
     """
     degree = r_poly * float(q[-1]) / np.pi
     if not DEGREES[0] <= degree <= min(DEGREES[1], 0.5 * q.size):
