@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import numpy as np
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
@@ -17,6 +18,10 @@ from bluesky_xpdml.models.xanes import observe
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
+
+# Busy machines take any time, and the first example imports what is imported lazily.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
