@@ -31,6 +31,8 @@ RESIDUAL_SIGMA = 0.7
 """Value to which the residual width of each element is shrunk [eV]."""
 RESIDUAL_WEIGHT = 3.0
 """Number of pseudo-residuals of that width."""
+ITERATIONS = 10
+"""Rounds of regression, after each of which the residual widths are estimated again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,21 +196,7 @@ def fit_edge_models(
         msg = f"{len(standards)} standards: the common edge curve needs four compounds of known valence"
         raise TrainingError(msg)
     names = sorted({*elements, *(standard.element for standard in standards)})
-    design = np.stack([_design_row(standard.element, standard.valence, names) for standard in standards])
-    edges = np.array([standard.edge for standard in standards])
-    owner = np.array([names.index(standard.element) for standard in standards])
-    precision = np.concatenate(
-        [np.full(3, 1e-6), np.full(len(names), OFFSET_SIGMA**-2), np.full(len(names), SLOPE_SIGMA**-2)]
-    )
-    variance = np.full(len(names), RESIDUAL_SIGMA**2)
-    for _ in range(10):
-        weight = 1.0 / variance[owner]
-        covariance = np.linalg.inv(np.diag(precision) + design.T @ (design * weight[:, None]))
-        coefficients = covariance @ (design.T @ (weight * edges))
-        residual = edges - design @ coefficients
-        squares = np.bincount(owner, residual**2, minlength=len(names))
-        counts = np.bincount(owner, minlength=len(names))
-        variance = (RESIDUAL_WEIGHT * RESIDUAL_SIGMA**2 + squares) / (RESIDUAL_WEIGHT + counts)
+    coefficients, covariance, variance = _regress(standards, names)
     grid = np.arange(valences[0], valences[1] + VALENCE_STEP / 2, VALENCE_STEP)
     models = {}
     for element in elements:
@@ -219,6 +207,28 @@ def fit_edge_models(
         edge = np.maximum.accumulate(rows @ coefficients)
         models[element] = EdgeModel(valence=grid, edge=edge, sigma=sigma, pre_edge_shift=pre_edge_shift)
     return models
+
+
+def _regress(
+    standards: Sequence[Standard], names: Sequence[str]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return coefficients with their covariance, and the variance of the residuals of each element."""
+    design = np.stack([_design_row(standard.element, standard.valence, names) for standard in standards])
+    edges = np.array([standard.edge for standard in standards])
+    owner = np.array([names.index(standard.element) for standard in standards])
+    precision = np.concatenate(
+        [np.full(3, 1e-6), np.full(len(names), OFFSET_SIGMA**-2), np.full(len(names), SLOPE_SIGMA**-2)]
+    )
+    counts = np.bincount(owner, minlength=len(names))
+    variance = np.full(len(names), RESIDUAL_SIGMA**2)
+    for _ in range(ITERATIONS):
+        weight = 1.0 / variance[owner]
+        covariance = np.linalg.inv(np.diag(precision) + design.T @ (design * weight[:, None]))
+        coefficients = covariance @ (design.T @ (weight * edges))
+        residual = edges - design @ coefficients
+        squares = np.bincount(owner, residual**2, minlength=len(names))
+        variance = (RESIDUAL_WEIGHT * RESIDUAL_SIGMA**2 + squares) / (RESIDUAL_WEIGHT + counts)
+    return coefficients, covariance, variance
 
 
 def _design_row(element: str, valence: float, names: Sequence[str]) -> FloatArray:

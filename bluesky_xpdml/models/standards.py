@@ -9,7 +9,7 @@ Few standards move the curve little, and none moves it at valences that they do 
 also answered by the curve of the others.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from bluesky_xpdml.models.xanes import (
     expected_states,
     predict_descriptors,
 )
-from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.records import Estimate, FloatArray
 from bluesky_xpdml.vocabulary import Descriptor, ReasonCode
 
 OFFSET_SIGMA = 1.0
@@ -123,8 +123,13 @@ def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> Comp
         predict_descriptors(bundle, observation, expected_states(bundle, observation))
         for observation in observations
     ]
-    states = [answer[Descriptor.OXIDATION_STATE] for answer in predicted]
-    numbers = [answer[Descriptor.COORDINATION_NUMBER] for answer in predicted]
+    mean = {name: _mean_estimate([answer[name] for answer in predicted]) for name in Descriptor.main()}
+    value = {name: estimate.value for name, estimate in mean.items()}
+    sigmas = [
+        answer[Descriptor.OXIDATION_STATE].high - answer[Descriptor.OXIDATION_STATE].value
+        for answer in predicted
+    ]
+    number = mean[Descriptor.COORDINATION_NUMBER]
     first = members[0]
     return CompoundAnswer(
         element=first.element,
@@ -136,16 +141,18 @@ def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> Comp
             Descriptor.COORDINATION_NUMBER: first.coordination_number,
             Descriptor.BOND_LENGTH: first.bond_length,
         },
-        value={name: _mean(answer[name].value for answer in predicted) for name in Descriptor.main()},
-        state_sigma=_mean(state.high - state.value for state in states),
-        edge_curve=_mean(edge_curve_state(bundle, observation) for observation in observations),
-        number_low=_mean(number.low for number in numbers),
-        number_high=_mean(number.high for number in numbers),
+        value=value,
+        state_sigma=float(np.mean(sigmas)),
+        edge_curve=float(np.mean([edge_curve_state(bundle, observation) for observation in observations])),
+        number_low=number.low,
+        number_high=number.high,
     )
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    columns = zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
+    value, low, high = (float(np.mean(column)) for column in columns)
+    return Estimate(value=value, low=low, high=high, unit=estimates[0].unit)
 
 
 def calibrate_edges(bundle: Bundle, spectra: Sequence[MeasuredSpectrum]) -> EdgeCalibration:
