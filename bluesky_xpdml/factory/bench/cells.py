@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,14 +138,16 @@ class ElementStore:
         """Return the result of a cell; None if it was not computed yet."""
         return self._found.get(cell)
 
-    def put(self, cell: Cell, result: dict[str, Any]) -> None:
-        """Store the result of a cell."""
+    def put(self, cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+        """Store the result of a cell, and return it as it will be read again."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"cell": asdict(cell), "result": result})
         with self._path.open("a", encoding="utf-8") as lines:
             # A line that was cut off by the end of the machine stays alone on its line.
             lines.write(f"\n{line}\n")
-        self._found[cell] = json.loads(line)["result"]
+        stored: dict[str, Any] = json.loads(line)["result"]
+        self._found[cell] = stored
+        return stored
 
 
 def _read(path: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -173,12 +175,6 @@ def compute_cells(
 
     Sets and intervals are calibrated in splits by formula, except for single modalities on shared rows.
     """
-    store = CellStore(cache, recipe)
-    kept = {element: store.open(data, element) for element in elements}
-    known = {
-        element: ElementData(folder=data, element=element, cache=cache, progress=progress)
-        for element in elements
-    }
     cells = [
         Cell(element=element, rows=rows, modality=modality, split=split, seed=seed)
         for split in splits
@@ -186,21 +182,44 @@ def compute_cells(
         for element in elements
         for rows, modality in KINDS
     ]
-    result = {}
+
+    def compute(cell: Cell, samples: Samples) -> dict[str, Any]:
+        calibrated = cell.split == "formula" and (cell.rows == ALL or cell.modality in Modality.joint())
+        # The threads of scikit-learn's forests take the list of warning filters from each other while it
+        # is being filled, and then warn of that, thousands of times.
+        with warnings.catch_warnings(record=True):
+            return score_cell(samples, cell.split, cell.seed, recipe, calibrated=calibrated)
+
+    known = element_data(data, elements, cache=cache, progress=progress)
+    return run_cells(cells, known, CellStore(cache, recipe), compute, what="cells")
+
+
+def element_data(
+    folder: Path, elements: Iterable[str], *, cache: Path, progress: Progress
+) -> dict[str, ElementData]:
+    """Return the data of several elements, read on first use."""
+    return {
+        element: ElementData(folder=folder, element=element, cache=cache, progress=progress)
+        for element in elements
+    }
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    data: Mapping[str, ElementData],
+    store: CellStore,
+    compute: Callable[[Cell, Samples], dict[str, Any]],
+    *,
+    what: str,
+) -> dict[Cell, dict[str, Any]]:
+    """Return the result of every cell, computing and storing those that are not cached."""
+    stores = {element: store.open(each.folder, element) for element, each in data.items()}
+    results = {}
     for done, cell in enumerate(cells, start=1):
-        found = kept[cell.element].get(cell)
+        own, stored = data[cell.element], stores[cell.element]
+        found = stored.get(cell)
         if found is None:
-            found = _compute(cell, known[cell.element], recipe)
-            kept[cell.element].put(cell, found)
-        result[cell] = kept[cell.element].get(cell) or found
-        progress("cells", done, len(cells))
-    return result
-
-
-def _compute(cell: Cell, data: ElementData, recipe: CellRecipe) -> dict[str, Any]:
-    calibrated = cell.split == "formula" and (cell.rows == ALL or "+" in cell.modality)
-    samples = data.samples[cell.rows, cell.modality]
-    # The threads of scikit-learn's forests take the list of warning filters from each other while it is
-    # being filled, and then warn of that, thousands of times.
-    with warnings.catch_warnings(record=True):
-        return score_cell(samples, cell.split, cell.seed, recipe, calibrated=calibrated)
+            found = stored.put(cell, compute(cell, own.samples[cell.rows, cell.modality]))
+        results[cell] = found
+        own.progress(what, done, len(cells))
+    return results

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.factory.bench.accuracy_tables import MEAN, short
-from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progress
+from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progress, element_data
 from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
 from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray, load_site_spectra
 from bluesky_xpdml.factory.training.alignment import EXTENT, AlignedSpectra, on_fine_grid
@@ -68,10 +68,7 @@ def measure_novelty(
     """Return areas under the ROC curve of unfamiliar against familiar rows, by element, modality and kind."""
     recipe = XanesRecipe(most_sites=MOST_SITES, smallest_class=SMALLEST_CLASS)
     sites = {name: usable_sites(load_site_spectra(simulation, name), recipe) for name in elements}
-    data = {
-        name: ElementData(folder=simulation, element=name, cache=cache, progress=progress)
-        for name in elements
-    }
+    data = element_data(simulation, elements, cache=cache, progress=progress)
     rows = []
     for done, element in enumerate(elements, start=1):
         others = _no_oxides(simulation, element)

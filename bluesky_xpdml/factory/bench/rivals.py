@@ -1,9 +1,7 @@
 """Forests beside boosted trees, networks, support vectors, and averages of them, on the same splits."""
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,9 +9,16 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.factory.bench.accuracy_tables import short
-from bluesky_xpdml.factory.bench.cells import SHARED, Cell, CellStore, ElementData, Progress
+from bluesky_xpdml.factory.bench.cells import (
+    SHARED,
+    Cell,
+    CellStore,
+    Progress,
+    element_data,
+    run_cells,
+)
 from bluesky_xpdml.factory.bench.report import Report
-from bluesky_xpdml.factory.bench.samples import COPIES
+from bluesky_xpdml.factory.bench.samples import COPIES, Samples
 from bluesky_xpdml.factory.bench.scoring import CellRecipe, TargetRows, divide, target_rows
 from bluesky_xpdml.factory.training.scores import class_metrics, number_metrics
 from bluesky_xpdml.records import FloatArray
@@ -43,26 +48,22 @@ def measure_rivals(
     progress: Progress,
 ) -> Report:
     """Train and score every rival on splits by formula, on the materials that all modalities share."""
-    store = CellStore(cache / FOLDER, replace(CellRecipe(), threads=1))
     cells = [
         Cell(element=element, rows=SHARED, modality=modality, split="formula", seed=seed)
         for seed in seeds
         for element in elements
         for modality in MODALITIES
     ]
-    data = {
-        element: ElementData(folder=simulation, element=element, cache=cache, progress=progress)
-        for element in elements
-    }
-    kept = {element: store.open(simulation, element) for element in elements}
-    results = []
-    for done, cell in enumerate(cells, start=1):
-        found = kept[cell.element].get(cell)
-        if found is None:
-            found = _score(cell, data[cell.element], threads)
-            kept[cell.element].put(cell, found)
-        results.append((cell, json.loads(json.dumps(found))))
-        progress("rivals", done, len(cells))
+
+    def compute(cell: Cell, samples: Samples) -> dict[str, Any]:
+        division = divide(samples, cell.split, cell.seed)
+        return {
+            target: score_rivals(target, target_rows(samples, division, target), threads)
+            for target in TARGETS
+        }
+
+    data = element_data(simulation, elements, cache=cache, progress=progress)
+    results = run_cells(cells, data, CellStore(cache / FOLDER, CellRecipe()), compute, what="rivals")
     return Report(
         what="rivals of the forests on simulated spectra and curves",
         conditions={
@@ -78,16 +79,8 @@ def measure_rivals(
     )
 
 
-def _score(cell: Cell, data: ElementData, threads: int) -> dict[str, Any]:
-    samples = data.samples[cell.rows, cell.modality]
-    division = divide(samples, cell.split, cell.seed)
-    return {
-        target: score_rivals(target, target_rows(samples, division, target), threads) for target in TARGETS
-    }
-
-
-def _rows(modality: str, results: Sequence[tuple[Cell, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    found = [result for cell, result in results if cell.modality == modality]
+def _rows(modality: str, results: Mapping[Cell, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found = [result for cell, result in results.items() if cell.modality == modality]
     rows = []
     for name in found[0][TARGETS[0]]:
         figures = {
