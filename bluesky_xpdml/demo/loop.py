@@ -69,7 +69,7 @@ REGIONS = (
 """Start, end and step of a quick scan [eV above the foil]."""
 STATES = (0.002, 0.998, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
 """Fractions at which the models answer for raster and random points; the ends first."""
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 """Longest wait for a prediction before a trial has failed [s]."""
 
 Plan = Generator[Any, Any, Any]

@@ -25,7 +25,7 @@ from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.records import DemoMeasurement
 from bluesky_xpdml.vocabulary import Technique
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Longest wait for a prediction [s]."""
 EXPOSURE = 10.0
 """Of an image, in the simulation's time [s]."""

@@ -26,7 +26,7 @@ from bluesky_xpdml.publish.tiled import TiledPublisher
 from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 PROFILE = Path(__file__).resolve().parents[1] / "queue_profile"
-PATIENCE = 180.0
+PATIENCE = 600.0
 PATH = "queued"
 
 
