@@ -1,7 +1,7 @@
-"""Joint answers into Tiled: after a single answer was published, its partner is looked for.
+"""Joint answers into Tiled: after an answer to one measurement was published, its partner is searched.
 
-Whoever publishes second finds the first, so that of two beamlines at the same moment at least one sees the
-other. Both may: the joint run has one uid, and who comes second leaves it to the first.
+The second of two publishers finds the answer of the first, so that of two beamlines that publish at the same
+moment at least one sees the other. Both may: the joint run has one uid, and is written once.
 """
 
 import logging
@@ -13,10 +13,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 
-import numpy as np
-
 from bluesky_xpdml.analysis.request import Analysis
-from bluesky_xpdml.errors import PublishError, XpdmlError
+from bluesky_xpdml.errors import PublishError, attempt
 from bluesky_xpdml.pairing.pairing import Pairing
 from bluesky_xpdml.pairing.rules import Match
 from bluesky_xpdml.publish import (
@@ -35,48 +33,30 @@ from bluesky_xpdml.records import PURPOSE, Verdict
 
 logger = logging.getLogger(__name__)
 
-KEPT = 1_000
-"""Answers whose partner is looked for again, where the server was away; beyond it the oldest is left to
-those who go over all."""
-PATIENCE = 5.0
-"""A joint run that somebody else is writing is waited for so long, before it counts as given up [s]."""
-RETRIES = 3
-"""A joint run that could not be written is tried again so often."""
+MOST_WAITING = 1_000
+"""Predictions that wait for a server that is away, at most; the oldest beyond it are left to `catch_up`."""
 RETRY_INTERVAL = 10.0
-"""Least time between two rounds of looking again for partners [s]."""
-POLL_INTERVAL = 0.1
-"""Pause between two looks at a run that is being written [s]."""
-FAULTS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    XpdmlError,
-)
-"""What may go wrong with a joint answer: the single one was published and must not count as lost."""
+"""Least time between two rounds of searches for waiting predictions [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingCounts:
-    """What has become of the pairs up to now."""
+    """Numbers of joint answers so far."""
 
     joint: int = 0
     """Joint answers published."""
     failed: int = 0
     """Joint failures published, with their reasons."""
     errors: int = 0
-    """Joint answers that went wrong on the way; the log has the reasons."""
+    """Joint answers that were lost by an internal error, which is logged."""
     postponed: int = 0
     """Times that the server was away, or the partner was still being written."""
     waiting: int = 0
-    """Answers whose partner will be looked for again."""
+    """Predictions whose partner will be searched again."""
 
 
 class Pairer:
-    """Publishes the joint answers of pairs, each once.
+    """Publishes the joint answers of pairs, each once; errors are logged and counted.
 
     Parameters
     ----------
@@ -87,133 +67,100 @@ class Pairer:
     """
 
     def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
+        self.pairing = pairing
         self._publisher = publisher
-        self._pairing = pairing
-        self._again: OrderedDict[str, PublishedPrediction] = OrderedDict()
+        self._waiting: OrderedDict[str, PublishedPrediction] = OrderedDict()
         self._counts = dict.fromkeys(("joint", "failed", "errors", "postponed"), 0)
         self._retry_at = 0.0
-        self._random = np.random.default_rng()
-
-    @property
-    def pairing(self) -> Pairing:
-        """Finds partners and answers."""
-        return self._pairing
 
     @property
     def counts(self) -> PairingCounts:
-        """What has become of the pairs up to now."""
-        return PairingCounts(waiting=len(self._again), **self._counts)
+        """Numbers of joint answers so far."""
+        return PairingCounts(waiting=len(self._waiting), **self._counts)
 
     def pair(self, single: PublishedPrediction) -> None:
-        """Publish the joint answers that a published one makes possible; errors are logged and counted.
-
-        Answers for which the server was away are tried again with the next one.
-
-        Parameters
-        ----------
-        single
-            That was published; whatever is no answer to one measurement changes nothing.
-        """
-        self._keep(single)
-        if self._settled(single):
+        """Publish the joint answers that a published prediction makes possible."""
+        self._wait(single)
+        if self._is_paired(single):
             self.retry()
 
     def retry(self) -> None:
-        """Look again for the partners of answers for which the server was away, if some time has passed."""
+        """Search again for the partners of waiting predictions, if enough time has passed."""
         if time.monotonic() < self._retry_at:
             return
-        for single in list(self._again.values()):
-            if not self._settled(single):
+        for single in list(self._waiting.values()):
+            if not self._is_paired(single):
                 return
 
     def catch_up(self, *, after: float | None) -> bool:
-        """Publish the joint answers that are missing among all published runs; errors are logged and counted.
+        """Publish the joint answers that are missing, and return whether the server could be searched.
 
         Parameters
         ----------
         after
-            Only of answers made at this time or later [s since 1970]; None for all.
-
-        Returns
-        -------
-        bool
-            Whether the server was there to say what is missing.
+            Only of predictions made at this time or later [s since 1970]; None for all.
         """
         matches: list[Match] = []
-        if not self._attempt(lambda: matches.extend(self._pairing.unanswered(after=after)), "all"):
+        if not self._attempt(lambda: matches.extend(self.pairing.unanswered(after=after)), "all runs"):
             return False
         for match in matches:
-            if not self._attempt(partial(self._publish, match), match.xanes.uid):
-                self._keep(match.xanes)
+            if not self._attempt(partial(self._publish, match), f"run {match.xanes.uid}"):
+                self._wait(match.xanes)
         return True
 
-    def _keep(self, single: PublishedPrediction) -> None:
-        self._again[single.uid] = single
-        while len(self._again) > KEPT:
-            self._again.popitem(last=False)
+    def _wait(self, single: PublishedPrediction) -> None:
+        self._waiting[single.uid] = single
+        while len(self._waiting) > MOST_WAITING:
+            self._waiting.popitem(last=False)
 
-    def _settled(self, single: PublishedPrediction) -> bool:
-        """Look for the partners of an answer; where the server is away it is the last to be tried again."""
-        if self._attempt(partial(self._pair, single), single.uid):
-            del self._again[single.uid]
+    def _is_paired(self, single: PublishedPrediction) -> bool:
+        """Publish the joint answers of a prediction; if the server is away, it waits behind all others."""
+        if self._attempt(partial(self._pair, single), f"run {single.uid}"):
+            del self._waiting[single.uid]
             return True
-        self._again.move_to_end(single.uid)
+        self._waiting.move_to_end(single.uid)
         self._retry_at = time.monotonic() + RETRY_INTERVAL
         return False
 
     def _pair(self, single: PublishedPrediction) -> None:
-        for match in self._pairing.matches(single):
+        for match in self.pairing.matches(single):
             self._publish(match)
 
-    def _attempt(self, action: Callable[[], None], of: str) -> bool:
-        """Do something and return whether it is settled; it is not where the server was away."""
-        try:
-            action()
-        except PublishError as error:
+    def _attempt(self, action: Callable[[], None], run: str) -> bool:
+        """Do something and return whether it is settled; it is not if the server is away.
+
+        An error must not make the prediction of the single measurement count as lost: it is published.
+        """
+        error = attempt(action)
+        if isinstance(error, PublishError):
             self._counts["postponed"] += 1
-            logger.warning("the joint answer of run %s waits: %s", of, error)
+            logger.warning("the joint answer of %s waits: %s", run, error)
             return False
-        except FAULTS:
+        if error is not None:
             self._counts["errors"] += 1
-            logger.exception("the joint answer of run %s went wrong; its own answer is published", of)
+            logger.error("the joint answer of %s failed by an internal error", run, exc_info=error)
         return True
 
     def _publish(self, match: Match) -> None:
-        """Publish the joint answer of a match, unless it is there."""
-        documents = derived_run(self._pairing.joint(match))
+        """Publish the joint answer of a match, unless it exists."""
+        documents = derived_run(self.pairing.joint(match))
         start = documents[0][1]
-        for retry in range(RETRIES + 1):
-            if self._is_there(start["uid"]):
-                return
-            try:
-                self._publisher.publish(documents)
-                break
-            except PublishError:
-                # Two that write one run at once disturb each other; the pause decides who is first next time.
-                if retry == RETRIES:
-                    raise
-                time.sleep(float(self._random.uniform(0.0, 1.0)))
+        if is_whole(self.pairing.catalog.container, start["uid"]):
+            return
+        self._publisher.publish(documents)
         failed = start["quality"]["verdict"] == Verdict.FAILED
         self._counts["failed" if failed else "joint"] += 1
 
-    def _is_there(self, uid: str) -> bool:
-        """Return whether a joint run was written, after waiting for somebody else who is writing it."""
-        container = self._pairing.catalog.container
-        end = time.monotonic() + PATIENCE
-        while (whole := is_whole(container, uid)) is False and time.monotonic() < end:
-            time.sleep(POLL_INTERVAL)
-        return bool(whole)
-
 
 class PairingPublisher:
-    """Publishes runs, and after each single answer the joint one that it makes possible.
+    """Publishes runs, and after each answer to one measurement the joint ones that it makes possible.
 
-    With the first run it also makes up for pairs that an earlier process did not come to.
+    After the first run it also publishes the joint answers that an earlier process left out.
 
     Parameters
     ----------
     publisher
-        Where all runs go; closed with this one.
+        Where all runs go; it is closed with this one.
     pairing
         Finds partners and answers, in the container that the runs go to.
     """
@@ -226,7 +173,7 @@ class PairingPublisher:
 
     @property
     def counts(self) -> PairingCounts:
-        """What has become of the pairs up to now."""
+        """Numbers of joint answers so far."""
         return self._pairer.counts
 
     def publish(self, documents: Sequence[NamedDocument]) -> None:
@@ -235,7 +182,7 @@ class PairingPublisher:
         Raises
         ------
         PublishError
-            If the run itself could not be handed over; never for want of a joint answer.
+            If the run itself could not be published; never because of a joint answer.
         """
         self._publisher.publish(documents)
         start = documents[0][1]
@@ -251,16 +198,16 @@ class PairingPublisher:
             self._caught_up = self._pairer.catch_up(after=single.time - self._within)
 
     def extend(self, documents: Sequence[NamedDocument]) -> None:
-        """Hand on the next documents of a run that goes on.
+        """Publish the next documents of a run in progress.
 
         Raises
         ------
         PublishError
-            If they could not be handed over, or whole runs only are taken.
+            If they could not be published, or the publisher takes whole runs only.
         """
         if not isinstance(self._publisher, LivePublisher):
             name = type(self._publisher).__name__
-            raise PublishError(f"expected a publisher that takes runs that go on, found {name}")
+            raise PublishError(f"expected a publisher that takes runs in parts, found {name}")
         self._publisher.extend(documents)
 
     def close(self) -> None:
@@ -269,18 +216,18 @@ class PairingPublisher:
 
 
 def with_pairing(publisher: Publisher, analysis: Analysis) -> Publisher:
-    """Return a publisher that looks for partners too; the same one if the settings pair nothing.
+    """Return a publisher that also publishes joint answers; the same one if the settings pair nothing.
 
     Raises
     ------
     PublishError
-        If the publisher has no container in which partners could be found.
+        If the publisher has no container in which partners could be searched.
     """
     if analysis.settings.pairing is None:
         return publisher
     if not isinstance(publisher, TiledPublisher):
         raise PublishError(
-            f"expected a TiledPublisher, in whose container partners are found, found "
+            f"expected a TiledPublisher, in whose container partners are searched, found "
             f"{type(publisher).__name__}: switch pairing off, or wrap it in a PairingPublisher"
         )
     catalog = PredictionCatalog(publisher.container)
@@ -290,7 +237,7 @@ def with_pairing(publisher: Publisher, analysis: Analysis) -> Publisher:
 class Follower:
     """Pairs what several beamlines publish into one container.
 
-    Nothing is kept between processes: a new one goes over all that is there and leaves what is done.
+    Nothing is kept between processes: a new one goes over all predictions and leaves existing joint answers.
 
     Parameters
     ----------
@@ -311,42 +258,42 @@ class Follower:
         PublishError
             If the server is away.
         """
-        # What comes meanwhile stands behind the cursor, and is looked at thereafter.
+        # What arrives meanwhile is behind the cursor, and is paired afterwards.
         cursor = self._catalog.end()
         if not self._pairer.catch_up(after=None):
             raise PublishError("expected a server that lists its predictions, found none: try again later")
         self._cursor = cursor
 
     def look(self) -> int:
-        """Pair what has come since the last look, and return how many answers that were.
+        """Pair the predictions that arrived since the last call, and return their number.
 
         Raises
         ------
         PublishError
             If the server is away.
         """
-        news, self._cursor = self._catalog.since(self._begun())
+        news, self._cursor = self._catalog.since(self._start())
         for single in news:
             self._pairer.pair(single)
         self._pairer.retry()
         return len(news)
 
     def follow(self, stop: Event, *, interval: float) -> None:
-        """Pair what comes, as soon as the server says so, until it is time to stop.
+        """Pair predictions as they arrive, until it is stopped.
 
         Parameters
         ----------
         stop
-            Set from elsewhere.
+            Set from elsewhere to stop.
         interval
-            Longest time between two looks [s].
+            Longest time between two requests [s].
 
         Raises
         ------
         PublishError
             If the server is away, or the container was emptied.
         """
-        cursor, self._cursor = self._begun(), None
+        cursor, self._cursor = self._start(), None
         arrived: SimpleQueue[PublishedPrediction] = SimpleQueue()
         with self._catalog.subscribe(arrived.put, cursor=cursor, interval=interval) as subscription:
             while not stop.is_set():
@@ -356,8 +303,8 @@ class Follower:
                     subscription.join(timeout=0.0)
                     self._pairer.retry()
 
-    def _begun(self) -> Cursor:
-        """Return where to go on, after going over all that is there."""
+    def _start(self) -> Cursor:
+        """Return where to continue, after going over all predictions if this is the first call."""
         if self._cursor is None:
             self.catch_up()
         return self._cursor or Cursor()

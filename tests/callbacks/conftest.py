@@ -60,16 +60,3 @@ def conventions() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def pairs() -> ModuleType:
-    """Return the module that makes answers to spectra and pair distribution functions of one sample."""
-    path = Path(__file__).with_name("pairs.py")
-    spec = spec_from_file_location("pairs_of_callbacks", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

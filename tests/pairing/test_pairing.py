@@ -5,69 +5,17 @@ Bare answers come without their curves: where only the pairs count, they are fou
 
 import threading
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from bluesky_xpdml import BundleStore, CallbackPublisher, TiledPublisher, XpdmlCallback
+from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.joint import predict_joint
-from bluesky_xpdml.pairing.pairing import Pairing
-from bluesky_xpdml.pairing.publisher import Follower, Pairer, PairingPublisher
+from bluesky_xpdml.pairing.publisher import PairingPublisher
 from bluesky_xpdml.publish import PredictionCatalog, Query, derived_run
 from bluesky_xpdml.records import Sample
-from bluesky_xpdml.settings import PairingSettings
-
-HOUR = PairingSettings(within=3600.0)
-_numbers = count()
-
-
-class Beamtime:
-    """A container of its own, and what publishes into it; each publisher is a process's."""
-
-    def __init__(self, server, store):
-        self.uri, self.store = server.uri, store
-        self.path = f"pairing/{next(_numbers)}"
-        self.opened = []
-        self.catalog = PredictionCatalog(self.publisher().container)
-
-    def publisher(self):
-        self.opened.append(TiledPublisher.from_uri(self.uri, path=self.path))
-        return self.opened[-1]
-
-    def pairing(self, settings=HOUR, store=None):
-        return Pairing(catalog=self.catalog, store=store or self.store, settings=settings)
-
-    def beamline(self, settings=HOUR, store=None):
-        """Return the publisher of a beamline that pairs."""
-        inner = self.publisher()
-        catalog = PredictionCatalog(inner.container)
-        return PairingPublisher(inner, Pairing(catalog=catalog, store=store or self.store, settings=settings))
-
-    def process(self):
-        """Return what `xpdml pair` does."""
-        inner = self.publisher()
-        pairing = Pairing(catalog=PredictionCatalog(inner.container), store=self.store, settings=HOUR)
-        pairer = Pairer(inner, pairing)
-        return Follower(pairer), pairer
-
-    def joint(self):
-        """Return all joint answers, newest first."""
-        return self.catalog.find(Query(technique="xanes+pdf"), superseded=True)
-
-    def raw(self):
-        return sorted(each.raw_uids for each in self.joint())
-
-    def close(self):
-        for publisher in self.opened:
-            publisher.close()
-
-
-@pytest.fixture
-def beamtime(tiled_server, store):
-    opened = Beamtime(tiled_server, store)
-    yield opened
-    opened.close()
+from bluesky_xpdml.settings import PairingSettings, Settings
 
 
 def test_the_answer_through_tiled_is_that_from_memory_bit_for_bit(beamtime, pairs, store):
@@ -79,15 +27,16 @@ def test_the_answer_through_tiled_is_that_from_memory_bit_for_bit(beamtime, pair
     beamline.publish(derived_run(xanes))
     beamline.publish(derived_run(pdf))
     (found,) = beamtime.joint()
-    expected = predict_joint(xanes.xanes, pdf.pdf, store, "xanes+pdf")
-    told = {
+    analysis = Analysis(Settings(pairing=PairingSettings(within=3600.0)), store=store)
+    expected = analysis.complete(predict_joint(xanes.xanes, pdf.pdf, store, "xanes+pdf"))
+    parts = {
         "xanes": derived_run(xanes)[0][1]["uid"],
         "pdf": derived_run(pdf)[0][1]["uid"],
         "by": "sample name",
     }
     expected = replace(
         expected,
-        settings={**expected.settings, "pairing": told},
+        settings={**expected.settings, "pairing": parts},
         origin=replace(xanes.origin, beamline="BMM + PDF"),
         xanes=None,
         pdf=None,
@@ -122,7 +71,7 @@ def test_a_single_without_a_partner_waits(beamtime, pairs):
     beamline.publish(derived_run(pairs.of("pdf", "q", sample=Sample(name="another"), bare=True)))
     assert (beamtime.joint(), beamline.counts.errors) == ([], 0)
     single = beamtime.catalog.find(Query(technique="xanes"))[0]
-    assert beamtime.pairing().answer(single) is None
+    assert beamtime.pairing().matches(single) == []
 
 
 def test_every_single_is_answered_with_the_nearest(beamtime, pairs):
@@ -143,7 +92,9 @@ def test_the_answer_says_between_how_many_was_chosen(beamtime, pairs):
     for uid, minutes in (("x0", 0.0), ("x9", 9.0)):
         plain.publish(derived_run(pairs.of("xanes", uid, time=pairs.NOON + 60.0 * minutes)))
     plain.publish(derived_run(pairs.of("pdf", "p7", time=pairs.NOON + 420.0)))
-    answer = beamtime.pairing().answer(beamtime.catalog.find(Query(technique="pdf"))[0])
+    pairing = beamtime.pairing()
+    match, _ = pairing.matches(beamtime.catalog.find(Query(technique="pdf"))[0])
+    answer = pairing.joint(match)
     assert answer.raw_uids == ("x9", "p7")
     said = "2 runs of this sample lie within 3600 s: the nearest, 120 s apart, was taken"
     assert said in answer.quality.reasons
@@ -302,8 +253,7 @@ def test_a_failure_of_pairing_never_loses_the_single(beamtime, pairs):
     inner = beamtime.publisher()
     gone = TiledPublisher.from_uri(beamtime.uri, path=beamtime.path)
     gone.close()
-    pairing = Pairing(catalog=PredictionCatalog(gone.container), store=beamtime.store, settings=HOUR)
-    beamline = PairingPublisher(inner, pairing)
+    beamline = PairingPublisher(inner, beamtime.pairing(PredictionCatalog(gone.container)))
     beamline.publish(derived_run(pairs.of("xanes", "x", bare=True)))
     assert len(beamtime.catalog.find(Query(technique="xanes"))) == 1
     assert beamline.counts.errors + beamline.counts.postponed > 0
@@ -311,4 +261,53 @@ def test_a_failure_of_pairing_never_loses_the_single(beamtime, pairs):
 
 def test_partners_need_a_container_to_be_found_in(store):
     with pytest.raises(PublishError, match="expected a TiledPublisher"):
-        XpdmlCallback(CallbackPublisher(print), store=store, pairing=HOUR)
+        XpdmlCallback(CallbackPublisher(print), store=store, pairing=PairingSettings())
+
+
+def test_a_superseded_answer_is_not_paired(beamtime, pairs):
+    """A replay that knows less of the energy axis changes nothing of the joint answer."""
+    beamline = beamtime.beamline()
+    live, pdf = pairs.of("xanes", "x", bare=True), pairs.of("pdf", "p", bare=True)
+    for each in (live, pdf):
+        beamline.publish(derived_run(each))
+    before = beamtime.joint()
+    axis = {"energy_axis": {"source": "none", "uncertainty": 2.0, "offset": 0.0}}
+    beamline.publish(derived_run(replace(live, settings={**live.settings, **axis})))
+    assert beamtime.joint() == before
+    assert beamline.counts.errors == 0
+    follower, pairer = beamtime.process()
+    follower.catch_up()
+    follower.look()
+    assert beamtime.joint() == before
+    assert pairer.counts.errors == 0
+
+
+STRANGE = {
+    "unknown technique": lambda start: start.update(technique="xanes+raman"),
+    "unknown key": lambda start: start["origin"].update(facility="x"),
+    "no models": lambda start: start.pop("models"),
+    "another curve": lambda start: start.update(curves={"xanes": {"mode": "raman"}}),
+    "no analysis": lambda start: start.pop("analysis"),
+    "settings as text": lambda start: start["analysis"].update(settings="none"),
+    "a joint answer without parts": lambda start: start.update(technique="xanes+pdf"),
+}
+
+
+def test_runs_of_later_versions_do_not_stop_pairing(beamtime, pairs):
+    """Strange runs of the same sample are skipped, or are failures; the good ones are answered."""
+    plain = beamtime.publisher()
+    sample = Sample(name="strange")
+    for name, change in STRANGE.items():
+        documents = derived_run(pairs.of("xanes", name, sample=sample, time=pairs.NOON + 900.0, bare=True))
+        change(documents[0][1])
+        plain.container.create_container(
+            key=documents[0][1]["uid"], metadata={"start": documents[0][1], "stop": documents[-1][1]}
+        )
+    plain.publish(derived_run(pairs.of("xanes", "x", sample=sample)))
+    plain.publish(derived_run(pairs.of("pdf", "p", sample=sample)))
+    follower, pairer = beamtime.process()
+    follower.catch_up()
+    follower.look()
+    answers = [each for each in beamtime.joint() if not each.failed and each.models]
+    assert ("x", "p") in [each.raw_uids for each in answers]
+    assert (pairer.counts.errors, pairer.counts.waiting) == (0, 0)

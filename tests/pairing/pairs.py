@@ -12,6 +12,7 @@ from bluesky_xpdml.records import Origin, PairDistribution, Prediction, Quality,
 from bluesky_xpdml.reduction.composition import atom_fractions
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.simulation.pair_distribution import Instrument
+from bluesky_xpdml.vocabulary import Reason, ReasonCode, Technique
 
 NOON = 1.7e9
 SAMPLE = Sample(name="LFO-1", composition="LaFeO3")
@@ -29,7 +30,7 @@ def measured() -> tuple[Prediction, Prediction]:
         g=g,
         composition=atom_fractions("LaFeO3"),
         settings={"q_max": 22.0},
-        quality=Quality().note("made for a test"),
+        quality=Quality().note(Reason("made for a test", ReasonCode.INTERPRETED_INPUT)),
         completeness=0.75,
     )
     (pdf,) = ask_metals(curve, store)
@@ -39,13 +40,14 @@ def measured() -> tuple[Prediction, Prediction]:
 def of(technique, uid, *, time=NOON, sample=SAMPLE, element="Fe", failed="", bare=False, **origin):
     """Return the answer to one run, which began some time after noon [s]; a bare one is quick to publish."""
     xanes, pdf = measured()
-    found = xanes if technique == "xanes" else pdf
+    technique = Technique(technique)
+    found = xanes if technique is Technique.XANES else pdf
     record = {"sample": sample, "raw_uids": (uid,), "source": f"scan {uid}"}
-    curves = {"xanes": xanes.xanes} if technique == "xanes" else {"pdf": pdf.pdf}
+    curves = {"xanes": xanes.xanes} if technique is Technique.XANES else {"pdf": pdf.pdf}
     curves = {name: replace(curve, **record) for name, curve in curves.items()}
     where = Origin(time=time, **origin)
     if failed:
-        quality = Quality().failed(failed)
+        quality = Quality().failed(Reason(failed, ReasonCode.REDUCTION_FAILED))
         return Prediction(
             technique=technique, element=element, edge="", quality=quality, origin=where, **record
         )
