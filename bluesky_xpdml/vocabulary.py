@@ -257,5 +257,5 @@ class Reason(str):
         reason.code = code
         return reason
 
-    def __getnewargs__(self) -> tuple[str, ReasonCode]:
-        return str(self), self.code
+    def __reduce__(self) -> tuple[type["Reason"], tuple[str, ReasonCode]]:
+        return Reason, (str(self), self.code)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import FloatArray
+from bluesky_xpdml.reduction.noise import fit_line
 from bluesky_xpdml.vocabulary import ReasonCode
 
 GRID_STEP = 0.1
@@ -114,7 +115,7 @@ def pre_edge_line(x: FloatArray, mu: FloatArray) -> FloatArray:
         return np.zeros_like(mu)
     if np.ptp(x[chosen]) < SHORTEST_LINE:
         return np.full_like(mu, mu[chosen].mean())
-    slope, offset = np.polyfit(x[chosen] / 100.0, mu[chosen], 1)
+    slope, offset = fit_line(x[chosen] / 100.0, mu[chosen])
     return np.asarray(slope * x / 100.0 + offset)
 
 

@@ -25,7 +25,7 @@ from bluesky_xpdml.errors import ReductionError
 from bluesky_xpdml.records import AbsorptionScan, AxisSource, DetectionMode, EnergyAxis, FloatArray, Xanes
 from bluesky_xpdml.reduction.channels import SIGNIFICANT, SMALLEST_STEP, read_mode
 from bluesky_xpdml.reduction.edge_position import smooth
-from bluesky_xpdml.reduction.noise import noise_level
+from bluesky_xpdml.reduction.noise import fit_line, noise_level
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 FOIL_ENERGIES = {
@@ -319,8 +319,10 @@ def _require_metal(x: FloatArray, mu: FloatArray, inflection: float, element: st
         raise _no_foil("the reference channel has no points within 35 eV above the foil's edge")
     if np.count_nonzero(before) < 3:
         before = np.arange(x.size) < 3
-    slope = np.polyfit(x[before], mu[before], 1) if np.ptp(x[before]) > 20.0 else (0.0, mu[before].mean())
-    above = mu - np.polyval(slope, x)
+    slope, offset = 0.0, float(mu[before].mean())
+    if np.ptp(x[before]) > 20.0:
+        slope, offset = fit_line(x[before], mu[before])
+    above = mu - (slope * x + offset)
     step, noise = float(above[after].mean()), noise_level(x[before], mu[before])
     if step < max(SMALLEST_STEP, SIGNIFICANT * noise):
         raise _no_foil(f"the reference channel shows no edge (step {step:.3g}, noise {noise:.2g})")

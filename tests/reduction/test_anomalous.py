@@ -135,7 +135,7 @@ CLOSE = replace(FLAT, wavelength=HC / NEAR)
         (replace(FLAT, q=Q + 7.5), CLOSE, "Ni", SETTINGS, "points between q_min and q_max"),
     ],
 )
-def test_says_why_two_patterns_make_no_difference(
+def test_two_unsuitable_patterns_are_refused_with_a_reason(
     far: ScatteringPattern,
     near: ScatteringPattern,
     element: str,

@@ -1,4 +1,4 @@
-"""What is kept of the foils that monochromators have seen."""
+"""Stored calibrations of monochromators: what is used, and how its uncertainty grows."""
 
 import json
 

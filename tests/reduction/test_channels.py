@@ -1,4 +1,4 @@
-"""Which channel speaks, and which points are left out."""
+"""Which channel is used, and which points are left out."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_transmission_comes_before_fluorescence():
         (np.full(ENERGY.size, np.nan), "no finite number"),
     ],
 )
-def test_fluorescence_is_used_where_transmission_is_dead_and_that_is_said(dead, reason):
+def test_fluorescence_replaces_a_dead_transmission_with_a_remark(dead, reason):
     signal = select_mode(scan(i0=I0, it=dead, fluorescence=I0 * EDGE), near=7112.0).signal
     assert signal.mode is DetectionMode.FLUORESCENCE
     assert signal.mu == pytest.approx(EDGE)

@@ -70,7 +70,7 @@ def test_the_edge_its_peaks_and_broad_structures_stay():
     assert deglitch(ENERGY, broad, e0=E0, edge_step=1.0).repaired.size == 0
 
 
-def test_near_the_edge_a_spike_is_repaired_only_where_i0_shows_it():
+def test_near_the_edge_a_spike_is_repaired_only_if_i0_shows_it():
     clean = spectrum()
     place = int(np.searchsorted(ENERGY, E0 + 18.0))
     mu, i0 = planted(clean, place, (0.08,)), 1e5 * np.ones(ENERGY.size)

@@ -80,7 +80,7 @@ def test_a_glitch_is_not_taken_for_the_edge():
     assert find_edge(ENERGY, mu).energy == pytest.approx(7112.0, abs=3.0)
 
 
-def test_the_first_of_two_edges_wins_where_it_is_the_larger():
+def test_the_larger_of_two_edges_is_found():
     assert largest_rise(ENERGY, edge(7050.0) + edge(7250.0, 0.5)).energy == pytest.approx(7050.0, abs=3.0)
 
 

@@ -1,4 +1,4 @@
-"""The edge lies where the spectrum rises, whatever stands before it."""
+"""The edge is found at the rise of the spectrum, whatever precedes it."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def step(x: np.ndarray, centre: float, width: float = 2.0) -> np.ndarray:
 
 @pytest.mark.parametrize("centre", [7.0, 10.25, 13.7, 19.0])
 @pytest.mark.parametrize("width", [0.5, 1.5, 2.5])
-def test_an_error_function_is_found_where_its_quantiles_lie(centre: float, width: float) -> None:
+def test_an_error_function_is_found_at_its_quantiles(centre: float, width: float) -> None:
     edge, half = edge_position(X, step(X, centre, width))
     spread = np.hypot(width, SMOOTHING)
     assert half == pytest.approx(centre, abs=0.02)

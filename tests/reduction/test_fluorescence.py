@@ -33,7 +33,7 @@ def scan(**elements):
     )
 
 
-def test_living_elements_are_summed_and_nothing_is_said():
+def test_working_elements_are_summed_without_remark():
     counts, remarks = sum_elements(scan(), 7112.0)
     assert np.array_equal(counts, sum(GOOD.values()))
     assert remarks == ()

@@ -36,7 +36,7 @@ def test_the_table_is_that_of_the_literature():
         (11566.0, "Pt", "L3"),
     ],
 )
-def test_the_element_is_found_and_said(position, element, edge):
+def test_the_element_is_found_and_reported(position, element, edge):
     xanes = reduce_xanes(scan(position))
     assert (xanes.element, xanes.edge) == (element, edge)
     distance = xanes.e0 - EDGE_ENERGIES[element, edge]
@@ -56,7 +56,7 @@ def test_every_edge_within_reach_is_named(e0):
         assert named.edge == "K"
 
 
-def test_both_candidates_are_named_where_two_edges_are_near():
+def test_both_candidates_are_named_if_two_edges_are_near():
     named, said = name_edge(scan(8351.0))
     assert (named.element, named.edge) == ("Ni", "K")
     assert said[1].code is ReasonCode.ELEMENT_AMBIGUOUS
@@ -68,7 +68,7 @@ def test_k_comes_before_l():
     assert edges_near(5990.0, element="Ba")[0].edge == "L1"
 
 
-def test_only_the_edge_is_sought_where_the_element_is_known():
+def test_only_the_edge_is_searched_if_the_element_is_known():
     named, said = name_edge(scan(5730.0, element="Cs"))
     assert (named.element, named.edge) == ("Cs", "L1")
     assert said[0].startswith("edge found from its energy: Cs L1, 1")
@@ -79,7 +79,7 @@ def test_an_element_without_an_edge_there_is_refused():
         name_edge(scan(7124.0, element="Co"))
 
 
-def test_an_edge_of_nobody_is_suspect():
+def test_an_edge_of_no_element_is_suspect():
     position = next(value for value in np.arange(21000.0, 30000.0, 10.0) if not edges_near(value))
     xanes = reduce_xanes(scan(position))
     assert xanes.element == ""

@@ -84,7 +84,7 @@ def _step(position=7112.0, height=1.0):
     return energy, height * (0.5 + np.arctan((energy - position) / 2.0) / np.pi)
 
 
-def test_flat_is_one_where_the_post_edge_is_straight():
+def test_flat_is_one_on_a_straight_post_edge():
     energy, mu = _step()
     mu = mu + 2.0 - 0.002 * (energy - 7112.0)
     result = normalise(energy, mu, e0=7112.0, pre_edge=(-140, -40), post_edge=(100, 280), degree=1)

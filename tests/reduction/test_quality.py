@@ -31,7 +31,7 @@ def reasons(measured):
     return quality.verdict, " | ".join(quality.reasons)
 
 
-def test_nothing_is_said_of_a_good_scan():
+def test_a_good_scan_has_no_reasons():
     assert reasons(scan()) == (Verdict.GOOD, "")
 
 
@@ -72,7 +72,7 @@ def test_a_good_spectrum_may_be_too_coarse_or_too_short_for_a_model(measured, re
     assert re.search(reason, said), said
 
 
-def test_an_axis_without_a_foil_speaks_against_a_model_and_not_against_the_measurement():
+def test_an_uncalibrated_axis_is_unfit_for_a_model_but_no_fault_of_the_measurement():
     quality = reduce_xanes(scan()).quality
     assert quality.verdict is Verdict.GOOD
     assert [reason.partition(":")[0] for reason in unfit(quality)] == ["energy axis not calibrated"]

@@ -1,4 +1,4 @@
-"""Fit ranges and degrees that nobody stated."""
+"""Fit ranges and degrees that are chosen automatically."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_degree_follows_the_length_of_the_post_edge(end, degree):
 
 
 @pytest.mark.parametrize(("start", "degree"), [(-150.0, 1), (-60.0, 1), (-42.0, 1), (-30.0, 0), (-12.0, 0)])
-def test_short_pre_edges_are_fitted_by_a_constant_and_that_is_said(start, degree):
+def test_short_pre_edges_are_fitted_by_a_constant_with_a_remark(start, degree):
     ranges = fit_ranges(np.arange(start, 400.0, 0.5), "auto", "auto", "auto")
     assert ranges.pre_edge_degree == degree
     assert ranges.pre_edge[0] >= start

@@ -72,7 +72,7 @@ def test_what_is_missing_is_named_and_not_made_up(missing):
 
 
 @pytest.mark.parametrize("said", [None, {}])
-def test_no_calibration_is_said_to_be_none(said):
+def test_an_absent_calibration_is_refused(said):
     with pytest.raises(ReductionError, match="no calibration"):
         calibration_from(said)
 
@@ -96,7 +96,7 @@ def test_what_makes_no_sense_is_refused(changes, message):
         calibration_from(SAID | changes)
 
 
-def test_a_wavelength_beside_the_calibration_counts_where_that_has_none():
+def test_a_wavelength_beside_the_calibration_is_used_if_it_has_none():
     bare = {key: value for key, value in SAID.items() if key != "wavelength"}
     assert calibration_from(bare, wavelength=0.1671).wavelength == pytest.approx(1.671e-11)
     assert calibration_from(SAID, wavelength=0.5).wavelength == 1.671e-11

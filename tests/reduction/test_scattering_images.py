@@ -1,4 +1,4 @@
-"""Images to I(Q): nothing is clipped, nothing is made up, rings end up where they belong."""
+"""Images to I(Q): nothing is clipped or made up, and rings are found at their positions."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def frame(image, **changes):
     return replace(ScatteringFrame(image=image, calibration=CALIBRATION), **changes)
 
 
-def test_rings_come_out_where_they_were_put():
+def test_rings_are_found_at_their_simulated_positions():
     pattern = reduce_image(frame(curve(momentum())), PLAIN)
     # Bins are as wide as pixels, and rings are steep.
     assert pattern.intensity == pytest.approx(curve(pattern.q), rel=0.12)
@@ -73,7 +73,7 @@ def test_rings_come_out_where_they_were_put():
     assert pattern.wavelength == pytest.approx(0.18)
 
 
-def test_counting_noise_is_as_large_as_the_variance_says():
+def test_counting_noise_agrees_with_the_variance():
     rng = np.random.default_rng(7)
     truth = curve(momentum())
     reference = reduce_image(frame(truth), PLAIN)
@@ -228,7 +228,7 @@ def test_many_saturated_pixels_are_suspect():
     assert "saturated" in pattern.quality.reasons[-1]
 
 
-def test_a_missing_dark_is_said():
+def test_a_missing_dark_is_reported():
     without = reduce_image(frame(np.full(SHAPE, 9.0)), PLAIN)
     with_dark = reduce_image(frame(np.full(SHAPE, 9.0), dark=np.ones(SHAPE)), PLAIN)
     assert "no dark frame: nothing was subtracted" in without.quality.reasons
@@ -278,7 +278,7 @@ def test_what_cannot_be_integrated_is_refused_with_a_reason(changes, how, messag
         reduce_image(frame(**({"image": np.ones(SHAPE)} | changes)), how)
 
 
-def test_masks_combine_to_where_any_says_bad():
+def test_masks_combine_to_their_union():
     assert combine_masks(None, None) is None
     with pytest.raises(ReductionError, match="cannot be combined"):
         combine_masks(np.zeros((2, 2), dtype=bool), np.zeros((3, 3), dtype=bool))

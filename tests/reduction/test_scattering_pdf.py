@@ -38,7 +38,7 @@ def pattern(*, noise=0.0, scale=100.0, seed=3, **changes):
 GIVEN = PdfSettings(q_min=0.5, q_max=24.0, q_max_inst=25.0, r_poly=0.9)
 
 
-def test_shells_come_out_where_they_were_put():
+def test_shells_are_found_at_their_simulated_distances():
     pdf = reduce_pdf(pattern(), GIVEN)
     for r, _ in SHELLS:
         near = np.abs(pdf.r - r) < 0.3
@@ -94,7 +94,7 @@ def test_the_recorded_settings_repeat_the_result():
     assert again.settings["q_max_from"] == "given"
 
 
-def test_noise_shortens_q_max_and_says_so():
+def test_noise_shortens_q_max_with_a_reason():
     quiet, loud = reduce_pdf(pattern(noise=0.01)), reduce_pdf(pattern(noise=0.6))
     assert loud.settings["q_max"] < quiet.settings["q_max"] - 3.0
     assert "noise" in loud.settings["q_max_from"] or "grows" in loud.settings["q_max_from"]

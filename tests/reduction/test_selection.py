@@ -1,4 +1,4 @@
-"""Which detection mode is chosen, and what is said of the others."""
+"""Which detection mode is chosen, and why the others are not."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_a_clean_transmission_comes_first():
         (-edge(0.8, 0.001), "transmission not used: no edge near 7112 eV"),
     ],
 )
-def test_a_worse_transmission_gives_way_to_fluorescence_and_that_is_said(transmission, said):
+def test_a_worse_transmission_gives_way_to_fluorescence_with_a_remark(transmission, said):
     flat_i0 = np.full(ENERGY.size, 1e6)
     both = AbsorptionScan(
         energy=ENERGY,
@@ -79,7 +79,7 @@ def test_of_two_noisy_modes_the_less_noisy_is_taken():
     assert select_mode(noisy, near=NEAR).signal.mode is DetectionMode.TRANSMISSION
 
 
-def test_the_declared_mode_wins_where_it_is_usable():
+def test_the_declared_mode_is_used_if_it_is_usable():
     both = scan(it=I0 * np.exp(-edge(0.8, 0.001)), fluorescence=I0 * edge(1.0, 0.01))
     chosen = select_mode(both, prefer=DetectionMode.FLUORESCENCE, near=NEAR).signal
     assert chosen.mode is DetectionMode.FLUORESCENCE

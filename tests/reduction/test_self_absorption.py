@@ -107,7 +107,7 @@ def test_a_spectrum_that_the_sample_cannot_show_is_refused():
         correct_self_absorption(np.array([0.0, 2.0]), 0.8)
 
 
-def test_transmission_is_not_corrected_and_that_is_said():
+def test_transmission_is_not_corrected_with_a_remark():
     scan = AbsorptionScan(
         energy=ENERGY, i0=np.ones(ENERGY.size), it=np.exp(-true_shape(ENERGY)), element="Fe", edge="K"
     )

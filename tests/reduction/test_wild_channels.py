@@ -1,4 +1,4 @@
-"""Channels that hold anything at all are reduced or refused with a reason, and raise nothing else."""
+"""Any channels are reduced or refused with a reason, and raise nothing else."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -67,7 +67,7 @@ def test_the_recorded_settings_repeat_the_result():
     assert np.array_equal(reduce_xanes(iron(), explicit).flat, xanes.flat)
 
 
-def test_an_axis_that_nobody_calibrated_is_said():
+def test_an_uncalibrated_axis_is_reported():
     xanes = reduce_xanes(iron())
     assert xanes.axis.source is AxisSource.NONE
     # It speaks against asking a model, not against the measurement.
@@ -89,7 +89,7 @@ def test_e0_on_the_pre_edge_peak_is_no_fault():
     assert xanes.quality.verdict is Verdict.GOOD
 
 
-def test_a_steeper_edge_elsewhere_does_not_win_and_is_mentioned():
+def test_a_steeper_edge_elsewhere_is_reported_but_not_used():
     scan = iron()
     mu = np.log(scan.i0 / scan.it) + 2.0 * np.arctan((scan.energy - 7401.0) / 2.0) / np.pi
     xanes = reduce_xanes(AbsorptionScan(energy=scan.energy, mu=mu, element="Fe", edge="K"), GIVEN)
@@ -97,14 +97,14 @@ def test_a_steeper_edge_elsewhere_does_not_win_and_is_mentioned():
     assert any("a steeper rise lies at 740" in reason for reason in xanes.quality.reasons)
 
 
-def test_an_element_that_nobody_stated_is_reduced_and_said():
+def test_an_element_found_from_the_edge_is_reported():
     xanes = reduce_xanes(iron(element="", edge=""), GIVEN)
     assert xanes.e0 == pytest.approx(7124.0, abs=1.0)
     assert (xanes.element, xanes.edge) == ("Fe", "K")
     assert any("element found from the edge: Fe K, 12." in reason for reason in xanes.quality.reasons)
 
 
-def test_what_the_scan_knew_is_carried_on():
+def test_metadata_of_the_scan_are_kept():
     scan = iron(completeness=0.5, source="a.dat", raw_uids=("u",), quality=Quality().suspect("torn"))
     xanes = reduce_xanes(scan, GIVEN)
     assert (xanes.source, xanes.raw_uids, xanes.completeness) == ("a.dat", ("u",), 0.5)
@@ -165,7 +165,7 @@ ANYTHING = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-10.0, 1e6
     element=st.sampled_from(["", "Fe", "Co", "Zz"]),
     names=st.sampled_from([("i0", "it", "ir"), ("i0", "fluorescence"), ("mu",)]),
 )
-def test_whatever_is_counted_is_reduced_or_refused(energy, values, element, names):
+def test_any_counts_are_reduced_or_refused(energy, values, element, names):
     columns = {name: column[: energy.size] for name, column in zip(names, values, strict=False)}
     scan = AbsorptionScan(energy=np.sort(energy), element=element, edge="K", **columns)
     try:
