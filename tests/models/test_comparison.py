@@ -50,7 +50,7 @@ def values(pairs: tuple[Pair, ...]) -> dict[str, tuple[Any, Any]]:
     return {pair.name: (pair.first, pair.second) for pair in pairs}
 
 
-def test_the_same_manifest_differs_in_its_version_alone(compared: Callable[..., Comparison]) -> None:
+def test_the_same_manifest_differs_only_in_its_version(compared: Callable[..., Comparison]) -> None:
     found = compared(manifest(), manifest())
     assert found.names == ("Fe-xanes-1", "Fe-xanes-2")
     assert found.hashes[0] != found.hashes[1]
@@ -75,7 +75,7 @@ def test_what_differs_is_named_by_its_path(compared: Callable[..., Comparison]) 
     assert {name: number for name, number in differences.items() if number is not None} == {"trees": -50}
 
 
-def test_scores_stand_beside_each_other_and_measured_errors_count_shared_compounds(
+def test_scores_are_paired_and_measured_errors_count_shared_compounds(
     compared: Callable[..., Comparison],
 ) -> None:
     metrics = {
@@ -116,6 +116,6 @@ def test_bundles_for_different_questions_are_not_compared(write_small: Write) ->
         compare_bundles(iron, pdf)
 
 
-def test_bundles_that_say_little_can_be_compared(write_small: Write) -> None:
+def test_bundles_with_few_entries_can_be_compared(write_small: Write) -> None:
     found = compare_bundles(*(load_bundle(write_small("Fe", version)) for version in (1, 2)))
     assert (found.simulated, found.measured, found.n_compounds, found.packages) == ((), (), 0, ())

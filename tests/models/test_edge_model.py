@@ -26,7 +26,7 @@ def mean(edge: float, expected: float, sigma: float, model: EdgeModel = LINE) ->
     expected=st.floats(0.0, 7.0),
     sigma=st.floats(0.05, 5.0),
 )
-def test_weights_are_a_probability_however_far_edge_and_shape(
+def test_posterior_weights_are_a_probability_for_any_edge_and_shape(
     edges: list[float], expected: float, sigma: float
 ) -> None:
     axes = np.array(edges)
@@ -46,14 +46,14 @@ def test_edge_and_shape_are_weighted_by_their_inverse_variances() -> None:
     assert mean(12.0, 3.6, 0.3, model) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_shape_pulls_the_more_the_more_it_is_trusted() -> None:
+def test_a_smaller_sigma_gives_the_shape_more_weight() -> None:
     answers = [mean(4.0 + 3.2 * 2.6, 3.4, sigma) for sigma in (3.0, 1.0, 0.3, 0.1, 0.03)]
     assert answers == sorted(answers)
     assert answers[0] == pytest.approx(2.6, abs=0.03)
     assert answers[-1] == pytest.approx(3.4, abs=0.03)
 
 
-def test_the_edge_alone_reads_the_curve() -> None:
+def test_the_edge_alone_inverts_the_curve() -> None:
     assert LINE.mean_valence(np.array([4.0 + 3.2 * 3.0]), ONE) == pytest.approx(3.0, abs=1e-6)
     assert LINE.mean_valence(np.array([0.0]), ONE) == pytest.approx(2.0, abs=0.05)
     assert LINE.mean_valence(np.array([40.0]), ONE) == pytest.approx(4.0, abs=0.05)
@@ -66,7 +66,7 @@ def test_an_axis_on_which_edge_and_shape_agree_counts_more() -> None:
     assert float(valence @ weight) > 3.3
 
 
-def test_a_class_where_the_edge_says_less_is_not_favoured_by_its_width() -> None:
+def test_a_wide_class_is_not_favoured_by_its_width() -> None:
     """The Gaussian is normalised: between two equal misfits the narrower one is likelier."""
     model = EdgeModel(valence=np.array([2.0, 3.0]), edge=np.array([10.0, 10.0]), sigma=np.array([0.5, 2.0]))
     _, weight = model.posterior(10.0 * ONE, ONE, expected=2.5 * ONE, expected_sigma=np.inf)
@@ -120,7 +120,7 @@ def test_a_known_curve_is_recovered() -> None:
             assert at(model, valence)[0] == pytest.approx(curve(valence), abs=0.05)
 
 
-def test_noise_averages_out_and_the_doubt_covers_it() -> None:
+def test_noise_averages_out_within_the_standard_deviation() -> None:
     models = fit_edge_models(standards("Fe", MANY * 4, noise=0.7), ["Fe"])
     for valence in (2.0, 3.0, 4.0, 5.0):
         edge, sigma = at(models["Fe"], valence)
@@ -128,7 +128,7 @@ def test_noise_averages_out_and_the_doubt_covers_it() -> None:
         assert 0.5 < sigma < 1.0
 
 
-def test_an_element_with_standards_keeps_its_offset_and_others_share_the_rest() -> None:
+def test_an_element_with_standards_keeps_its_offset_and_others_get_the_common_curve() -> None:
     known = standards("Fe", MANY) + standards("Mn", MANY) + standards("Cr", MANY, offset=1.0)
     models = fit_edge_models(known, ["Cr", "Fe", "Co"])
     chromium, iron, cobalt = (at(models[element], 3.0)[0] for element in ("Cr", "Fe", "Co"))
@@ -136,7 +136,7 @@ def test_an_element_with_standards_keeps_its_offset_and_others_share_the_rest() 
     assert iron < cobalt < chromium
 
 
-def test_without_standards_the_doubt_is_larger() -> None:
+def test_without_standards_the_standard_deviation_is_larger() -> None:
     models = fit_edge_models(standards("Fe", MANY), ["Fe", "Co"])
     assert np.all(models["Co"].sigma > models["Fe"].sigma)
     few = fit_edge_models(standards("Fe", [2.0, 3.0, 3.0, 4.0]), ["Fe"])["Fe"]

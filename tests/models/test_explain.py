@@ -78,7 +78,7 @@ def test_regions_hold_every_feature_once(iron: Prediction, nickel: Prediction, s
             assert sums == pytest.approx([attribution.features.sum(), attribution.importance.sum()])
 
 
-def test_features_are_explained_as_the_forest_sees_them(iron: Prediction, store: BundleStore) -> None:
+def test_attributions_are_the_shapley_values_of_the_forest(iron: Prediction, store: BundleStore) -> None:
     bundle = store.find("Fe", "K", "xanes")
     assert iron.xanes is not None
     observation = observe(iron.xanes)
@@ -97,7 +97,7 @@ def test_features_are_explained_as_the_forest_sees_them(iron: Prediction, store:
     assert found.attributions["coordination_number"].permutation.tolist() == shown["permutation"]
 
 
-def test_the_edge_is_told_from_the_shape(iron: Prediction, store: BundleStore) -> None:
+def test_edge_position_and_shape_are_attributed_separately(iron: Prediction, store: BundleStore) -> None:
     found = explain(iron, store)
     others = found.attributions["oxidation_state"].others
     moved = iron.descriptors["oxidation_state"].value - iron.diagnostics["forest_oxidation_state"]

@@ -74,7 +74,7 @@ def extra_trees() -> tuple[ExtraTreesClassifier, Forest, np.ndarray]:
     return theirs, compact_forest(theirs), spectra_like(7)[0]
 
 
-def test_half_precision_thresholds_leave_the_answers_of_extra_trees_alone() -> None:
+def test_half_precision_thresholds_do_not_change_the_answers_of_extra_trees() -> None:
     theirs, ours, unseen = extra_trees()
     expected, found = theirs.predict_proba(unseen), ours.predict(unseen)
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.005
@@ -107,7 +107,7 @@ def test_storing_and_expanding_changes_nothing(levels: int) -> None:
     np.testing.assert_allclose(again.predict(unseen), forest.predict(unseen), atol=1e-6)
 
 
-def test_a_forest_that_always_says_the_same_survives() -> None:
+def test_a_constant_forest_survives_storage() -> None:
     rows = np.arange(8.0)[:, None]
     forest = compact_forest(RandomForestRegressor(3, random_state=0).fit(rows, np.full(8, 2.0)))
     assert forest.predict(rows).tolist() == [[2.0]] * 8

@@ -65,7 +65,7 @@ def test_an_answer_that_moved_is_reported_with_its_size_and_target(golden_folder
     assert check.deviation == pytest.approx(0.003, rel=1e-3)
 
 
-def test_a_bundle_without_golden_predictions_says_so(write_small: Write) -> None:
+def test_a_bundle_without_golden_predictions_is_reported_as_unchecked(write_small: Write) -> None:
     check = check_golden(load_bundle(write_small()))
     assert (check.checked, check.ok, check.n_rows, check.target) == (False, True, 0, "")
 
@@ -84,7 +84,7 @@ def test_a_bundle_without_golden_predictions_says_so(write_small: Write) -> None
     ],
     ids=["empty", "targets missing", "no numbers", "rows missing"],
 )
-def test_golden_predictions_that_do_not_fit_are_refused(golden_folder: Path, golden: object) -> None:
+def test_inconsistent_golden_predictions_are_refused(golden_folder: Path, golden: object) -> None:
     bundle = load_bundle(golden_folder)
     altered = replace(bundle, manifest={**bundle.manifest, "golden": golden})
     with pytest.raises(BundleError, match=r"golden predictions of Fe-xanes-4 cannot be compared: expected"):
@@ -96,12 +96,12 @@ def test_golden_predictions_that_do_not_fit_are_refused(golden_folder: Path, gol
 @pytest.mark.parametrize(
     "rows", [np.empty((0, 2)), np.array([[np.nan, 1.0]]), np.ones(4), np.ones((3, 1))], ids=str
 )
-def test_rows_that_no_forest_can_read_are_refused(stored: dict[str, Any], rows: Any) -> None:
+def test_invalid_rows_are_refused(stored: dict[str, Any], rows: Any) -> None:
     with pytest.raises(FeatureError, match="expected"):
         golden_answers(stored, rows)
 
 
-def test_few_rows_are_all_kept_and_wide_ones_are_read_from_the_left(stored: dict[str, Any]) -> None:
+def test_few_rows_are_all_stored_and_narrow_forests_read_the_first_columns(stored: dict[str, Any]) -> None:
     tables, golden = golden_answers(stored, ROW_TABLE[:3])
     wider, same = golden_answers(stored, np.hstack([ROW_TABLE[:3], np.full((3, 4), 9.0)]))
     assert golden == same

@@ -31,19 +31,19 @@ def reference(fitted):
     return from_tables(*fitted)
 
 
-def test_one_familiar_row_in_twenty_passes_either_unit(reference):
+def test_five_percent_of_familiar_rows_exceed_each_unit(reference):
     scores = novelty_scores(reference, familiar(2000, 4))
     assert 0.04 < (scores > 1.0).mean() < 0.13
 
 
-def test_p_values_of_familiar_rows_are_even(reference):
+def test_p_values_of_familiar_rows_are_uniform(reference):
     values = np.array([novelty(reference, row).p_value for row in familiar(500, 5)])
     for level in (0.1, 0.5, 0.9):
         assert (values <= level).mean() == pytest.approx(level, abs=0.08)
 
 
 @pytest.mark.parametrize("kind", ["spike", "far away", "another shape"])
-def test_strange_rows_score_high(reference, kind):
+def test_unlike_rows_score_high(reference, kind):
     rows = familiar(50, 6)
     if kind == "spike":
         rows[:, 40] += 2.0

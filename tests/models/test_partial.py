@@ -1,4 +1,4 @@
-"""Scans that still run are continue_scan as they ended, and their answers have wider intervals."""
+"""Unfinished scans are continued as they ended, and their answers have wider intervals."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def answer(element="Fe"):
     return Prediction(technique="xanes", element=element, edge="K", quality=Quality(), descriptors=found)
 
 
-def test_every_channel_goes_on_at_the_mean_of_its_last_three_ev():
+def test_every_channel_continues_at_the_mean_of_its_last_three_ev():
     elements = {"Fe1": np.linspace(1.0, 2.0, 261), "Fe2": np.linspace(3.0, 9.0, 261)}
     scan = scan_up_to(7130.0, fluorescence_elements=elements)
     longer = continue_scan(scan)
@@ -42,7 +42,7 @@ def test_every_channel_goes_on_at_the_mean_of_its_last_three_ev():
     assert (longer.ir, longer.mu) == (None, None)
 
 
-def test_a_scan_that_is_past_the_window_is_left_as_it_is():
+def test_a_scan_beyond_the_window_is_unchanged():
     scan = scan_up_to(7180.0)
     assert continue_scan(scan) is scan
 
@@ -55,7 +55,7 @@ def test_a_scan_that_is_past_the_window_is_left_as_it_is():
         (AbsorptionScan(energy=np.arange(9.0), mu=np.ones(9)), "found no element"),
     ],
 )
-def test_without_an_edge_behind_there_is_nothing_to_say(scan, message):
+def test_a_scan_that_has_not_passed_the_edge_is_refused(scan, message):
     with pytest.raises(ReductionError, match=message):
         continue_scan(scan)
 
@@ -66,11 +66,11 @@ def test_intervals_widen_in_quadrature():
     assert (state.value, state.low, state.high) == (2.8, pytest.approx(low), pytest.approx(high))
 
 
-def test_an_answer_past_the_window_is_that_of_the_whole_scan():
+def test_an_answer_beyond_the_window_is_not_widened():
     assert widen(answer(), FOIL + 60.0).descriptors == answer().descriptors
 
 
-def test_before_the_edge_is_passed_nothing_is_answered_and_intervals_end_at_zero():
+def test_no_answer_before_the_edge_and_no_interval_below_zero():
     assert widen(answer(), FOIL + 17.9).descriptors == {}
     small = Estimate(value=0.2, low=0.1, high=0.3, unit="e")
     prediction = Prediction(
@@ -84,11 +84,11 @@ def test_before_the_edge_is_passed_nothing_is_answered_and_intervals_end_at_zero
     st.floats(min_value=0.0, max_value=100.0),
     st.floats(min_value=0.0, max_value=100.0),
 )
-def test_going_on_never_widens(name, one, other):
+def test_longer_scans_are_never_widened_more(name, one, other):
     near, far = sorted((one, other))
     assert widening(name, near) >= widening(name, far) >= 0.0
 
 
-def test_the_table_is_whole():
+def test_the_table_has_a_value_per_reach():
     assert all(len(values) == len(REACHES) for values in WIDENING.values())
     assert all(values[-1] == 0.0 for values in WIDENING.values())

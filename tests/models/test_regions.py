@@ -21,7 +21,7 @@ def iron(edge: float, *, white_line: float = 0.8) -> Xanes:
     return reduce_xanes(scan, XanesSettings(energy_offset=0.0))
 
 
-def test_edge_and_white_line_are_where_they_were_put() -> None:
+def test_edge_and_white_line_are_located() -> None:
     start, pre, edge, white, end = xanes_bounds(iron(13.0)).ends
     assert (start, end) == (0.0, 35.0)
     position = pre + BELOW_EDGE

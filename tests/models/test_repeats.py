@@ -49,7 +49,7 @@ def test_the_interval_holds_the_noise(answers):
 
 
 @pytest.mark.slow
-def test_the_stated_noise_is_how_much_answers_scatter():
+def test_the_stated_noise_matches_the_scatter_of_answers():
     several = [
         predict_xanes(reduce_xanes(noisy(seed, 0.02), XanesSettings()), STORE) for seed in range(100, 200)
     ]
@@ -61,13 +61,13 @@ def test_the_stated_noise_is_how_much_answers_scatter():
     assert 0.7 < np.median(stated) / scatter < 2.5
 
 
-def test_a_quiet_scan_is_enough():
+def test_a_scan_with_little_noise_is_enough():
     (answer,) = predict_repeats([simulated_scan(seed=1)], STORE, XanesSettings())
     assert answer.progress.enough
     assert answer.progress.n_needed == 1
 
 
-def test_what_cannot_be_reduced_is_left_out_and_said():
+def test_a_scan_that_cannot_be_reduced_is_left_out_with_a_note():
     good, dead = simulated_scan(seed=1), simulated_scan(seed=2)
     dead = replace(dead, it=np.zeros(dead.energy.size))
     answers = predict_repeats([dead, good, good], STORE, XanesSettings())
@@ -79,13 +79,13 @@ def test_what_cannot_be_reduced_is_left_out_and_said():
         predict_repeats([dead], STORE, XanesSettings())
 
 
-def test_the_answers_do_not_depend_on_when_they_are_asked_for():
+def test_the_answers_are_reproducible():
     scans = [noisy(seed, 0.02) for seed in range(3)]
     first, again = (predict_repeats(scans, STORE, XanesSettings()) for _ in range(2))
     assert [a.prediction.descriptors for a in first] == [a.prediction.descriptors for a in again]
 
 
-def test_intervals_add_in_squares_and_do_not_cross_zero():
+def test_intervals_add_in_quadrature_and_do_not_cross_zero():
     wide = with_noise(Estimate(value=1.0, low=0.4, high=1.3, unit="e"), 2.0)
     assert wide.low == 0.0
     assert wide.high == pytest.approx(1.0 + np.hypot(0.3, 1.645 * 2.0))

@@ -18,7 +18,7 @@ def test_every_element_has_a_bundle_of_every_modality() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bundle_is_small_and_stands_on_what_is_shipped(name: str) -> None:
+def test_bundle_is_small_and_its_single_bundles_are_shipped(name: str) -> None:
     store = BundleStore.default()
     bundle = store.load(name)
     assert sum(path.stat().st_size for path in (SHIPPED / name).iterdir()) <= 1_000_000
@@ -39,7 +39,7 @@ def test_bundle_is_small_and_stands_on_what_is_shipped(name: str) -> None:
         ("bond_length", "r2"),
     ],
 )
-def test_both_say_no_less_than_the_better_of_them(modality: Modality, target: str, metric: str) -> None:
+def test_joint_scores_match_the_better_single(modality: Modality, target: str, metric: str) -> None:
     def of(rows: list[dict[str, object]]) -> float:
         for row in rows:
             if (row["target"], row["metric"]) == (target, metric):

@@ -25,7 +25,7 @@ def test_bundle_is_small_and_fits_together(name: str) -> None:
 
 
 @pytest.mark.parametrize("element", FOIL_ENERGIES)
-def test_pairs_with_the_metal_say_more_than_all_pairs(element: str) -> None:
+def test_pairs_with_the_metal_predict_better_than_all_pairs(element: str) -> None:
     store = BundleStore.default()
     rmse = {}
     for modality in ("pdf", "dpdf"):

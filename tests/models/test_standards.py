@@ -32,7 +32,7 @@ def at(bundle: Bundle, measure: Measure, error: float, valences: list[float]) ->
     return items
 
 
-def test_standards_that_are_off_by_a_constant_move_the_curve_by_nearly_as_much(
+def test_a_constant_offset_of_standards_moves_the_curve_nearly_as_much(
     iron: Bundle, measured: Measure
 ) -> None:
     spectra = at(iron, measured, 0.8, [2.0, 2.0, 2.5, 3.0, 3.0, 3.0])
@@ -71,7 +71,7 @@ def test_a_calibration_is_read_back_and_answers_through_the_store(
     np.testing.assert_array_equal(manganese.edge, shipped.edge)
 
 
-def test_what_cannot_be_used_is_refused_with_what_to_do(
+def test_unusable_standards_and_files_are_refused_with_what_to_do(
     iron: Bundle, measured: Measure, tmp_path: Path
 ) -> None:
     unknown = [measured("FeO", 2.0, calibrated=False)]

@@ -50,14 +50,14 @@ def test_an_empty_or_absent_folder_has_no_bundles(tmp_path: Path) -> None:
             BundleStore(folder).load("Fe-xanes-1")
 
 
-def test_a_folder_whose_name_says_nothing_is_refused(write_small: Write) -> None:
+def test_a_folder_with_an_invalid_name_is_refused(write_small: Write) -> None:
     folder = write_small("Fe")
     folder.rename(folder.parent / "my best model")
     with pytest.raises(BundleError, match="is not named <Element>-<modality>-<version>"):
         BundleStore(folder.parent).find("Fe", "K", "xanes")
 
 
-def test_a_bundle_is_read_once_and_kept(write_small: Write) -> None:
+def test_a_bundle_is_read_once_and_cached(write_small: Write) -> None:
     folder = write_small("Fe")
     store = BundleStore(folder.parent)
     first = store.find("Fe", "K", "xanes")
@@ -87,7 +87,7 @@ def test_a_pinned_version_answers_instead_of_the_newest(write_small: Write) -> N
     assert BundleStore(folder.parent).chosen("Fe-xanes") == 10
 
 
-def test_a_pinned_version_that_is_not_there_is_refused_with_those_that_are(write_small: Write) -> None:
+def test_a_missing_pinned_version_is_refused_with_the_available_ones(write_small: Write) -> None:
     for version in (1, 3):
         folder = write_small("Fe", version)
     store = BundleStore(folder.parent, pins={"Fe-xanes": 2, "Zn-xanes": 1})
@@ -99,7 +99,7 @@ def test_a_pinned_version_that_is_not_there_is_refused_with_those_that_are(write
         store.chosen("Zn-xanes")
 
 
-def test_a_pinned_bundle_in_memory_stands_before_one_of_the_same_name_on_disk(
+def test_a_bundle_in_memory_takes_precedence_over_the_same_name_on_disk(
     write_small: Write, tmp_path: Path
 ) -> None:
     bundle = load_bundle(write_small("Fe", 4))

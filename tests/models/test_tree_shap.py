@@ -69,7 +69,7 @@ def test_values_add_up_to_the_answer(seed: int, classes: bool, n_features: int) 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n_features=st.integers(2, 10))
-def test_features_that_do_not_matter_get_nothing(seed: int, n_features: int) -> None:
+def test_unused_features_get_zero(seed: int, n_features: int) -> None:
     forest, rows, outputs = trained(seed, n_features, classes=False)
     # One feature equals the background's, one more is not looked at by any tree.
     rows[1:, 0] = rows[0, 0]
@@ -81,7 +81,7 @@ def test_features_that_do_not_matter_get_nothing(seed: int, n_features: int) -> 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n_features=st.integers(2, 10))
-def test_features_that_are_alike_get_alike(seed: int, n_features: int) -> None:
+def test_equal_features_get_equal_values(seed: int, n_features: int) -> None:
     forest, rows, outputs = trained(seed, n_features, classes=False)
     # The forest beside its mirror image treats its first two features alike.
     swapped = np.array([1, 0, *range(2, n_features)])
@@ -109,7 +109,7 @@ def test_values_are_linear_in_the_outputs(seed: int, factor: float) -> None:
     np.testing.assert_allclose(together, parts[0] + factor * parts[1], atol=1e-9)
 
 
-def test_two_questions_about_one_feature_are_one_demand() -> None:
+def test_two_conditions_on_one_feature_are_merged() -> None:
     # x <= 0.75, then x > 0.25: three leaves, of which the middle one demands an interval.
     forest = expand(
         {
@@ -131,7 +131,7 @@ def test_two_questions_about_one_feature_are_one_demand() -> None:
     assert (values.tolist(), base) == ([0.0], 20.0)
 
 
-def test_a_tree_that_asks_nothing_explains_nothing() -> None:
+def test_a_tree_of_one_leaf_attributes_nothing() -> None:
     leaf = {"feature": np.array([-1]), "threshold": np.empty(0), "value": np.array([[4.0]])}
     forest = expand(leaf | {"scale": np.array([0.0, 1.0]), "size": np.array([1])})
     values, base = shapley_values(replace(forest, n_features=2), np.ones(2), np.zeros((3, 2)), np.ones(1))

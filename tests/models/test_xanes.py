@@ -107,7 +107,7 @@ def test_the_answer_repeats_to_the_last_bit(answers: dict[str, Prediction]) -> N
         assert again.diagnostics == answers[name].diagnostics
 
 
-def test_the_prediction_says_where_it_comes_from(answers: dict[str, Prediction]) -> None:
+def test_the_prediction_names_its_model_and_sample(answers: dict[str, Prediction]) -> None:
     answer = answers["LaFeO3"]
     bundle = STORE.find("Fe", "K", Modality.XANES)
     assert answer.models == (bundle.reference,)

@@ -39,7 +39,7 @@ def test_no_new_extremes_arise(half: float, low: float, extra: float, values: li
     assert broad.max() <= mu.max() + 1e-9
 
 
-def test_no_width_changes_nothing() -> None:
+def test_zero_width_changes_nothing() -> None:
     mu = np.random.default_rng(0).random(X.size)
     np.testing.assert_array_equal(one(mu, 12.0, 0.0, 0.0), mu)
 
@@ -62,7 +62,7 @@ def test_lines_far_above_the_edge_are_widened_more() -> None:
     assert heights[0] > 2.0 * heights[-1]
 
 
-def test_the_width_turns_two_electron_volts_above_the_half_edge() -> None:
+def test_the_width_is_halfway_two_electron_volts_above_the_half_edge() -> None:
     sigma = width(X, np.array([10.0, 20.0]), np.array([0.5, 1.0]), np.array([3.0, 5.0]))
     assert sigma.shape == (2, X.size)
     assert np.all(np.diff(sigma, axis=1) > 0.0)

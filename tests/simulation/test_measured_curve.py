@@ -19,7 +19,7 @@ def halite(cation: str, anion: str) -> Structure:
 
 
 @pytest.mark.parametrize("u_iso", [0.004, {"Ni": 0.01}])
-def test_one_element_weighs_the_same_at_every_q(u_iso: float | dict[str, float]) -> None:
+def test_one_element_has_the_same_weight_at_every_q(u_iso: float | dict[str, float]) -> None:
     pairs = pair_histogram(halite("Ni", "Ni"), reach=20.0 + MARGIN)
     settings = Instrument(q_min=0.8, q_max=24.0, q_damp=0.03)
     r, measured = measured_curve(pairs, r_max=20.0, instrument=settings, u_iso=u_iso)
@@ -29,7 +29,7 @@ def test_one_element_weighs_the_same_at_every_q(u_iso: float | dict[str, float])
     assert np.abs(measured - ordinary)[r > 1.0].max() < 0.02 * np.abs(ordinary).max()
 
 
-def test_pairs_of_light_atoms_weigh_less_than_forward_scattering_says() -> None:
+def test_pairs_of_light_atoms_have_less_weight_than_by_forward_scattering() -> None:
     structure = Structure(
         lattice=np.diag([3.9, 3.9, 3.9]),
         fractional=np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.0]]),

@@ -111,7 +111,7 @@ def test_histogram_holds_every_distance() -> None:
     order=st.permutations(range(6)),
     turn=st.floats(0.0, 6.0),
 )
-def test_setting_of_the_cell_is_of_no_account(shift: list[float], order: list[int], turn: float) -> None:
+def test_the_setting_of_the_cell_does_not_matter(shift: list[float], order: list[int], turn: float) -> None:
     rotation = np.array(
         [[np.cos(turn), -np.sin(turn), 0.0], [np.sin(turn), np.cos(turn), 0.0], [0.0, 0.0, 1.0]]
     )
@@ -138,7 +138,7 @@ def test_supercell_gives_the_same_curve() -> None:
         np.testing.assert_allclose(two, one, atol=1e-9)
 
 
-def test_metals_own_oxide_split_adds_up() -> None:
+def test_pairs_with_and_without_the_metal_add_up() -> None:
     """For a compound of metal and oxygen, all pairs less those with the metal are the oxygen pairs."""
     settings_ = {"q_max": 20.0, "u_iso": 0.005, "r_max": 12.0}
     total = pair_distribution(RUTILE, **settings_)[1]
@@ -151,7 +151,7 @@ def test_metals_own_oxide_split_adds_up() -> None:
     np.testing.assert_allclose(rest, factor * oxygen, atol=1e-6 * np.abs(total).max())
 
 
-def test_anomalous_pairs_weigh_the_metal_twice() -> None:
+def test_anomalous_differences_weight_metal_pairs_twice() -> None:
     """The derivative of the total with respect to the metal's factor, taken by a finite difference."""
     pairs = pair_histogram(RUTILE, reach=16.0)
     anomalous = curve(pairs, r_max=10.0, instrument=PLAIN, u_iso=0.005, which=Pairs.ANOMALOUS, metal="Ti")[1]
@@ -186,7 +186,7 @@ def test_anomalous_pairs_weigh_the_metal_twice() -> None:
         ({"r_max": -1.0}, "finite range"),
         ({"r_step": 0.0}, "expected 0 < r_step"),
         ({"metal": "Fe"}, "the structure holds O, Ti"),
-        ({"pairs": "anomalous"}, "no metal asked for"),
+        ({"pairs": "anomalous"}, "no metal requested"),
         ({"engine": "srreal", "pairs": "anomalous", "metal": "Ti"}, "numpy engine"),
     ],
 )

@@ -51,7 +51,7 @@ def test_plain_file_is_read_as_it_stands() -> None:
     np.testing.assert_allclose(structure.lattice, 4.213 * np.eye(3), atol=1e-12)
 
 
-def test_charges_are_no_part_of_the_symbol() -> None:
+def test_charges_are_removed_from_symbols() -> None:
     assert set(read_cif(periclase(metal="Fe2+")).species) == {"Fe", "O"}
 
 
@@ -89,7 +89,7 @@ def test_both_readers_agree(shared_data: Path) -> None:
         (periclase().replace("4.2130(2)", "-1"), "span no volume"),
     ],
 )
-def test_says_why_a_text_is_no_structure(text: str, reason: str) -> None:
+def test_text_without_a_structure_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(FileFormatError, match=reason):
         read_cif(text)
 
