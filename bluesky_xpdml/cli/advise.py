@@ -96,18 +96,18 @@ def _told(start: Mapping[str, Any], table: Path, *, json: bool) -> bool:
 
 
 def _published(uri: str, raw: str, path: str, api_key: str | None) -> list[Mapping[str, Any]]:
-    """Return the start documents of the newest predictions of a raw run, one a technique and metal."""
+    """Return the start documents of the current predictions of a raw run, one per technique and metal."""
     from bluesky_xpdml.errors import PublishError
-    from bluesky_xpdml.publish import find_predictions, open_existing
+    from bluesky_xpdml.publish import PredictionCatalog
 
-    container = open_existing(uri, api_key=api_key, path=path)
+    catalog = PredictionCatalog.from_uri(uri, api_key=api_key, path=path)
     try:
-        starts = [run.metadata["start"] for run in find_predictions(container, raw)]
+        found = [each for each in catalog.of_run(raw) if each.raw_uids[0] == raw]
     finally:
-        container.context.http_client.close()
-    if not starts:
+        catalog.close()
+    if not found:
         raise PublishError(f"expected predictions of run {raw} in {path} at {uri}, found none")
-    newest = {(start["technique"], start["element"], start.get("edge", "")): start for start in starts}
+    newest = {(each.technique, each.element, each.edge): each.start for each in reversed(found)}
     return list(newest.values())
 
 
