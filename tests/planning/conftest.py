@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
-from bluesky_xpdml.factory.training.advice import UnseenAnswers
 from bluesky_xpdml.planning.advice_table import BINNED_BY, AdviceTable, Cell
 from bluesky_xpdml.records import Estimate, Prediction, Quality
 
@@ -56,34 +54,3 @@ def prediction() -> Callable[..., Prediction]:
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def answers() -> UnseenAnswers:
-    """Return answers about 400 materials: xanes and xanes+pdf guess classes, dpdf knows them."""
-    random = np.random.default_rng(5)
-    m = 400
-    truth = 2.0 + np.arange(m) % 2
-    sure = np.stack([truth == 2.0, truth == 3.0], axis=1) * 0.98 + 0.01
-    guess = np.clip(0.5 + random.uniform(-0.3, 0.3, m), 0.0, 1.0)
-    guessed = np.stack([guess, 1.0 - guess], axis=1)
-    half_sure = np.where(truth[:, None] == 2.0, sure, guessed)
-    length = 2.0 + 0.1 * random.normal(size=m)
-    spread = np.full(m, 0.02)
-    chances = {"xanes": guessed, "pdf": half_sure, "dpdf": sure, "xanes+pdf": guessed, "xanes+dpdf": sure}
-    noise = {"xanes": 0.04, "pdf": 0.08, "dpdf": 0.01}
-    return UnseenAnswers(
-        element="Fe",
-        material=np.array([f"m{row}" for row in range(m)]),
-        formula=np.array([f"f{row // 2}" for row in range(m)]),
-        fold=(np.arange(m) // 2) % 5,
-        truth={"oxidation_state": truth, "coordination_number": truth + 2.0, "bond_length": length},
-        classes={"oxidation_state": np.array([2.0, 3.0]), "coordination_number": np.array([4.0, 5.0])},
-        probabilities={
-            (name, descriptor): found
-            for name, found in chances.items()
-            for descriptor in ("oxidation_state", "coordination_number")
-        },
-        length={name: length + size * random.normal(size=m) for name, size in noise.items()},
-        spread=dict.fromkeys(noise, spread),
-    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
+from bluesky_xpdml.factory.dataset.tables import load_structures
 from bluesky_xpdml.simulation.pair_distribution import pair_distribution
 from bluesky_xpdml.simulation.structure import read_cif
 

@@ -131,8 +131,7 @@ def _expectations(table: AdviceTable, element: str, step: Step, rated: Rated, fo
 
 
 def _joined(parts: list[Realised]) -> Realised:
-    names = Rated.__dataclass_fields__
-    rated = Rated(**{name: np.concatenate([getattr(part.rated, name) for part in parts]) for name in names})
+    rated = Rated.joined([part.rated for part in parts])
     rest = ("predicted", "by_element", "error_change", "cell")
     return replace(
         parts[0],

@@ -17,8 +17,8 @@ from bluesky_xpdml.factory.bench.samples import (
     site_samples,
 )
 from bluesky_xpdml.factory.bench.scoring import CellRecipe, score_cell
-from bluesky_xpdml.factory.dataset.dataset_tables import STRUCTURES_FILE
 from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
+from bluesky_xpdml.factory.dataset.tables import STRUCTURES_FILE
 from bluesky_xpdml.factory.training.build import file_hashes
 from bluesky_xpdml.factory.training.materials import (
     Materials,
@@ -102,8 +102,8 @@ class ElementData:
         """Rows of every kind of cell."""
         recipe = replace(XanesRecipe(), most_sites=10**6, smallest_class=SMALLEST_CLASS)
         sites = usable_sites(load_site_spectra(self.folder, self.element), recipe)
-        single = material_samples(self.folder, self.materials, self.curves, SMALLEST_CLASS)
-        shared = joint_samples(self.folder, sites, self.materials, self.curves, SMALLEST_CLASS)
+        single = material_samples(self.materials, self.curves, SMALLEST_CLASS)
+        shared = joint_samples(sites, self.materials, self.curves, SMALLEST_CLASS)
         return {
             (ALL, Modality.XANES): site_samples(sites),
             **{(ALL, name): samples for name, samples in single.items()},

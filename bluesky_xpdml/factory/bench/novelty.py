@@ -7,8 +7,6 @@ neighbours than oxygen; and curves of the metal. The data hold no spectrum of a 
 neighbours.
 """
 
-import csv
-import gzip
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ import numpy as np
 
 from bluesky_xpdml.factory.bench.accuracy_tables import MEAN, short
 from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progress, element_data
-from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
-from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray, load_site_spectra
+from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, load_site_spectra, site_rows
+from bluesky_xpdml.factory.dataset.tables import load_structures
 from bluesky_xpdml.factory.training.alignment import EXTENT, AlignedSpectra, on_fine_grid
 from bluesky_xpdml.factory.training.materials import PdfAugmentation, copies_of
 from bluesky_xpdml.factory.training.novelty import fit_novelty
@@ -197,12 +195,7 @@ def _curves(
 
 def _no_oxides(folder: Path, element: str) -> list[Structure]:
     """Return structures in which a site of the element has other neighbours than oxygen."""
-    with gzip.open(folder / SITES_TABLE, "rt", newline="") as lines:
-        names = {
-            row["id"]
-            for row in csv.DictReader(lines)
-            if row["element"] == element and row["only_O"] == "False"
-        }
+    names = {row["id"] for row in site_rows(folder, element) if row["only_O"] == "False"}
     chosen = set(sorted(names)[:STRANGERS])
     return [structure for _, structure in load_structures(folder, chosen)] if chosen else []
 

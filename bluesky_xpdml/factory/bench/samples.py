@@ -5,17 +5,14 @@ it has one row per material whose sites agree in valence and coordination number
 are given the same rows: materials that have both, with the mean of their sites' spectra.
 """
 
-import csv
-import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.factory.dataset.library import SITES_TABLE, SiteSpectra, StringArray
+from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
 from bluesky_xpdml.factory.training.materials import Materials
 from bluesky_xpdml.factory.training.scores import WINDOW_POINTS, distorted, window_features
 from bluesky_xpdml.features.pdf import BALANCED
@@ -116,30 +113,21 @@ class Samples:
 
 def site_samples(sites: SiteSpectra) -> Samples:
     """Return the rows of XANES: one per site."""
-    geometry = np.array([GEOMETRIES.get(symbol, np.nan) for symbol in sites.geometry.tolist()])
     return Samples(
         element=sites.element,
         modality=Modality.XANES,
         formula=sites.formula,
-        labels={
-            Descriptor.OXIDATION_STATE: sites.valence,
-            Descriptor.COORDINATION_NUMBER: sites.coordination_number,
-            Descriptor.GEOMETRY: geometry,
-            Descriptor.BOND_LENGTH: sites.bond_length,
-            Descriptor.OCN: sites.ocn,
-            Descriptor.NNRS: sites.nnrs,
-            Descriptor.MOOD: sites.mood,
-        },
+        labels=_labels(sites),
         blocks=[Spectra(window=sites.mu[:, :WINDOW_POINTS], step=float(sites.energy[1] - sites.energy[0]))],
     )
 
 
 def material_samples(
-    folder: Path, materials: Materials, features: Mapping[str, FloatArray], smallest_class: int
+    materials: Materials, features: Mapping[str, FloatArray], smallest_class: int
 ) -> dict[str, Samples]:
     """Return the rows of `pdf` and `dpdf`: one per material."""
     kept = _frequent(materials, np.ones(len(materials), dtype=bool), smallest_class)
-    labels = _labels(folder, materials)
+    labels = _labels(materials)
     return {
         name: _chosen(materials, labels, name, [Curves(features=values[:, kept])], kept)
         for name, values in features.items()
@@ -147,7 +135,6 @@ def material_samples(
 
 
 def joint_samples(
-    folder: Path,
     sites: SiteSpectra,
     materials: Materials,
     features: Mapping[str, FloatArray],
@@ -162,7 +149,7 @@ def joint_samples(
     mean = total / np.bincount(place)[:, None]
     window = mean[np.searchsorted(names, materials.identifier[kept])]
     spectra = Spectra(window=window, step=float(sites.energy[1] - sites.energy[0]))
-    labels = _labels(folder, materials)
+    labels = _labels(materials)
     blocks: dict[str, list[Block]] = {Modality.XANES: [spectra]}
     for name, values in features.items():
         curves = Curves(features=values[:, kept])
@@ -195,29 +182,14 @@ def _frequent(materials: Materials, present: NDArray[np.bool_], smallest: int) -
     return np.flatnonzero(kept)
 
 
-def _labels(folder: Path, materials: Materials) -> dict[str, FloatArray]:
-    """Collect the labels of materials: the geometry if all sites share it, means of the other numbers."""
-    sites: dict[str, list[dict[str, str]]] = {name: [] for name in materials.identifier.tolist()}
-    with gzip.open(folder / SITES_TABLE, "rt", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["element"] == materials.element and row["id"] in sites:
-                sites[row["id"]].append(row)
-    found = [sites[name] for name in materials.identifier.tolist()]
+def _labels(rows: Materials | SiteSpectra) -> dict[str, FloatArray]:
+    """Return the labels by target, NaN where not known."""
     return {
-        Descriptor.OXIDATION_STATE: materials.valence,
-        Descriptor.COORDINATION_NUMBER: materials.coordination_number,
-        Descriptor.GEOMETRY: np.array([_geometry(rows) for rows in found]),
-        Descriptor.BOND_LENGTH: materials.bond_length,
-        Descriptor.OCN: _means(found, Descriptor.OCN),
-        Descriptor.NNRS: _means(found, "d_std"),
-        Descriptor.MOOD: _means(found, Descriptor.MOOD),
+        Descriptor.OXIDATION_STATE: rows.valence,
+        Descriptor.COORDINATION_NUMBER: rows.coordination_number,
+        Descriptor.GEOMETRY: np.array([GEOMETRIES.get(name, np.nan) for name in rows.geometry.tolist()]),
+        Descriptor.BOND_LENGTH: rows.bond_length,
+        Descriptor.OCN: rows.ocn,
+        Descriptor.NNRS: rows.nnrs,
+        Descriptor.MOOD: rows.mood,
     }
-
-
-def _geometry(rows: Sequence[Mapping[str, str]]) -> float:
-    symbols = {row.get(Descriptor.GEOMETRY, "") for row in rows}
-    return GEOMETRIES.get(symbols.pop(), np.nan) if len(symbols) == 1 else np.nan
-
-
-def _means(found: Sequence[Sequence[Mapping[str, str]]], column: str) -> FloatArray:
-    return np.array([np.mean([float(row.get(column) or "nan") for row in rows]) for rows in found])

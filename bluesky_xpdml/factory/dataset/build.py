@@ -13,7 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from bluesky_xpdml.errors import FileFormatError, TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import (
+from bluesky_xpdml.factory.dataset.entries import (
+    STRUCTURE_SUFFIXES,
+    Dropped,
+    Kind,
+    StructureEntry,
+    files_of,
+    read_structures,
+)
+from bluesky_xpdml.factory.dataset.join import EnergyAxis, join_spectra, on_one_axis
+from bluesky_xpdml.factory.dataset.labels import FAILURES, LabelSettings, label_sites
+from bluesky_xpdml.factory.dataset.spectra import SPECTRUM_SUFFIXES, read_spectra
+from bluesky_xpdml.factory.dataset.tables import (
     DROPPED,
     FORMAT,
     FORMAT_VERSION,
@@ -27,17 +38,6 @@ from bluesky_xpdml.factory.dataset.dataset_tables import (
     write_table,
     write_whole,
 )
-from bluesky_xpdml.factory.dataset.entries import (
-    STRUCTURE_SUFFIXES,
-    Dropped,
-    Kind,
-    StructureEntry,
-    files_of,
-    read_structures,
-)
-from bluesky_xpdml.factory.dataset.join import EnergyAxis, join_spectra, on_one_axis
-from bluesky_xpdml.factory.dataset.labels import FAILURES, LabelSettings, label_sites
-from bluesky_xpdml.factory.dataset.spectra import SPECTRUM_SUFFIXES, read_spectra
 from bluesky_xpdml.simulation.structure import Structure, read_cif
 
 PARTS = "parts"
@@ -200,15 +200,8 @@ def _entries(paths: Sequence[Path], limit: int) -> Iterator[StructureEntry | Dro
     entries = read_structures(paths)
     for entry in itertools.islice(entries, limit) if limit else entries:
         if isinstance(entry, StructureEntry) and entry.id in seen:
-            yield Dropped(
-                kind=Kind.STRUCTURE,
-                id=entry.id,
-                site=-1,
-                element="",
-                file=entry.file,
-                reason="identifier is taken",
-                detail="",
-            )
+            reason = "identifier is taken"
+            yield Dropped(kind=Kind.STRUCTURE, id=entry.id, file=entry.file, reason=reason)
         else:
             seen.add(entry.id)
             yield entry

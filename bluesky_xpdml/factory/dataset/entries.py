@@ -29,14 +29,14 @@ class Dropped:
     """An entry that did not become part of a data set."""
 
     kind: str
-    id: str
-    site: int
-    """Index of the site, -1 where none is meant."""
-    element: str
+    id: str = ""
+    site: int = -1
+    """Index of the site, -1 if it is about no site."""
+    element: str = ""
     file: str
     reason: str
     """A few words; entries are counted by it."""
-    detail: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,7 @@ def read_structures(paths: Sequence[Path]) -> Iterator[StructureEntry | Dropped]
             for identifier, content in _json_entries(path, stem):
                 yield _entry(identifier, content, name)
         except ValueError as error:
-            yield Dropped(
-                kind=Kind.FILE,
-                id=stem,
-                site=-1,
-                element="",
-                file=name,
-                reason="not JSON",
-                detail=str(error),
-            )
+            yield Dropped(kind=Kind.FILE, id=stem, file=name, reason="not JSON", detail=str(error))
 
 
 def _json_entries(path: Path, stem: str) -> Iterator[tuple[str, Any]]:
@@ -142,8 +134,6 @@ def _entry(identifier: str, content: Any, file: str) -> StructureEntry | Dropped
     return Dropped(
         kind=Kind.STRUCTURE,
         id=identifier,
-        site=-1,
-        element="",
         file=file,
         reason="no structure in the entry",
         detail="expected `cif`, or `lattice` and `sites` of a pymatgen Structure",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.entries import Dropped, Kind
-from bluesky_xpdml.factory.dataset.spectra import AVERAGED, SpectrumEntry
+from bluesky_xpdml.factory.dataset.entries import Dropped
+from bluesky_xpdml.factory.dataset.spectra import AVERAGED, SpectrumEntry, drop_spectrum
 from bluesky_xpdml.records import FloatArray
 
 TOLERANCE = 1e-3
@@ -90,7 +90,7 @@ def join_spectra(
         elif not reason and (spectrum.id, site, spectrum.source) in seen:
             reason = "site has a spectrum of this source"
         if reason:
-            dropped.append(_drop(spectrum, reason, ""))
+            dropped.append(drop_spectrum(spectrum, reason, ""))
             continue
         seen.add((spectrum.id, site, spectrum.source))
         rows.append(_row(spectrum, site))
@@ -139,7 +139,7 @@ def _interpolated(spectrum: SpectrumEntry, points: FloatArray) -> SpectrumEntry 
 
     first, last = spectrum.energy[0], spectrum.energy[-1]
     if first > points[0] + TOLERANCE or last < points[-1] - TOLERANCE:
-        return _drop(spectrum, "does not reach over the axis", f"{first:.2f} to {last:.2f} eV")
+        return drop_spectrum(spectrum, "does not reach over the axis", f"{first:.2f} to {last:.2f} eV")
     if spectrum.energy.size == points.size and np.allclose(spectrum.energy, points, rtol=0.0, atol=TOLERANCE):
         return replace(spectrum, energy=points)
     at = np.clip(points, first, last)
@@ -159,15 +159,3 @@ def _same_axis(element: str, group: Sequence[SpectrumEntry]) -> list[SpectrumEnt
             )
             raise TrainingError(msg)
     return [replace(spectrum, energy=axis) for spectrum in group]
-
-
-def _drop(spectrum: SpectrumEntry, reason: str, detail: str) -> Dropped:
-    return Dropped(
-        kind=Kind.SPECTRUM,
-        id=spectrum.id,
-        site=spectrum.site,
-        element=spectrum.element,
-        file=spectrum.file,
-        reason=reason,
-        detail=detail,
-    )

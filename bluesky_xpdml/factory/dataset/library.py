@@ -9,7 +9,7 @@ made, in parquet files, is read just as well.
 import csv
 import gzip
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset import dataset_tables
-from bluesky_xpdml.factory.dataset.dataset_tables import (
+from bluesky_xpdml.factory.dataset import tables
+from bluesky_xpdml.factory.dataset.entries import Dropped
+from bluesky_xpdml.factory.dataset.tables import (
     DROPPED,
     SITES,
     TABLES,
@@ -27,7 +28,6 @@ from bluesky_xpdml.factory.dataset.dataset_tables import (
     read_table,
     sha256,
 )
-from bluesky_xpdml.factory.dataset.entries import Dropped
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.simulation.structure import Structure
 
@@ -58,13 +58,13 @@ def spectra_file(element: str) -> str:
 
 def sites_file(folder: Path) -> str:
     """Return the name of a folder's table of sites, in either layout."""
-    return dataset_tables.SITES if dataset_tables.is_built(folder) else SITES_TABLE
+    return tables.SITES if tables.is_built(folder) else SITES_TABLE
 
 
 def library_files(folder: Path, element: str) -> tuple[str, ...]:
     """Return the names of the files that an element's spectra and labels stand in, in either layout."""
-    built = dataset_tables.is_built(folder)
-    return (dataset_tables.SPECTRA if built else spectra_file(element), sites_file(folder))
+    built = tables.is_built(folder)
+    return (tables.SPECTRA if built else spectra_file(element), sites_file(folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +106,9 @@ class SiteSpectra:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "SiteSpectra":
         """Return the chosen rows, by mask or by index."""
-        return SiteSpectra(
-            element=self.element,
-            energy=self.energy,
-            mu=self.mu[rows],
-            material=self.material[rows],
-            site=self.site[rows],
-            formula=self.formula[rows],
-            valence=self.valence[rows],
-            coordination_number=self.coordination_number[rows],
-            bond_length=self.bond_length[rows],
-            only_oxygen=self.only_oxygen[rows],
-            geometry=self.geometry[rows],
-            nnrs=self.nnrs[rows],
-            ocn=self.ocn[rows],
-            mood=self.mood[rows],
-            source=self.source[rows],
-        )
+        shared = ("element", "energy")
+        names = [field.name for field in fields(self) if field.name not in shared]
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def without_formulas(self, formulas: Iterable[str]) -> "SiteSpectra":
         """Return the spectra of all other compounds."""
@@ -131,7 +117,7 @@ class SiteSpectra:
 
 def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
     """Read the spectra and labels of one element."""
-    built = dataset_tables.is_built(folder)
+    built = tables.is_built(folder)
     spectra = _read_built(folder, element) if built else _read_archive(folder / spectra_file(element))
     labels = {(row["id"], int(row["site"])): row for row in site_rows(folder, element)}
     keys = list(zip(spectra["id"].tolist(), spectra["site"].tolist(), strict=True))
@@ -162,8 +148,8 @@ def load_site_spectra(folder: Path, element: str) -> SiteSpectra:
 
 def site_rows(folder: Path, element: str) -> list[dict[str, str]]:
     """Read the rows of the table of sites that an element has."""
-    if dataset_tables.is_built(folder):
-        columns = dataset_tables.read_table(folder, dataset_tables.SITES, element=element)
+    if tables.is_built(folder):
+        columns = tables.read_table(folder, tables.SITES, element=element)
         texts = {
             BUILT_NAMES.get(name, name): [_text(value) for value in values]
             for name, values in columns.items()
@@ -193,9 +179,9 @@ def _read_archive(path: Path) -> dict[str, NDArray[Any]]:
 
 def _read_built(folder: Path, element: str) -> dict[str, NDArray[Any]]:
     """Read the same arrays from the table of spectra of a built data set."""
-    columns = dataset_tables.read_table(folder, dataset_tables.SPECTRA, element=element)
+    columns = tables.read_table(folder, tables.SPECTRA, element=element)
     if not columns["id"]:
-        known = ", ".join(dataset_tables.read_manifest(folder)["counts"]["spectra"]) or "none"
+        known = ", ".join(tables.read_manifest(folder)["counts"]["spectra"]) or "none"
         msg = f"{folder} holds no spectra of {element}: expected one of {known}"
         raise TrainingError(msg)
     found = {name: np.array(columns[name]) for name in ("mu", "id", "site", "source")}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import STRUCTURES_FILE
+from bluesky_xpdml.factory.dataset.tables import STRUCTURES_FILE
 
 SPECTRA_FILE = "spectra.json"
 """Name of the file of spectra."""

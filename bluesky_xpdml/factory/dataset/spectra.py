@@ -62,18 +62,19 @@ def _read(path: Path, name: str, elements: Sequence[str]) -> Iterator[SpectrumEn
 def _checked(entry: SpectrumEntry, elements: Sequence[str]) -> SpectrumEntry | Dropped:
     """Return a sound spectrum, or what is wrong with it."""
     if entry.element not in elements:
-        return _drop(entry, "of another element", "")
+        return drop_spectrum(entry, "of another element", "")
     if entry.energy.size < 10 or entry.energy.shape != entry.mu.shape:
-        return _drop(entry, "too short", f"{entry.energy.size} energies, {entry.mu.size} values")
+        return drop_spectrum(entry, "too short", f"{entry.energy.size} energies, {entry.mu.size} values")
     if not (np.all(np.isfinite(entry.mu)) and np.all(np.diff(entry.energy) > 0.0)):
-        return _drop(entry, "not finite, or energies do not rise", "")
+        return drop_spectrum(entry, "not finite, or energies do not rise", "")
     end = float(np.mean(entry.mu[-max(1, entry.mu.size // 10) :]))
     if not STEP_RANGE[0] <= end <= STEP_RANGE[1]:
-        return _drop(entry, "not in units of the edge step", f"ends at {end:.4g}, expected about 1")
+        return drop_spectrum(entry, "not in units of the edge step", f"ends at {end:.4g}, expected about 1")
     return entry
 
 
-def _drop(entry: SpectrumEntry, reason: str, detail: str) -> Dropped:
+def drop_spectrum(entry: SpectrumEntry, reason: str, detail: str = "") -> Dropped:
+    """Return a spectrum as an entry that was left out."""
     return Dropped(
         kind=Kind.SPECTRUM,
         id=entry.id,
@@ -86,7 +87,7 @@ def _drop(entry: SpectrumEntry, reason: str, detail: str) -> Dropped:
 
 
 def _drop_file(name: str, element: str, reason: str, detail: str) -> Dropped:
-    return Dropped(kind=Kind.FILE, id="", site=-1, element=element, file=name, reason=reason, detail=detail)
+    return Dropped(kind=Kind.FILE, element=element, file=name, reason=reason, detail=detail)
 
 
 def _read_npz(path: Path, name: str, elements: Sequence[str]) -> Iterator[SpectrumEntry | Dropped]:
@@ -163,7 +164,7 @@ def _json_spectrum(identifier: str, entry: Any, name: str) -> SpectrumEntry | Dr
             name, "", "no spectrum in the entry", f"{identifier}: {type(error).__name__} {error}"
         )
     if said.get("edge", "K") != "K" or said.get("spectrum_type", "XANES") not in {"XANES", "XAFS"}:
-        return _drop(found, "no K-edge XANES", f"{said.get('edge')} {said.get('spectrum_type')}")
+        return drop_spectrum(found, "no K-edge XANES", f"{said.get('edge')} {said.get('spectrum_type')}")
     return found
 
 
@@ -187,9 +188,9 @@ def _read_feff(path: Path, name: str, elements: Sequence[str]) -> SpectrumEntry 
         mu=spectrum.mu,
     )
     if said and said != element:
-        return _drop(entry, "element disagrees with the header", f"header says {said}")
+        return drop_spectrum(entry, "element disagrees with the header", f"header says {said}")
     if spectrum.shell not in {"", "K"}:
-        return _drop(entry, "no K-edge XANES", spectrum.shell)
+        return drop_spectrum(entry, "no K-edge XANES", spectrum.shell)
     return entry
 
 

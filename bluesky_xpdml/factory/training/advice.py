@@ -9,7 +9,7 @@ of the 90 % set of classes, the width of the 90 % interval of the bond length, a
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class UnseenAnswers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class RatedAnswers:
     """Widths and errors of the predictions, by technique and descriptor, (m,) each."""
 
     value: Mapping[Key, FloatArray]
@@ -141,7 +141,7 @@ def cross_validate(
     )
 
 
-def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> Judged:
+def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> RatedAnswers:
     """Compute sets and intervals, calibrated on some of the rows, and errors."""
     value: dict[Key, FloatArray] = {}
     width: dict[Key, FloatArray] = {}
@@ -160,7 +160,7 @@ def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> 
             2.0 * factor * spread,
         )
     error = {key: np.abs(found - answers.truth[key[1]]) for key, found in value.items()}
-    return Judged(value=value, width=width, error=error)
+    return RatedAnswers(value=value, width=width, error=error)
 
 
 def nearest_class(value: FloatArray, classes: FloatArray) -> FloatArray:
@@ -321,6 +321,12 @@ class Rated:
         """Return the chosen rows."""
         return Rated(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
+    @classmethod
+    def joined(cls, parts: Sequence["Rated"]) -> "Rated":
+        """Return the rows of all parts."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
 
 def build_table(
     folder: Path,
@@ -375,17 +381,11 @@ def count_table(
             cells[found.element, *step] = _cells(kept)
             groups.setdefault(step, []).append(kept)
     for step, parts in groups.items():
-        everything = Rated(
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])
-                for name in Rated.__dataclass_fields__
-            }
-        )
-        cells[ALL_ELEMENTS, *step] = {ALL_CLASSES: count_cell(everything)}
+        cells[ALL_ELEMENTS, *step] = {ALL_CLASSES: count_cell(Rated.joined(parts))}
     return AdviceTable(cells=cells, recipe=_recorded(recipe), data=dict(data))
 
 
-def rated_steps(answers: UnseenAnswers, known: Judged) -> Iterator[tuple[tuple[str, str, str], Rated]]:
+def rated_steps(answers: UnseenAnswers, known: RatedAnswers) -> Iterator[tuple[tuple[str, str, str], Rated]]:
     """Yield each second measurement of each descriptor, with all rows."""
     for measured, other, joint in STEPS:
         for descriptor, sorter in BINNED_BY.items():
@@ -435,13 +435,9 @@ def _cells(rated: Rated) -> dict[str, Cell]:
         cell = count_cell(rated.select(rated.predicted == name))
         if cell.formulas < FEWEST_FORMULAS:
             scatter = whole.standard_error * np.sqrt(whole.formulas / cell.formulas)
-            cell = Cell(**{**_fields(cell), "standard_error": float(scatter)})
+            cell = replace(cell, standard_error=float(scatter))
         found[name] = cell
     return found
-
-
-def _fields(cell: Cell) -> dict[str, Any]:
-    return {name: getattr(cell, name) for name in Cell.__dataclass_fields__}
 
 
 def _names(classes: FloatArray) -> NDArray[np.str_]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import structures_file
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, library_files, load_site_spectra
+from bluesky_xpdml.factory.dataset.tables import structures_file
 from bluesky_xpdml.factory.training.materials import (
     Materials,
     PdfAugmentation,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.factory.dataset.dataset_tables import structures_file
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, library_files, load_site_spectra, sites_file
+from bluesky_xpdml.factory.dataset.tables import structures_file
 from bluesky_xpdml.factory.training.card import model_card
 from bluesky_xpdml.factory.training.forests import stored_forests
 from bluesky_xpdml.factory.training.joint import JointData, JointRecipe, joint_data, train_joint_bundle

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import load_structures
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, load_site_spectra
+from bluesky_xpdml.factory.dataset.tables import load_structures
 from bluesky_xpdml.factory.training.alignment import align
 from bluesky_xpdml.factory.training.materials import load_materials
 from bluesky_xpdml.models.edge_model import EdgeModel

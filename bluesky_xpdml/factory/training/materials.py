@@ -10,15 +10,15 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
-from bluesky_xpdml.factory.dataset.dataset_tables import load_structures, structures_file
 from bluesky_xpdml.factory.dataset.library import StringArray, site_rows
+from bluesky_xpdml.factory.dataset.tables import load_structures, structures_file
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, pdf_features
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
@@ -100,8 +100,7 @@ class Materials:
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Materials":
         """Return the chosen rows, by mask or by index."""
-        arrays = {field.name: getattr(self, field.name)[rows] for field in fields(self)[1:]}
-        return Materials(element=self.element, **arrays)
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)[1:]})
 
 
 def q_max_range(element: str, modality: Modality, settings: PdfAugmentation) -> tuple[float, float]:

@@ -94,8 +94,8 @@ def test_materials_and_sites_meet_on_shared_rows(shared_data):
     sites, materials = load_site_spectra(folder, "Cr"), load_materials(folder, "Cr")
     sites = sites.select(np.isfinite(sites.valence) & np.isfinite(sites.bond_length))
     features = {"dpdf": np.zeros((COPIES, len(materials), 92))}
-    joint = joint_samples(folder, sites, materials, features, 5)
-    alone = material_samples(folder, materials, features, 5)
+    joint = joint_samples(sites, materials, features, 5)
+    alone = material_samples(materials, features, 5)
     assert set(joint) == {"xanes", "dpdf", "xanes+dpdf"}
     assert len({len(samples) for samples in joint.values()}) == 1
     assert len(joint["dpdf"]) < len(alone["dpdf"])

@@ -11,15 +11,15 @@ import pytest
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.build import Built, DatasetSettings, Workers, build_dataset
-from bluesky_xpdml.factory.dataset.dataset_tables import (
+from bluesky_xpdml.factory.dataset.join import EnergyAxis
+from bluesky_xpdml.factory.dataset.library import library_files, load_dataset, load_site_spectra, site_rows
+from bluesky_xpdml.factory.dataset.tables import (
     SPECTRA,
     TABLES,
     load_structures,
     read_table,
     structures_file,
 )
-from bluesky_xpdml.factory.dataset.join import EnergyAxis
-from bluesky_xpdml.factory.dataset.library import library_files, load_dataset, load_site_spectra, site_rows
 from bluesky_xpdml.factory.training.materials import load_materials
 
 Inputs = tuple[Path, Path]
