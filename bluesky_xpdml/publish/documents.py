@@ -110,7 +110,7 @@ def plain_key(key: object) -> str:
 
 
 def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.time) -> list[NamedDocument]:
-    """Return the documents of the run that says what was predicted: start, streams, stop.
+    """Return the documents of the run of a prediction: start, streams, stop.
 
     The streams, of one event each, are `xanes` (`energy` [eV], `mu` [any unit], `mu_norm`, `mu_flat`), if
     there is a spectrum; `pdf` (`q` [1/angstrom], `i_q`, `f_q`, (n,), and `r` [angstrom], `g_r`, (m,)), if
@@ -223,7 +223,7 @@ def run_uid(prediction: Prediction) -> str:
 
 
 def _digest(prediction: Prediction) -> str:
-    """Return a hash of what was measured; empty where nothing could be reduced."""
+    """Return a hash of the measured curves; empty if nothing could be reduced."""
     columns: list[FloatArray] = []
     if prediction.xanes is not None:
         columns += [prediction.xanes.energy, prediction.xanes.mu]

@@ -62,7 +62,7 @@ class PublishedPrediction:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer; the quality says why."""
+        """Whether there is no answer; the quality holds the reasons."""
         return self.quality.verdict is Verdict.FAILED
 
     @property

@@ -180,7 +180,7 @@ class Subscription:
             except LostCursorError:
                 raise
             except PublishError as error:
-                logger.warning("asked again in %g s: %s", self._interval, error)
+                logger.warning("next request in %g s: %s", self._interval, error)
                 # If the server is away, notifications must not make this loop spin.
                 self._closed.wait(self._interval)
                 return

@@ -1,4 +1,4 @@
-"""Predictions handed over as they come, by the server's stream and without one."""
+"""Predictions passed on as they arrive, by the server's stream and without one."""
 
 import queue
 import threading
@@ -11,7 +11,7 @@ from bluesky_xpdml.publish import Cursor, PredictionCatalog, Query
 PATIENCE = 10.0
 
 
-def test_the_stream_rings_long_before_the_next_look(catalog, container, answer, put):
+def test_the_stream_notifies_long_before_the_next_request(catalog, container, answer, put):
     came = queue.Queue()
     with catalog.subscribe(came.put, interval=3600.0) as subscription:
         end = time.monotonic() + PATIENCE
