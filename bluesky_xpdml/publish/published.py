@@ -200,7 +200,7 @@ def current(predictions: Iterable[PublishedPrediction]) -> list[PublishedPredict
     best: dict[object, PublishedPrediction] = {}
     for each in predictions:
         known = best.setdefault(each.question, each)
-        if each.rank > known.rank:
+        if known is not each and each.rank > known.rank:
             best[each.question] = each
     return newest_first(best.values())
 
