@@ -23,10 +23,6 @@ Rows = NDArray[np.int64]
 
 CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER, Descriptor.GEOMETRY)
 """Targets that are classes."""
-NUMBERS = (Descriptor.BOND_LENGTH, Descriptor.OCN, Descriptor.NNRS, Descriptor.MOOD)
-"""Targets that are numbers."""
-SURROUNDINGS = (Descriptor.OCN, Descriptor.NNRS, Descriptor.MOOD)
-"""Numbers that one forest answers together."""
 GEOMETRIES = {"T:4": 4.0, "S:5": 5.0, "O:6": 6.0}
 """Tetrahedron, square pyramid and octahedron of Carbone et al. (2019); other sites have no label."""
 COPIES = 3
@@ -35,10 +31,6 @@ COPIES = 3
 
 class Block(Protocol):
     """Features of n samples from one measurement."""
-
-    @property
-    def columns(self) -> int:
-        """Number of features."""
 
     def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:
         """Return features of augmented copies of some rows, (COPIES * rows, columns), copy after copy."""
@@ -55,11 +47,6 @@ class Spectra:
     """Absorption on an even grid, (n, 141)."""
     step: float
     """Spacing of the grid [eV]."""
-
-    @property
-    def columns(self) -> int:
-        """Number of features."""
-        return 2 * int(self.window.shape[1])
 
     def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:
         """Return features of the originals and of distorted copies."""
@@ -78,11 +65,6 @@ class Curves:
 
     features: FloatArray
     """Of every copy, (COPIES, n, 92)."""
-
-    @property
-    def columns(self) -> int:
-        """Number of features."""
-        return int(BALANCED.size)
 
     def to_train(self, rows: Rows, random: np.random.Generator) -> FloatArray:  # noqa: ARG002 - drawn before
         """Return features of all copies."""

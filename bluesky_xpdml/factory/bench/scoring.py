@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.factory.bench.samples import CLASSES, COPIES, SURROUNDINGS, Rows, Samples
+from bluesky_xpdml.factory.bench.samples import CLASSES, COPIES, Rows, Samples
 from bluesky_xpdml.factory.dataset.library import StringArray
 from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
 from bluesky_xpdml.factory.training.scores import TEST_SHARE, Split, class_metrics, number_metrics
@@ -70,7 +70,7 @@ def divide(samples: Samples, split: Split, seed: int) -> Division:
 def score_cell(
     samples: Samples, split: Split, seed: int, recipe: CellRecipe, *, calibrated: bool
 ) -> dict[str, Any]:
-    """Train on one side of a split and score the other, (value, of the trivial answer)."""
+    """Train on one side of a split and score the other; metrics are (value, that of a trivial answer)."""
     division = divide(samples, split, seed)
     rows = SplitRows.of(samples, division)
     result: dict[str, Any] = {}
@@ -285,7 +285,7 @@ def _score_surroundings(rows: SplitRows, samples: Samples, recipe: CellRecipe) -
     """Score the numbers that one forest answers together."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    table = np.stack([samples.labels[target] for target in SURROUNDINGS], axis=1)
+    table = np.stack([samples.labels[target] for target in Descriptor.surroundings()], axis=1)
     marks = np.where(np.isfinite(table).all(axis=1), np.arange(len(samples), dtype=float), np.nan)
     known = rows.known(marks)
     labels, truth = table[known.labels.astype(int)], table[known.truth.astype(int)]
@@ -307,5 +307,5 @@ def _score_surroundings(rows: SplitRows, samples: Samples, recipe: CellRecipe) -
             "n_train": len(labels),
             "n_test": len(truth),
         }
-        for column, target in enumerate(SURROUNDINGS)
+        for column, target in enumerate(Descriptor.surroundings())
     }

@@ -27,15 +27,7 @@ LOWEST = 0.3
 
 
 def draw_accuracy(figures: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw every modality beside the others, on the rows that they share and formulas that none has seen.
-
-    Parameters
-    ----------
-    figures
-        Rows of the benchmark.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw every modality beside the others, on the rows that they share and formulas that none has seen."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -45,8 +45,6 @@ PARTS = "parts"
 PLAN = "plan.json"
 PACKAGES = ("pymatgen", "pymatgen-core", "numpy", "scipy", "spglib")
 """Their versions decide what the labels are."""
-EVERYTHING = 0
-"""Limit that means all structures."""
 
 
 Batch = list[StructureEntry | Dropped]
@@ -79,7 +77,7 @@ class DatasetSettings:
     """Absorbing elements."""
     axes: Mapping[str, EnergyAxis] = field(default_factory=dict)
     """Axis of the spectra by element; needed where the files of an element have several axes."""
-    limit: int = EVERYTHING
+    limit: int = 0
     """Number of structures, from the first on; 0 for all."""
     batch: int = 16
     """Structures per part: at most these are lost when a build is killed."""

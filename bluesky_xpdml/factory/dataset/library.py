@@ -226,7 +226,20 @@ class Dataset:
 
 
 def load_dataset(folder: Path, *, verify: bool) -> Dataset:
-    """Open a data set."""
+    """Open a data set.
+
+    Parameters
+    ----------
+    folder
+        Output of `xpdml dataset build`.
+    verify
+        Compare the tables with their SHA-256 in the manifest.
+
+    Raises
+    ------
+    TrainingError
+        If there is no finished data set, or a table is missing or was altered.
+    """
     manifest = read_manifest(folder)
     for name in TABLES:
         if not (folder / name).is_file():

@@ -91,17 +91,7 @@ def is_built(folder: Path) -> bool:
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table; NaN stands for an unknown number.
-
-    Parameters
-    ----------
-    folder
-        Of the data set.
-    name
-        One of the tables.
-    rows
-        With all columns of the table.
-    """
+    """Write a table; NaN stands for an unknown number."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -112,22 +102,7 @@ def write_table(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def read_table(folder: Path, name: str, *, element: str = "") -> dict[str, list[Any]]:
-    """Read a table by columns.
-
-    Parameters
-    ----------
-    folder
-        Of the data set.
-    name
-        One of the tables.
-    element
-        Only its rows; all where empty.
-
-    Raises
-    ------
-    TrainingError
-        If the table is missing or has not its columns.
-    """
+    """Read a table by columns."""
     from pyarrow import parquet
 
     path = folder / name
@@ -144,13 +119,7 @@ def read_table(folder: Path, name: str, *, element: str = "") -> dict[str, list[
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read what a data set says about itself.
-
-    Raises
-    ------
-    TrainingError
-        If there is none, or it is of an unknown format.
-    """
+    """Read what a data set says about itself."""
     path = folder / MANIFEST
     if not path.is_file():
         msg = f"{path} is missing: {folder} holds no finished data set, see `xpdml dataset build`"
@@ -190,27 +159,7 @@ def structures_file(folder: Path) -> str:
 
 
 def load_structures(folder: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, Structure]]:
-    """Read structures of a data set one by one.
-
-    Parameters
-    ----------
-    folder
-        Holds `structures.jsonl.gz`, or a built data set.
-    wanted
-        Identifiers to read; all if None.
-
-    Yields
-    ------
-    identifier, structure
-        In the order of the file.
-
-    Raises
-    ------
-    TrainingError
-        If the file is missing.
-    FileFormatError
-        If a structure cannot be read.
-    """
+    """Read structures of a data set one by one."""
     if is_built(folder):
         yield from _load_built(folder, wanted)
         return

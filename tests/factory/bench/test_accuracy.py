@@ -123,8 +123,11 @@ def test_targets_are_judged_by_their_sign():
     assert found["XANES T4/S5/O6, accuracy"]["reached"] is None
 
 
-def test_a_cut_line_costs_one_cell_only(tmp_path, shared_data):
-    folder = shared_data / "simulation"
+def test_a_cut_line_costs_one_cell_only(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("xanes_Cr.npz", "sites.csv.gz", "structures.jsonl.gz"):
+        (folder / name).write_text(f"contents of {name}")
     store = CellStore(tmp_path, CellRecipe()).open(folder, "Cr")
     cells = [Cell(element="Cr", rows=ALL, modality="xanes", split="formula", seed=seed) for seed in (0, 1)]
     store.put(cells[0], {"a": 1})
