@@ -169,13 +169,7 @@ def by_element(lookup: Lookup, split: str, rows: str, modality: str) -> list[dic
 
 
 def _cell(figure: Mapping[str, Any] | None, key: str) -> str | None:
-    """Format a mean and its spread over seeds.
-
-    Examples
-    --------
-    >>> _cell({"mean": 0.7963, "sd": 0.0123}, "mean")
-    '.796 ± .012'
-    """
+    """Format a mean and its spread over seeds."""
     if figure is None:
         return None
     spread = figure["sd"] if key == "mean" else None
@@ -183,13 +177,7 @@ def _cell(figure: Mapping[str, Any] | None, key: str) -> str | None:
 
 
 def short(value: float) -> str:
-    """Write a figure with three digits after the point and no zero before it.
-
-    Examples
-    --------
-    >>> short(0.7963), short(-0.05), short(1.0)
-    ('.796', '-.050', '1.000')
-    """
+    """Write a figure with three digits after the point and no zero before it."""
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1.0 else f"{value:.3f}"
 
 

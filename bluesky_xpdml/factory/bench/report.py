@@ -43,24 +43,12 @@ class Report:
 
 
 def is_table(value: object) -> bool:
-    """Return whether a condition is a table of its own: a list of rows.
-
-    Examples
-    --------
-    >>> is_table([{"seed": 1}]), is_table([1, 2])
-    (True, False)
-    """
+    """Return whether a condition is a table of its own: a list of rows."""
     return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def cell(value: object) -> str:
-    """Format one figure: four digits, a dash where there is none.
-
-    Examples
-    --------
-    >>> cell(0.123456), cell(None), cell("Fe")
-    ('0.1235', '-', 'Fe')
-    """
+    """Format one figure: four digits, a dash where there is none."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -101,12 +89,6 @@ def median_ms(action: Callable[[], object], repeats: int) -> float:
 
 
 def timing_row(what: str, ours_ms: float, peer: str | None, peer_ms: float | None) -> dict[str, Any]:
-    """Return one row of the table: ours, the peer's, and how many times the peer takes.
-
-    Examples
-    --------
-    >>> timing_row("sum", 2.0, "other", 3.0)["ratio"]
-    1.5
-    """
+    """Return one row of the table: ours, the peer's, and how many times the peer takes."""
     ratio = None if peer_ms is None else peer_ms / ours_ms
     return {"what": what, "ours_ms": ours_ms, "peer": peer, "peer_ms": peer_ms, "ratio": ratio}

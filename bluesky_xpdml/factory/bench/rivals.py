@@ -176,13 +176,7 @@ def _vectors(*, classes: bool) -> Learner:
 
 
 def learners(*, classes: bool) -> Mapping[str, Learner]:
-    """Return every rival by name.
-
-    Examples
-    --------
-    >>> list(learners(classes=True))[:2]
-    ['extra trees', 'random forest']
-    """
+    """Return every rival by name."""
     return {
         "extra trees": _trees("ExtraTrees", classes=classes),
         "random forest": _trees("RandomForest", classes=classes),

@@ -96,15 +96,7 @@ def _json_entries(path: Path, stem: str) -> Iterator[tuple[str, Any]]:
 
 
 def json_entries(content: Any, default: str) -> Iterator[tuple[str, Any]]:
-    """Split JSON into entries with their identifiers.
-
-    Examples
-    --------
-    >>> list(json_entries([{"id": "a", "cif": ""}], "file"))
-    [('a', {'id': 'a', 'cif': ''})]
-    >>> list(json_entries({"b": {"lattice": {}, "sites": []}}, "file"))
-    [('b', {'lattice': {}, 'sites': []})]
-    """
+    """Split JSON into entries with their identifiers."""
     if isinstance(content, list):
         for number, part in enumerate(content):
             yield from json_entries(part, f"{default}-{number}")

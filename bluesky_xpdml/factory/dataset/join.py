@@ -30,13 +30,7 @@ class EnergyAxis:
     """[eV]"""
 
     def points(self) -> FloatArray:
-        """Return the energies [eV].
-
-        Examples
-        --------
-        >>> EnergyAxis(low=7111.0, high=7112.0, step=0.25).points().tolist()
-        [7111.0, 7111.25, 7111.5, 7111.75, 7112.0]
-        """
+        """Return the energies [eV]."""
         if not (self.step > 0.0 and self.high > self.low):
             msg = (
                 f"energies from {self.low} to {self.high} in steps of {self.step} eV: expected low:high:step"

@@ -46,13 +46,7 @@ BUILT_NAMES = {
 
 
 def spectra_file(element: str) -> str:
-    """Return the name of an element's file of spectra.
-
-    Examples
-    --------
-    >>> spectra_file("Fe")
-    'xanes_Fe.npz'
-    """
+    """Return the name of an element's file of spectra."""
     return f"xanes_{element}.npz"
 
 

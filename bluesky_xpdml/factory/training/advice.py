@@ -164,13 +164,7 @@ def rate_answers(answers: UnseenAnswers, calibration: Rows, coverage: float) -> 
 
 
 def nearest_class(value: FloatArray, classes: FloatArray) -> FloatArray:
-    """Return the class that each value lies nearest to, the lower of two.
-
-    Examples
-    --------
-    >>> nearest_class(np.array([2.1, 2.67, 9.0]), np.array([2.0, 3.0]))
-    array([2., 3., 3.])
-    """
+    """Return the class that each value lies nearest to, the lower of two."""
     return np.asarray(classes[np.abs(value[:, None] - classes).argmin(axis=1)])
 
 

@@ -31,15 +31,7 @@ BORROWED = 10.0
 def class_thresholds(
     probabilities: FloatArray, labels: FloatArray, classes: FloatArray, coverage: float
 ) -> FloatArray:
-    """Return how improbable each class may be and still belong to a set, (k,).
-
-    Examples
-    --------
-    >>> probabilities = np.repeat([[0.9, 0.1], [0.4, 0.6]], 500, axis=0)
-    >>> labels = np.repeat([2.0, 3.0], 500)
-    >>> class_thresholds(probabilities, labels, np.array([2.0, 3.0]), 0.9).round(2)
-    array([0.1, 0.4])
-    """
+    """Return how improbable each class may be and still belong to a set, (k,)."""
     _require_rows(probabilities, labels, classes)
     column = np.searchsorted(classes, labels)
     score = 1.0 - probabilities[np.arange(labels.size), column]
@@ -61,11 +53,6 @@ def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> f
 
     The (n + 1) corrected empirical quantile of split-conformal prediction; the largest score where there
     are too few.
-
-    Examples
-    --------
-    >>> conformal_quantile([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
-    0.9
     """
     if not len(scores):
         raise TrainingError("no compound of known label was answered: intervals need at least one")
@@ -75,13 +62,7 @@ def conformal_quantile(scores: Sequence[float], coverage: float = COVERAGE) -> f
 
 
 def interval_factor(errors: FloatArray, spreads: FloatArray, coverage: float) -> float:
-    """Return the factor of the spreads with which value +- factor * spread holds the truth.
-
-    Examples
-    --------
-    >>> interval_factor(np.linspace(-0.2, 0.2, 41), np.full(41, 0.1), 0.9)
-    1.9
-    """
+    """Return the factor of the spreads with which value +- factor * spread holds the truth."""
     if errors.shape != spreads.shape or not errors.size:
         msg = f"{errors.size} errors and {spreads.size} spreads: expected as many of both, at least one"
         raise TrainingError(msg)
@@ -199,13 +180,7 @@ def interval_coverage(errors: FloatArray, spreads: FloatArray, halves: FloatArra
 
 
 def halves_by_formula(formula: StringArray, seed: int) -> FloatArray:
-    """Divide materials by their formulas into two halves, 0 and 1.
-
-    Examples
-    --------
-    >>> halves_by_formula(np.array(["FeO", "FeO", "NiO", "CoO"]), 0).tolist().count(1.0) in (1, 2, 3)
-    True
-    """
+    """Divide materials by their formulas into two halves, 0 and 1."""
     unique, inverse = np.unique(formula, return_inverse=True)
     order = np.random.default_rng(seed).permutation(unique.size)
     return (order % 2).astype(float)[inverse]

@@ -80,14 +80,7 @@ class DemoSample(TypedDict):
 
 
 def measured_curve() -> EdgeModel:
-    """Return the edge curve common to the 3d metals: 13.68 + 3.24 (v - 3) - 0.61 (v - 3)^2 eV above the foil.
-
-    Examples
-    --------
-    >>> curve = measured_curve()
-    >>> round(float(np.interp(3.0, curve.valence, curve.edge)), 2)
-    13.68
-    """
+    """Return the edge curve of the 3d metals: 13.68 + 3.24 (v - 3) - 0.61 (v - 3)^2 eV above the foil."""
     above = VALENCE_GRID - 3.0
     edge = 13.68 + 3.24 * above - 0.61 * above**2
     return EdgeModel(valence=VALENCE_GRID, edge=edge, sigma=np.full(VALENCE_GRID.size, 0.86))

@@ -202,13 +202,7 @@ def train_joint_bundle(
 
 
 def joint_places() -> Places:
-    """Return where on its curve each feature of both is read, (164,).
-
-    Examples
-    --------
-    >>> joint_places()[[0, 35, 36, 72, 157]].tolist()
-    [0, 35, 0, 1000, 1085]
-    """
+    """Return where on its curve each feature of both is read, (164,)."""
     return np.concatenate([xanes_places(N_XANES), FAR + pdf_places()])
 
 

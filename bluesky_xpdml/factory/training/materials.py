@@ -104,14 +104,7 @@ class Materials:
 
 
 def q_max_range(element: str, modality: Modality, settings: PdfAugmentation) -> tuple[float, float]:
-    """Return the range of q_max that a bundle is trained for [1/angstrom].
-
-    Examples
-    --------
-    >>> low, high = q_max_range("Cu", Modality.DPDF_ANOMALOUS, PdfAugmentation())
-    >>> round(low, 2), round(high, 2)
-    (7.28, 8.83)
-    """
+    """Return the range of q_max that a bundle is trained for [1/angstrom]."""
     if modality is not Modality.DPDF_ANOMALOUS:
         return settings.q_max
     limit = 4.0 * np.pi * FOIL_ENERGIES[element] / HC

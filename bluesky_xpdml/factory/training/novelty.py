@@ -33,16 +33,7 @@ FEWEST = 20
 def fit_novelty(
     rows: FloatArray, calibration_rows: FloatArray, measured_rows: FloatArray | None = None, *, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-    """Fit the reference of the novelty score; return its tables and its manifest entry.
-
-    Examples
-    --------
-    >>> random = np.random.default_rng(0)
-    >>> rows = random.normal(size=(200, 4)) * [1.0, 1.0, 0.1, 0.1]
-    >>> tables, entry = fit_novelty(rows[:150], rows[150:])
-    >>> tables["novelty_rows"].shape, entry["n_rows"]
-    ((150, 3), 150)
-    """
+    """Fit the reference of the novelty score; return its tables and its manifest entry."""
     _require_rows(rows, calibration_rows)
     centre, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), SMALLEST_SCALE)
     standard = (rows - centre) / scale

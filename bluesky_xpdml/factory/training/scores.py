@@ -72,13 +72,7 @@ def score_split(spectra: SiteSpectra, recipe: XanesRecipe, split: Split, seed: i
 
 
 def window_features(window: FloatArray) -> FloatArray:
-    """Return the spectrum, divided by the mean of its tail, and its running integral, (n, 2 m).
-
-    Examples
-    --------
-    >>> window_features(np.full((1, 141), 2.0))[0, [0, -1]]
-    array([1., 1.])
-    """
+    """Return the spectrum, divided by the mean of its tail, and its running integral, (n, 2 m)."""
     normalised = window / window[:, -TAIL_POINTS:].mean(axis=1, keepdims=True)
     running = np.cumsum(normalised, axis=1)
     return np.concatenate([normalised, running / running[:, -1:]], axis=1)
@@ -154,13 +148,7 @@ def target_metrics(
 
 
 def class_metrics(train: FloatArray, truth: FloatArray, answer: FloatArray) -> dict[str, tuple[float, float]]:
-    """Return accuracy, weighted and macro F1, each with that of the commonest class.
-
-    Examples
-    --------
-    >>> class_metrics(np.array([2.0, 2.0, 3.0]), np.array([2.0, 3.0]), np.array([2.0, 3.0]))["accuracy"]
-    (1.0, 0.5)
-    """
+    """Return accuracy, weighted and macro F1, each with that of the commonest class."""
     found = target_metrics(Descriptor.OXIDATION_STATE, train, truth, answer)
     return {name: (value, trivial) for name, value, trivial in found}
 
@@ -168,13 +156,7 @@ def class_metrics(train: FloatArray, truth: FloatArray, answer: FloatArray) -> d
 def number_metrics(
     train: FloatArray, truth: FloatArray, answer: FloatArray
 ) -> dict[str, tuple[float, float]]:
-    """Return root mean square error, mean absolute error and R2, each with that of the training mean.
-
-    Examples
-    --------
-    >>> number_metrics(np.array([2.0]), np.array([1.0, 3.0]), np.array([1.0, 2.0]))["mae"]
-    (0.5, 1.0)
-    """
+    """Return root mean square error, mean absolute error and R2, each with that of the training mean."""
     variance = max(float(np.var(truth)), 1e-300)
 
     def errors(values: FloatArray) -> Mapping[str, float]:

@@ -128,13 +128,7 @@ def permutation_importances(held_out: HeldOut, settings: PermutationSettings) ->
 
 
 def xanes_places(n_features: int) -> Places:
-    """Return the places of spectrum and running integral, and a distant one for what follows them.
-
-    Examples
-    --------
-    >>> xanes_places(74)[[0, 35, 36, 71, 72, 73]]
-    array([ 0, 35,  0, 35, 72, 72])
-    """
+    """Return the places of spectrum and running integral, and a distant one for what follows them."""
     return _places(np.tile(np.arange(xanes.GRID.size), 2), n_features)
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bluesky_xpdml.demo.simulated_scan import simulated_scan
-from bluesky_xpdml.factory.bench.experiment import experiment_rows
-from bluesky_xpdml.factory.bench.experiment_answers import answer_row
+from bluesky_xpdml.factory.bench.experiment import answer_row, experiment_rows
 from bluesky_xpdml.factory.bench.live import CUTS, measure_live
 from bluesky_xpdml.factory.bench.quality import HALVES, measure_quality
 from bluesky_xpdml.vocabulary import Descriptor
