@@ -1,9 +1,9 @@
-"""A full inbox gives up whole runs and leaves word of each; it never drops a document of the others."""
+"""A full inbox gives up whole runs and marks each; it never drops a document of the others."""
 
 import numpy as np
 
 from bluesky_xpdml.callbacks import inbox as inbox_module
-from bluesky_xpdml.callbacks.inbox import Flush, GiveUp, Inbox
+from bluesky_xpdml.callbacks.inbox import Close, Flush, GiveUp, Inbox
 
 START = {"uid": "a"}
 DESCRIPTOR = {"uid": "d", "run_start": "a"}
@@ -17,7 +17,11 @@ def offered(inbox, *documents):
 
 
 def taken(inbox, number):
-    return [inbox.take() for _ in range(number)]
+    items = []
+    while len(items) < number:
+        items += inbox.take()
+    assert len(items) == number
+    return items
 
 
 def test_documents_come_out_in_order_and_are_the_same_objects():
@@ -67,7 +71,7 @@ def test_markers_go_in_though_it_is_full():
     inbox = Inbox(capacity=0)
     marker = Flush.__new__(Flush)
     inbox.mark(marker)
-    assert inbox.take() is marker
+    assert list(inbox.take()) == [marker]
 
 
 def test_images_that_wait_are_bounded_by_their_size(monkeypatch):
@@ -80,3 +84,20 @@ def test_images_that_wait_are_bounded_by_their_size(monkeypatch):
     assert [type(item) for item in taken(inbox, 6)] == [tuple] * 5 + [GiveUp]
     offered(inbox, ("start", START), ("descriptor", DESCRIPTOR), ("event", event))
     assert taken(inbox, 3)[2] == ("event", event)
+
+
+def test_what_waits_is_taken_together_up_to_a_marker(monkeypatch):
+    inbox = Inbox(capacity=100)
+    offered(inbox, ("start", START), ("event", EVENT))
+    inbox.mark(Close())
+    assert [type(item) for item in inbox.take()] == [tuple, tuple, Close]
+    monkeypatch.setattr(inbox_module, "BATCH", 2)
+    offered(inbox, *[("event", EVENT)] * 3)
+    assert [len(inbox.take()), len(inbox.take())] == [2, 1]
+
+
+def test_one_large_image_is_taken_at_a_time():
+    inbox = Inbox(capacity=100)
+    event = EVENT | {"data": {"pe1_image": np.zeros((2100, 2048))}}
+    offered(inbox, ("event", event), ("event", event))
+    assert [len(inbox.take()), len(inbox.take())] == [1, 1]
