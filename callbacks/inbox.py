@@ -115,9 +115,13 @@ class Inbox:
         """Put a marker behind everything that waits."""
         self._queue.put(marker)
 
-    def take(self) -> deque[Item]:
-        """Wait for what is next; return it with what waits behind it, up to a marker or some MB."""
+    def take(self, *, singly: bool = False) -> deque[Item]:
+        """Wait for what is next; return it with what waits behind it, up to a marker or some MB.
+
+        If few items wait, they may be taken singly: partial results between them are then possible.
+        """
         taken: deque[Item] = deque()
+        most = 1 if singly and self.is_idle() else BATCH
         weight = 0
         item = self._queue.get()
         while True:
@@ -125,7 +129,7 @@ class Inbox:
             if not isinstance(item, tuple):
                 break
             weight += _weight(item[1])
-            if weight > BATCH_BYTES or len(taken) >= BATCH or self._queue.empty():
+            if weight > BATCH_BYTES or len(taken) >= most or self._queue.empty():
                 break
             item = self._queue.get()
         self._bytes_out += weight

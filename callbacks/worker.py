@@ -1,7 +1,7 @@
 """The worker: one thread that sorts, analyses and publishes, guarded against every exception."""
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,34 +99,35 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            items = self._inbox.take()
-            last = items[-1]
+            items = self._inbox.take(singly=self._live is not None)
+            marker = None if isinstance(items[-1], tuple) else items.pop()
+            last = items[-1] if items else None
             while items:
-                runs = self._guarded(partial(self._sort, items))
-                for run in runs if isinstance(runs, list) else ():
-                    self._finish(run)
+                self._finish_all(partial(self._router.feed_until_ended, items))
             self._update(last)
-            if isinstance(last, Close):
+            self._finish_all(partial(self._obey, marker))
+            if isinstance(marker, Close):
                 self._guarded(self._publisher.close)
                 return
 
-    def _sort(self, items: deque[Item]) -> list[CollectedRun]:
-        """Take items away until a run has ended, and return it; whatever goes wrong costs one item only."""
-        match items[0]:
+    def _finish_all(self, sort: Callable[[], list[CollectedRun]]) -> None:
+        """Finish the runs that ended; whatever goes wrong costs one document only."""
+        runs = self._guarded(sort)
+        for run in runs if isinstance(runs, list) else ():
+            self._finish(run)
+
+    def _obey(self, marker: Item | None) -> list[CollectedRun]:
+        match marker:
             case Flush():
-                items.popleft().reached.set()  # type: ignore[union-attr]
+                marker.reached.set()
             case Close():
-                items.popleft()
                 return self._router.give_up_all(CLOSED)
             case GiveUp(uid=uid, start=start):
-                items.popleft()
                 evicted = [] if start is None else self._router.feed("start", start)
                 return [*evicted, *self._router.give_up(uid, QUEUE_FULL)]
-            case _:
-                return self._router.feed_until_ended(items)
         return []
 
-    def _update(self, item: Item) -> None:
+    def _update(self, item: Item | None) -> None:
         """Publish a partial prediction for a running run, unless documents wait."""
         live = self._live
         if live is None or not isinstance(item, tuple) or not self._inbox.is_idle():

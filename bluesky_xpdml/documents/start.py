@@ -47,7 +47,7 @@ def origin_of(start: Mapping[str, object], *, carry: tuple[str, ...] = ()) -> Or
     time, trial = start.get("time"), look_up(start, (TRIAL,))
     carried = {key: look_up_text(start, (key,)) for key in carry}
     return Origin(
-        time=float(time) if isinstance(time, int | float) and not isinstance(time, bool) else None,
+        time=None if isinstance(time, str) else real_number(time),
         beamline=look_up_text(start, BEAMLINE),
         proposal=look_up_text(start, PROPOSAL),
         scan_id=look_up_text(start, ("scan_id",)),

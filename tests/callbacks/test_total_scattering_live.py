@@ -229,5 +229,3 @@ def test_five_hundred_frames_take_the_memory_of_a_few(powder, no_models):
         1e3 * max(delays),
     )
     assert memory[1] <= 1.05 * memory[0]
-    # The largest of them is the scheduler's on a machine that has other things to do.
-    assert np.percentile(delays, 99) <= 2e-3

@@ -82,7 +82,7 @@ def test_live_answers_need_a_publisher_that_takes_them(store):
         def close(self):
             """Close nothing."""
 
-    with pytest.raises(PublishError, match="takes runs that go on, found WholeRuns"):
+    with pytest.raises(PublishError, match="takes running runs, found WholeRuns"):
         XpdmlCallback(WholeRuns(), store=store, live=LIVE)
 
 
