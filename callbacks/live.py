@@ -15,8 +15,8 @@ class LiveAnalysis(Protocol):
     def update(self, run: CollectedRun) -> Sequence[Prediction]:
         """Return the predictions for what was collected so far."""
 
-    def live_interval(self, run: CollectedRun) -> float | None:
-        """Return the least time between two partial predictions for a run [s]; None if it gets none."""
+    def live_interval(self, run: CollectedRun) -> float:
+        """Return the least time between two looks at a running run [s]."""
 
 
 class LiveUpdates:
@@ -60,9 +60,6 @@ class LiveUpdates:
         if run is None:
             return
         interval = self._analysis.live_interval(run)
-        if interval is None:
-            self._due[uid] = float("inf")
-            return
         runs = self._open.setdefault(uid, {})
         try:
             for prediction in self._analysis.update(run):

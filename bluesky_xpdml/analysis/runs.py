@@ -1,5 +1,6 @@
 """From a collected run to its predictions: final ones, and partial ones while it is still running."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -84,9 +85,15 @@ class RunAnalysis:
             return ()
         return self.analysis.predict(replace(request, partial=True))
 
-    def live_interval(self, run: CollectedRun) -> float | None:
-        """Return the least time between two partial predictions for a run [s]; None if it gets none."""
-        return self._interval(self._read(run))
+    def live_interval(self, run: CollectedRun) -> float:
+        """Return the least time between two looks at a running run [s]: the interval of its technique.
+
+        A run whose technique is not known yet, or is switched off, gets the shortest one that is in use.
+        """
+        live, scattering = self.settings.live, self.settings.scattering
+        used = [live.interval] * live.xanes + [scattering.live_interval] * scattering.live
+        own = self._interval(self._read(run))
+        return min(used, default=math.inf) if own is None else own
 
     def failure(self, run: CollectedRun, reason: Reason) -> Prediction:
         """Return the failed prediction for a run."""
