@@ -166,3 +166,14 @@ def internal_reason(error: Exception) -> Reason:
     """Return the reason of a prediction that failed with an unforeseen error."""
     text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
     return Reason(text, ReasonCode.INTERNAL_ERROR)
+
+
+def reason_of(error: Exception) -> Reason:
+    """Return the reason of a prediction that failed with an error, foreseen or not."""
+    if isinstance(error, XpdmlError):
+        return error.reason
+    return (
+        Reason(str(error), ReasonCode.UNREADABLE_FILE)
+        if isinstance(error, OSError)
+        else internal_reason(error)
+    )

@@ -1,9 +1,11 @@
 """Fixtures that every part of the suite shares."""
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +37,29 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the development data are not beside the repository ({SHARED_DATA} is missing)")
     return SHARED_DATA
+
+
+UNREAD = {
+    **dict.fromkeys(
+        [f"xanes/published/parseq_cu/{name}.fio" for name in ("Cu2O_lnt1", "Cu2O_lnt2", "CuO_lnt")],
+        "the 13 columns have no names",
+    ),
+    **dict.fromkeys(
+        [f"xanes/published/parseq_cu/{name}.fio" for name in ("Cu_lnt1", "Cu_rt1")],
+        "the 12 columns have no names",
+    ),
+    **dict.fromkeys(
+        [f"total_scattering/published/{name}.gr" for name in ("srtio3", "tio2_rutile")],
+        "line 32: expected a number, found 'title=PDF'",
+    ),
+}
+"""Files of the development data in formats that are not read yet, and the refusal of each."""
+
+
+@pytest.fixture(scope="session")
+def unread() -> Mapping[str, str]:
+    """Return the refusal of each file below `experiment` in a format that is not read yet."""
+    return UNREAD
 
 
 class Instrument:
@@ -460,8 +485,8 @@ class Run(Protocol):
 
 
 @pytest.fixture
-def xpdml(tmp_path: Path) -> Run:
-    """Return a function that runs `xpdml` in an empty folder."""
+def xpdml_process(tmp_path: Path) -> Run:
+    """Return a function that runs `xpdml` in an empty folder, in a process of its own."""
 
     def run(*arguments: str | Path, timeout: float = 120.0) -> Outcome:
         command = [str(PROGRAM), *map(str, arguments)]
@@ -469,5 +494,20 @@ def xpdml(tmp_path: Path) -> Run:
             command, capture_output=True, text=True, cwd=tmp_path, timeout=timeout, check=False
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def xpdml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs `xpdml` in an empty folder, as a process would but without its imports."""
+    from bluesky_xpdml.cli.app import run as run_command
+
+    def run(*arguments: str | Path, timeout: float = 120.0) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as context, redirect_stdout(out), redirect_stderr(err):
+            context.chdir(tmp_path)
+            status = run_command([str(argument) for argument in arguments])
+        return Outcome(status, out.getvalue(), err.getvalue())
 
     return run

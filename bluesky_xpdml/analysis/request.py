@@ -6,12 +6,13 @@ go through `Analysis.predict`. Only here are origin, profile and settings filled
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from bluesky_xpdml.analysis.failed import failed_prediction
 from bluesky_xpdml.analysis.scattering import analyse_pattern, ask_metals
 from bluesky_xpdml.analysis.xanes import analyse_partial_scan, analyse_scan
-from bluesky_xpdml.errors import PublishError, XpdmlError
+from bluesky_xpdml.errors import PublishError, XpdmlError, attempt, reason_of
 from bluesky_xpdml.models.explain import with_explanation
 from bluesky_xpdml.models.joint import predict_joint, predict_sample
 from bluesky_xpdml.models.pdf import predict_pdf
@@ -32,7 +33,7 @@ from bluesky_xpdml.reduction.energy import CalibrationMemory
 from bluesky_xpdml.reduction.repeats import RepeatSettings
 from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.settings import Settings
-from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode, Technique
+from bluesky_xpdml.vocabulary import Modality, Reason, Technique
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ class Analysis:
         except PublishError:
             raise
         except (XpdmlError, OSError) as error:
-            answers = () if request.partial else (_failed(request, _reason_of(error)),)
+            answers = () if request.partial else (_failed(request, reason_of(error)),)
         return tuple(self._completed(answer, request) for answer in answers)
 
     def failure(self, request: PredictionRequest, reason: Reason) -> Prediction:
@@ -130,30 +131,29 @@ class Analysis:
         return self._completed(_failed(request, reason), request)
 
     def predict_repeats(
-        self, requests: Iterable[PredictionRequest], merging: RepeatSettings
+        self,
+        requests: Iterable[PredictionRequest],
+        merging: RepeatSettings,
+        *,
+        refuse: Callable[[PredictionRequest, Reason], object],
     ) -> Iterator[RepeatedPrediction]:
         """Yield the prediction of all repeats of one scan so far, after each one that can be used.
 
-        Raises
-        ------
-        XpdmlError
-            If no scan can be reduced and answered: the reason of the last one.
+        `refuse` is called with each one that cannot be read, reduced or answered, and with the reason.
         """
         series = RepeatSeries(self.store, merging)
-        refused: list[XpdmlError] = []
-        answered = False
+        remarks: list[Reason] = []
         for request in requests:
-            try:
-                found = series.add(self.spectrum(request))
-            except XpdmlError as error:
-                refused.append(error)
+            found = attempt(partial(self._add_repeat, series, request))
+            if isinstance(found, Exception):
+                remarks.append(reason_of(found))
+                refuse(request, remarks[-1])
                 continue
-            answered = True
-            remarks = [error.reason for error in refused]
             noted = found.prediction.with_quality(found.prediction.quality.note(*remarks))
             yield replace(found, prediction=self._completed(noted, request))
-        if refused and not answered:
-            raise refused[-1]
+
+    def _add_repeat(self, series: RepeatSeries, request: PredictionRequest) -> RepeatedPrediction:
+        return series.add(self.spectrum(request))
 
     def spectrum(self, request: PredictionRequest) -> Xanes:
         """Return the reduced spectrum of an absorption measurement.
@@ -260,10 +260,6 @@ def decisive_settings(prediction: Prediction, settings: Settings) -> dict[str, o
         if settings.calibration_sha256:
             found["calibration_sha256"] = settings.calibration_sha256
     return found
-
-
-def _reason_of(error: XpdmlError | OSError) -> Reason:
-    return error.reason if isinstance(error, XpdmlError) else Reason(str(error), ReasonCode.UNREADABLE_FILE)
 
 
 def _failed(request: PredictionRequest, reason: Reason) -> Prediction:

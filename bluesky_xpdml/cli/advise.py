@@ -5,88 +5,73 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import (
-    JSON,
-    answer_console,
-    print_json,
-    print_table,
-    progress_console,
-)
-from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
-from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
+from bluesky_xpdml.cli.reading import FileAnalysis
+from bluesky_xpdml.errors import PlanningError, PublishError
 from bluesky_xpdml.planning.advice import Advice
 from bluesky_xpdml.planning.advice import advise as advise_on
 from bluesky_xpdml.planning.advice_table import SHIPPED
-from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.sources.reading import FileKind
+from bluesky_xpdml.vocabulary import Descriptor
 
 COLUMNS = ("descriptor", "like", "measure", "now", "after", "gain", "+-", "error", "n")
-UNITS = {"oxidation_state": "classes", "coordination_number": "classes", "bond_length": "Å"}
 
 
+@options.expand_options
 def advise(
     file: Annotated[Path | None, typer.Argument(help="Spectrum, pattern or G(r).")] = None,
     *,
-    tiled: Annotated[str, typer.Option(help="Address of a Tiled server, instead of a file.")] = "",
-    raw: Annotated[str, typer.Option(help="Start uid of the raw run whose predictions are in Tiled.")] = "",
-    path: Annotated[str, typer.Option(help="Container of the predictions.")] = "xpdml",
-    api_key: options.ApiKey = None,
+    tiled: Annotated[
+        str, typer.Option(help="Address of the Tiled server of the run, instead of that of the settings.")
+    ] = "",
+    raw: Annotated[
+        str, typer.Option(help="Start uid of the raw run whose predictions are in Tiled, instead of a file.")
+    ] = "",
+    path: options.Predictions = "",
+    api_key: options.Key = None,
     technique: options.Kind = FileKind.AUTO,
-    element: options.Element = "",
-    edge: options.Edge = "",
-    columns: options.Columns = "",
-    energy_unit: options.Unit = None,
-    energy_offset: options.Offset = None,
-    composition: options.Composition = "",
-    q_unit: options.QUnitOption = None,
-    wavelength: options.Wavelength = None,
-    models: options.Models = None,
+    sample: options.ElementOptions,
+    scan: options.ScanOptions,
+    pattern: options.PatternOptions,
+    model: options.ModelOptions,
     settings: options.SettingsFile = None,
     table: Annotated[
         Path | None, typer.Option(help="Table of gains, instead of the one that comes with the package.")
     ] = None,
     json: bool = JSON,
 ) -> None:
-    """Say how much measuring the other modality is expected to narrow each descriptor.
+    """Estimate how much measuring the other modality would narrow each descriptor.
 
-    Of a file, or of the predictions that Tiled holds of a raw run. What cannot be advised is named with the
-    reason, and the exit status is 1. With --json: one object a metal.
+    For a file, or for the predictions that Tiled holds of a raw run. A prediction without advice is named
+    with the reason, and the exit status is 1. With --json: one object per metal.
     """
-    from bluesky_xpdml.publish.documents import summary
-
-    if (file is None) == (not (tiled and raw)):
+    resolved = options.resolve_options(settings, scan, pattern, model, tiled__uri=tiled, tiled__path=path)
+    from_tiled = bool(raw and resolved.tiled_uri)
+    if (file is None) != from_tiled:
         raise typer.BadParameter("expected either a file, or --tiled and --raw")
     if file is None:
-        starts = _published(tiled, raw, path, api_key)
+        starts = _published(resolved, raw, api_key)
     else:
-        resolved = resolve_settings(
-            settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
-        )
-        reading = file_reading(
-            resolved,
-            columns=columns,
-            energy_unit=energy_unit,
-            element=element,
-            edge=edge,
-            composition=composition,
-            q_unit=q_unit,
-            wavelength=wavelength,
-        )
+        from bluesky_xpdml.publish.documents import summary
+
+        reading = options.file_reading(resolved, sample, scan, pattern)
         predictions = FileAnalysis(reading, resolved).predict(file, technique)
         starts = [summary(prediction) for prediction in predictions]
-    told = [_told(start, table or SHIPPED, json=json) for start in starts]
-    if not all(told):
+    advised = [_print_advice(start, table or SHIPPED, json=json) for start in starts]
+    if not all(advised):
         raise typer.Exit(1)
 
 
-def _told(start: Mapping[str, Any], table: Path, *, json: bool) -> bool:
+def _print_advice(start: Mapping[str, Any], table: Path, *, json: bool) -> bool:
     """Print the advice on one prediction; return whether there is any."""
     try:
         advice = advise_on(start, table)
     except PlanningError as error:
-        progress_console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        progress_console.print(str(error))
         return False
     if json:
         print_json(advice.as_json())
@@ -95,39 +80,45 @@ def _told(start: Mapping[str, Any], table: Path, *, json: bool) -> bool:
     return True
 
 
-def _published(uri: str, raw: str, path: str, api_key: str | None) -> list[Mapping[str, Any]]:
+def _published(settings: Settings, raw: str, api_key: str | None) -> list[Mapping[str, Any]]:
     """Return the start documents of the current predictions of a raw run, one per technique and metal."""
-    from bluesky_xpdml.errors import PublishError
     from bluesky_xpdml.publish import PredictionCatalog
 
-    catalog = PredictionCatalog.from_uri(uri, api_key=api_key, path=path)
+    uri, path = settings.tiled_uri, settings.tiled_path
+    catalog = PredictionCatalog.from_uri(uri, api_key=api_key or settings.api_key(), path=path)
     try:
         found = [each for each in catalog.of_run(raw) if each.raw_uids[0] == raw]
     finally:
         catalog.close()
     if not found:
-        raise PublishError(f"expected predictions of run {raw} in {path} at {uri}, found none")
+        server = uri.partition("?")[0]
+        raise PublishError(f"expected predictions of run {raw} in {path} at {server}, found none")
     newest = {(each.technique, each.element, each.edge): each.start for each in reversed(found)}
     return list(newest.values())
+
+
+def _unit(name: Descriptor) -> str:
+    """Return the unit of a gain: that of an interval, or classes of a set."""
+    return name.symbol or "classes"
 
 
 def _show(advice: Advice) -> None:
     title = f"{advice.element}, {advice.technique} measured"
     if not advice.gains:
-        answer_console.print(f"{title}: nothing is left to measure", markup=False)
+        answer_console.print(f"{title}: nothing is left to measure")
         return
-    rows = []
+    rows: list[list[str | Text]] = []
     for gain in advice.gains:
-        unit = UNITS[gain.descriptor]
+        unit = _unit(gain.descriptor)
         best = advice.best(gain.descriptor) == gain and gain.gain > 0.0
         rows.append(
             [
-                gain.descriptor,
+                gain.descriptor.label,
                 gain.predicted,
                 gain.modality,
                 f"{gain.now:.3f} {unit}",
                 f"{gain.after:.3f} {unit}",
-                f"[green]{gain.gain:+.0%}[/]" if best else f"{gain.gain:+.0%}",
+                Text(f"{gain.gain:+.0%}", style="green" if best else ""),
                 f"{gain.standard_error:.0%}",
                 f"{gain.error_change:+.3f}",
                 str(gain.n),
@@ -135,7 +126,5 @@ def _show(advice: Advice) -> None:
         )
     print_table(title, COLUMNS, rows)
     answer_console.print(
-        "Means over simulated materials that were predicted alike: 90 % set or interval, and absolute error.",
-        markup=False,
-        soft_wrap=True,
+        "Means over simulated materials that were predicted alike: 90 % set or interval, and absolute error."
     )

@@ -1,10 +1,11 @@
-"""Commands, and how errors leave them: one clear line on stderr, or the traceback with `--debug`."""
+"""Commands, and how errors leave them: one clear line on stderr, and the traceback with `--debug`."""
 
 import logging
 import sys
+import traceback
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import TracebackType
 
 import typer
 from typer.exceptions import TyperException
@@ -28,10 +29,12 @@ from bluesky_xpdml.cli import (
     simulate,
     watch,
 )
-from bluesky_xpdml.cli.console import progress_console
-from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.cli.console import note
+from bluesky_xpdml.errors import XpdmlError, attempt
 
 DEBUG = "--debug"
+STOPPED = 130
+"""Exit status after Ctrl-C."""
 COMMANDS = "bluesky_xpdml.commands"
 """Group of entry points that add commands: the name of the command, and a function that takes the app."""
 
@@ -41,6 +44,8 @@ app = typer.Typer(
     epilog=f"Every command takes {DEBUG}: errors then come with their traceback.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Not "rich": units in brackets, such as [s], would be markup.
+    rich_markup_mode="markdown",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -77,7 +82,7 @@ app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhos
 
 @cache
 def add_plugins(app: typer.Typer) -> None:
-    """Add the commands of the entry-point group, once; those that cannot be loaded say so when called."""
+    """Add the commands of the entry-point group, once; one that cannot be loaded says so when called."""
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
             register = entry.load()
@@ -120,35 +125,45 @@ def common(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 only on success, 1 where something failed, 2 on wrong usage."""
-    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
-    debug = len(arguments) < len(sys.argv) - 1
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return 0 only on success, 1 if something failed, 2 on wrong usage, 130 if stopped."""
+    words = [argument for argument in arguments if argument != DEBUG]
+    debug = len(words) < len(arguments)
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr)
     if debug:
         logging.getLogger("matplotlib").setLevel(logging.INFO)
-    else:
-        sys.excepthook = _one_line
-    add_plugins(app)
     try:
-        status = app(arguments, standalone_mode=False)
-    except TyperException as error:
-        _complain(f"{error.format_message()}; `xpdml COMMAND --help` shows how")
-        status = error.exit_code
-    except (XpdmlError, OSError) as error:
-        if debug:
-            raise
-        _complain(str(error))
-        status = 1
-    except (typer.Abort, KeyboardInterrupt):
-        _complain("stopped")
-        status = 130
-    sys.exit(status or 0)
+        outcome = attempt(lambda: _command(words))
+    except KeyboardInterrupt:
+        outcome = STOPPED
+    if outcome == STOPPED:
+        note("stopped", style="red")
+    if not isinstance(outcome, Exception):
+        return outcome
+    message, status = _explained(outcome)
+    note(message, style="red")
+    if debug and status == 1:
+        traceback.print_exception(outcome)
+    return status
 
 
-def _complain(message: str) -> None:
-    progress_console.print(f"xpdml: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _command(words: list[str]) -> int:
+    add_plugins(app)
+    return app(words, standalone_mode=False) or 0
 
 
-def _one_line(kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
-    """Say in one line that something unforeseen happened."""
-    _complain(f"internal error, {kind.__name__}: {error}; run again with {DEBUG} and report what it prints")
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return what is printed about an error, and the exit status."""
+    match error:
+        case TyperException():
+            return f"{error.format_message()}; `xpdml COMMAND --help` shows how", error.exit_code
+        case typer.Abort():
+            return "stopped", STOPPED
+        case XpdmlError() | OSError():
+            return str(error), 1
+    kind = type(error).__name__
+    return f"internal error, {kind}: {error}; run again with {DEBUG} and report what it prints", 1

@@ -7,16 +7,16 @@ import typer
 
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console
 from bluesky_xpdml.models.store import SHIPPED
+from bluesky_xpdml.vocabulary import Descriptor
 
 
 def calibrate(
     standards: Annotated[
-        Path, typer.Argument(help="Folder with labels.csv and the spectra of compounds of known valence.")
+        Path,
+        typer.Argument(help="Folder with labels.csv and the spectra of compounds of known oxidation state."),
     ],
     *,
-    output: Annotated[Path, typer.Option(help="File that keeps the calibration.")] = Path(
-        "xpdml-calibration.json"
-    ),
+    output: Annotated[Path, typer.Option(help="File for the calibration.")] = Path("xpdml-calibration.json"),
     element: Annotated[
         list[str] | None,
         typer.Option(help="Only this element; repeatable, all that have standards by default."),
@@ -24,7 +24,7 @@ def calibrate(
     models: Annotated[Path, typer.Option(help="Folder of the bundles.")] = SHIPPED,
     json: bool = JSON,
 ) -> None:
-    """Fit the edge curves of a beamline on its own standards, and say how good they are without each."""
+    """Fit the edge curves of a beamline on its own standards, and test each standard against the others."""
     from dataclasses import asdict
 
     from bluesky_xpdml.models.edge_calibration import write_calibrations
@@ -34,7 +34,7 @@ def calibrate(
 
     known = load_standards(standards)
     for file, reason in known.refused.items():
-        progress_console.print(f"left out {file}: {reason}", markup=False, highlight=False)
+        progress_console.print(f"left out {file}: {reason}")
     there = {item.element for item in known.spectra if item.observation.calibrated}
     store = BundleStore(models)
     found = [
@@ -43,15 +43,22 @@ def calibrate(
     if not found:
         raise typer.BadParameter(f"no standard in {standards} is on the foil's scale")
     write_calibrations(output, found)
-    told = f"written: {output}; name it in xpdml.toml, as file under [calibration]"
-    progress_console.print(told, markup=False, highlight=False)
+    progress_console.print(f"written: {output}; name it in xpdml.toml, as file under [calibration]")
     if json:
         print_json({"file": str(output), "elements": [asdict(one) for one in found]})
         return
     standards_of = [(one.element, each) for one in found for each in one.standards]
     print_table(
-        "standards: valence by the bundle's curve, and by the curve of the other standards",
-        ["element", "compound", "valence", "edge [eV]", "residual [eV]", "before", "by the others"],
+        "standards: oxidation state by the bundle's curve, and by the curve of the other standards",
+        [
+            "element",
+            "compound",
+            Descriptor.OXIDATION_STATE.label,
+            "edge [eV]",
+            "residual [eV]",
+            "before",
+            "by the others",
+        ],
         [
             [
                 symbol,

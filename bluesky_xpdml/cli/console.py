@@ -1,8 +1,9 @@
-"""Where output goes: answers to stdout, everything about the way there to stderr."""
+"""Output: answers on stdout, everything else on stderr, with texts of others as text, never as markup."""
 
 import json
 import signal
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event
@@ -13,38 +14,71 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-
-@contextmanager
-def stopping() -> Iterator[Event]:
-    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stop = Event()
-
-    def ask(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt(signal.Signals(number).name)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
+from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.vocabulary import Descriptor
 
 WIDTH_IN_FILES = 140
-"""Tables that do not go to a terminal are not cut to one's width."""
-
-answer_console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
-"""Answers: tables for people."""
-progress_console = Console(stderr=True)
-"""Progress, notes and errors."""
+"""Tables that do not go to a terminal are not cut to the width of one."""
+LONGEST_LINE = 2_000
+"""Longer texts are cut where people read them; --json has all of them."""
+LONGEST_CELL = 200
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories that move the cursor, reorder the line, or cannot be encoded."""
 
 JSON = typer.Option(False, "--json", help="Print JSON alone on stdout; tables and progress go to stderr.")
 
-COLOURS = {"good": "green", "suspect": "yellow", "failed": "red"}
+COLOURS = {Verdict.GOOD: "green", Verdict.SUSPECT: "yellow", Verdict.FAILED: "red"}
 """Colour of a verdict."""
+DIGITS = {Descriptor.OXIDATION_STATE: 2, Descriptor.COORDINATION_NUMBER: 1, Descriptor.BOND_LENGTH: 2}
+"""Descriptors that tables show, with their decimals."""
+HEADINGS = tuple(name.heading for name in DIGITS)
+
+
+def visible(text: object, limit: int = LONGEST_LINE) -> str:
+    r"""Return a text as a terminal may show it: control characters and surrogates escaped, long texts cut.
+
+    Examples
+    --------
+    >>> visible("LFP \x1b[31m \ud800")
+    'LFP \\x1b[31m \\ud800'
+    """
+    whole = str(text)
+    cut = whole if len(whole) <= limit else f"{whole[:limit]} ..."
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in _INVISIBLE else each
+        for each in cut
+    )
+
+
+class PlainConsole(Console):
+    """A console that styles only what it is told to: no markup, no highlighting, nothing invisible."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(
+            stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text ready to be printed."""
+        return super().render_str("\n".join(map(visible, text.split("\n"))), **options)
+
+
+answer_console = PlainConsole(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
+"""Answers: tables for people."""
+progress_console = PlainConsole(stderr=True)
+"""Progress, notes and errors."""
+
+
+def print_line(*words: str) -> None:
+    """Print one line of an answer; words that are empty are left out."""
+    typer.echo(visible("  ".join(word for word in words if word)))
+
+
+def note(text: str, *, style: str | None = None) -> None:
+    """Print one line on stderr that says which program it comes from."""
+    progress_console.print(Text(visible(f"xpdml: {text}")), style=style)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -53,7 +87,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, to_stderr: bool = False
 ) -> None:
     """Print a table for people.
 
@@ -64,18 +98,24 @@ def print_table(
     columns
         Headings.
     rows
-        Cells, as many a row as there are headings; rich markup is allowed.
+        Cells, as many per row as there are headings; text is shown as it is, `rich.text.Text` with its style.
     to_stderr
         Keep stdout free, as `--json` demands.
     """
     table = Table(
-        title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=Text(visible(title)) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(Text(visible(column)), no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    (progress_console if to_stderr else answer_console).print(table)
+        table.add_row(
+            *(cell if isinstance(cell, Text) else Text(visible(cell, LONGEST_CELL)) for cell in row)
+        )
+    (progress_console if to_stderr else answer_console).print(table, soft_wrap=False)
 
 
 def interval(descriptor: Mapping[str, Any] | None, digits: int = 2) -> str:
@@ -98,10 +138,33 @@ def interval(descriptor: Mapping[str, Any] | None, digits: int = 2) -> str:
     return f"{descriptor['value']:.{digits}f} ({low}-{high})"
 
 
-def verdict(quality: Mapping[str, Any]) -> str:
-    """Format a verdict in its colour."""
+def intervals(descriptors: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a table for the descriptors in `HEADINGS`."""
+    return [interval(descriptors.get(name), digits) for name, digits in DIGITS.items()]
+
+
+def verdict(quality: Mapping[str, Any]) -> Text:
+    """Return a verdict in its colour; one that a later version may have published stands without."""
     name = str(quality["verdict"])
-    return f"[{COLOURS[name]}]{name}[/]"
+    return Text(visible(name), style=COLOURS[Verdict(name)] if name in set(Verdict) else "")
+
+
+@contextmanager
+def stopping() -> Iterator[Event]:
+    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt(signal.Signals(number).name)
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Advance(Protocol):
@@ -113,7 +176,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bars() -> Iterator[Advance]:
-    """Show a bar on stderr for each thing that is under way; where that is no terminal, nothing."""
+    """Show a bar on stderr for each task in progress; nothing if stderr is no terminal."""
     if not progress_console.is_terminal:
         yield lambda what, done, total: None  # noqa: ARG005 - called like the bar's own
         return

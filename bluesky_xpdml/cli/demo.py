@@ -4,9 +4,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from rich.text import Text
 
 from bluesky_xpdml.cli.console import (
+    DIGITS,
     JSON,
     answer_console,
     interval,
@@ -16,24 +19,18 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
-from bluesky_xpdml.vocabulary import Descriptor
-
-if TYPE_CHECKING:
-    from bluesky_xpdml.demo.session import Session
-    from bluesky_xpdml.records import DemoMeasurement
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from bluesky_xpdml.demo.loop import LoopResult, Search
+    from bluesky_xpdml.demo.session import Session
+    from bluesky_xpdml.records import DemoMeasurement
 
 
 def loop(
     *,
-    seeds: Annotated[int, typer.Option(min=1, help="Fronts to find, one a seed.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Fronts to find, one per seed.")] = 20,
     first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 2,
     plot: Annotated[Path, typer.Option(help="Picture of what was found.")] = Path("xpdml-demo-loop.png"),
     json: bool = JSON,
 ) -> None:
@@ -49,7 +46,7 @@ def loop(
     from bluesky_xpdml.demo.loop import run_loops
 
     progress_console.print(f"{seeds} fronts to find, {jobs} at a time; each takes a minute or two ...")
-    results = run_loops(range(first, first + seeds), jobs=jobs, found=_tell)
+    results = run_loops(range(first, first + seeds), jobs=jobs, found=_report)
     draw_loop(results, plot)
     if json:
         print_json(as_json(results))
@@ -64,19 +61,13 @@ def loop(
         "raster of 400, off [%]",
         "as many random, off [%]",
     )
-    print_table("Fronts found through Tiled", columns, [_row_demo_loop(result) for result in results])
+    print_table("Fronts found through Tiled", columns, [_loop_row(result) for result in results])
     answer_console.print(_summary(results))
-    answer_console.print(f"picture: {plot}", soft_wrap=True)
+    answer_console.print(f"picture: {plot}")
 
 
 def as_json(results: list["LoopResult"]) -> dict[str, Any]:
-    """Return the results as plain JSON values; errors are in ranges of the temperature.
-
-    Parameters
-    ----------
-    results
-        One a seed.
-    """
+    """Return the results as plain JSON values; errors are fractions of the range of the temperature."""
     errors = [result.search.error for result in results]
     return {
         "seeds": [result.as_json() for result in results],
@@ -90,24 +81,23 @@ def as_json(results: list["LoopResult"]) -> dict[str, Any]:
     }
 
 
-def _tell(search: "Search") -> None:
+def _report(search: "Search") -> None:
     progress_console.print(
         f"seed {search.seed}: {search.error:.1%} of the range off, after {search.measurements} measurements; "
-        f"{search.reason}",
-        soft_wrap=True,
+        f"{search.reason}"
     )
 
 
 def _summary(results: list["LoopResult"]) -> str:
-    said = as_json(results)
+    totals = as_json(results)
     return (
-        f"median distance {said['median_error']:.1%} (worst {said['worst_error']:.1%}) of the range, with "
-        f"{said['median_measurements']:.0f} measurements (most {said['worst_measurements']}): "
-        f"{said['median_saving']:.0%} of the raster's were not needed"
+        f"median distance {totals['median_error']:.1%} (worst {totals['worst_error']:.1%}) of the range, "
+        f"with {totals['median_measurements']:.0f} measurements (most {totals['worst_measurements']}): "
+        f"{totals['median_saving']:.0%} of the raster's were not needed"
     )
 
 
-def _row_demo_loop(result: "LoopResult") -> list[str]:
+def _loop_row(result: "LoopResult") -> list[str]:
     search = result.search
     return [
         str(search.seed),
@@ -133,7 +123,7 @@ def demo(
     ] = False,
     plot: Annotated[Path, typer.Option(help="Picture of spectra and predictions.")] = Path("xpdml-demo.png"),
     seed: Annotated[int, typer.Option(help="Of the counting statistics.")] = 1,
-    samples: Annotated[int, typer.Option(min=1, help="Measure only the first so many of the oxides.")] = 13,
+    samples: Annotated[int, typer.Option(min=1, help="Number of oxides to measure.")] = 13,
     json: bool = JSON,
 ) -> None:
     """Measure thirteen oxides by XANES and PDF on simulated beamlines, and find the predictions in Tiled.
@@ -178,11 +168,12 @@ def _show(session: "Session", measurements: list["DemoMeasurement"], plot: Path,
         print_json({"tiled_uri": session.server.uri, "samples": samples})
         progress_console.print(f"picture: {plot}")
         return
-    columns = ("sample", "by", "valence", "true", "coord.", "true", "bond [Å]", "true", "verdict", "found in")
+    pairs = [heading for name in DIGITS for heading in (name.heading, "true")]
+    columns = ("sample", "by", *pairs, "verdict", "found in")
     print_table(
         "Predictions found in Tiled, value and 90 % interval", columns, [_row(m) for m in measurements]
     )
-    answer_console.print(f"picture: {plot}", soft_wrap=True)
+    answer_console.print(f"picture: {plot}")
 
 
 def _sample(measurement: "DemoMeasurement") -> dict[str, Any]:
@@ -200,13 +191,17 @@ def _sample(measurement: "DemoMeasurement") -> dict[str, Any]:
     }
 
 
-def _row(measurement: "DemoMeasurement") -> list[str]:
+def _row(measurement: "DemoMeasurement") -> list[str | Text]:
     found, truth = measurement.start["descriptors"], measurement.truth
-    cells = [measurement.name, measurement.technique]
-    for name, digits in zip(Descriptor.main(), (2, 1, 2), strict=True):
-        cells += [interval(found.get(name), digits), f"{truth[name]:.{digits}f}"]
+    pairs = [
+        cell
+        for name, digits in DIGITS.items()
+        for cell in (interval(found.get(name), digits), f"{truth[name]:.{digits}f}")
+    ]
     return [
-        *cells,
+        measurement.name,
+        measurement.technique,
+        *pairs,
         verdict(measurement.start["quality"]),
         f"{measurement.seconds_stop_to_found * 1e3:.0f} ms",
     ]
@@ -214,7 +209,7 @@ def _row(measurement: "DemoMeasurement") -> list[str]:
 
 def _serve(session: "Session") -> None:
     address, _, key = session.server.uri.partition("?api_key=")
-    progress_console.print(f"serving {address} with API key {key}; Ctrl-C ends it", soft_wrap=True)
+    progress_console.print(f"serving {address} with API key {key}; Ctrl-C ends it")
     try:
         while True:
             time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""`xpdml doctor`: what is installed, reachable and loadable, and what to do about what is not."""
+"""`xpdml doctor`: what is installed, reachable and loadable, and what to do about the rest."""
 
 import platform
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.text import Text
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import options
@@ -45,11 +46,11 @@ EXTRAS = {
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: str
-    """`ok`, `missing` (optional, can do without) or `broken`."""
+    """`ok`, `missing` (optional) or `broken`."""
     detail: str
     advice: str = ""
 
@@ -62,20 +63,20 @@ def doctor(
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
-    """Say what is installed, reachable and loadable, and which settings count.
+    """Show what is installed, reachable and loadable, and which settings apply.
 
     The exit status is 1 if something needed is broken.
     """
-    found, told = _settings(settings, {"tiled.uri": tiled, "models.folder": models})
+    found, of_settings = _settings(settings, {"tiled.uri": tiled, "models.folder": models})
     server = _server(found.tiled_uri, api_key or found.api_key())
-    checks = [*_python(), *_packages(), *_extras(), *told, *_models(found), *_data(), *server]
+    checks = [*_python(), *_packages(), *_extras(), *of_settings, *_models(found), *_data(), *server]
     if json:
         print_json({"checks": [check._asdict() for check in checks], "settings": found.described()})
     else:
         colours = {"ok": "green", "missing": "yellow", "broken": "red"}
-        rows = [
-            [c.name, f"[{colours[c.status]}]{c.status}[/]", c.detail, c.advice.replace("[", r"\[")]
-            for c in checks
+        rows: list[list[str | Text]] = [
+            [check.name, Text(check.status, style=colours[check.status]), check.detail, check.advice]
+            for check in checks
         ]
         print_table("", ("what", "", "found", "what to do"), rows)
     if any(check.status == "broken" for check in checks):
@@ -105,7 +106,7 @@ def _extras() -> Iterator[Check]:
 
 
 def _settings(file: Path | None, given: Mapping[str, object]) -> tuple[Settings, list[Check]]:
-    """Return the settings, those built in where the file cannot be used, and what there is to say of them."""
+    """Return the settings, the defaults if the file cannot be used, and the checks of them."""
     name = "settings file"
     try:
         found = resolve_settings(file, options=given)
@@ -113,13 +114,13 @@ def _settings(file: Path | None, given: Mapping[str, object]) -> tuple[Settings,
         return Settings(), [Check(name, "broken", str(error), "correct it: see docs/reference/settings.md")]
     checks = [Check(name, "ok", str(found.file))]
     if found.file is None:
-        advice = "not needed; what a beamtime fixes can stand in one"
+        advice = "not needed; it can hold all settings of a beamtime"
         checks = [Check(name, "missing", f"no {FILE_NAME} from here upwards", advice)]
     values = found.described().items()
-    return found, checks + [Check(f"setting {key}", "ok", _told(value)) for key, value in values]
+    return found, checks + [Check(f"setting {key}", "ok", _shown(value)) for key, value in values]
 
 
-def _told(value: Mapping[str, object]) -> str:
+def _shown(value: Mapping[str, object]) -> str:
     shown = "none" if value["value"] == "" else value["value"]
     return f"{shown} ({value['origin']})"
 
@@ -158,7 +159,7 @@ def _server(uri: str, api_key: str | None) -> Iterator[Check]:
 
     if not uri:
         yield Check(
-            "tiled server", "missing", "none was named", "--tiled ADDRESS, or tiled.uri in the settings"
+            "tiled server", "missing", "none is named", "--tiled ADDRESS, or tiled.uri in the settings"
         )
         return
     try:
@@ -167,3 +168,4 @@ def _server(uri: str, api_key: str | None) -> Iterator[Check]:
         yield Check("tiled server", "broken", str(error), "start it, or correct the address or the key")
     else:
         yield Check("tiled server", "ok", f"{client.uri}, {len(client)} entries")
+        client.context.http_client.close()

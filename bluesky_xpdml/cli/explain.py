@@ -1,23 +1,23 @@
 """`xpdml explain`: which part of a curve led to the answers."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
-from bluesky_xpdml.cli.predict import file_answer
-from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
-from bluesky_xpdml.errors import XpdmlError
+from bluesky_xpdml.cli.reading import FileAnalysis, file_answer, guarded
+from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Prediction
-from bluesky_xpdml.settings import resolve_settings
 from bluesky_xpdml.sources.reading import FileKind
+from bluesky_xpdml.vocabulary import Reason
 
 
 class Picture(StrEnum):
-    """What explanations are drawn into."""
+    """Formats of explanations."""
 
     PNG = "png"
     SVG = "svg"
@@ -25,81 +25,69 @@ class Picture(StrEnum):
     """A page of its own, with the numbers as tables."""
 
 
+@options.expand_options
 def explain(
     files: Annotated[list[Path], typer.Argument(help="Spectra, patterns or G(r).")],
     *,
     technique: options.Kind = FileKind.AUTO,
-    element: options.Element = "",
-    edge: options.Edge = "",
-    columns: options.Columns = "",
-    energy_unit: options.Unit = None,
-    energy_offset: options.Offset = None,
-    composition: options.Composition = "",
-    q_unit: options.QUnitOption = None,
-    wavelength: options.Wavelength = None,
-    models: options.Models = None,
+    sample: options.ElementOptions,
+    scan: options.ScanOptions,
+    pattern: options.PatternOptions,
+    model: options.ModelOptions,
     settings: options.SettingsFile = None,
     picture: Annotated[Picture, typer.Option("--format", help="Of the pictures.")] = Picture.PNG,
-    output: Annotated[Path, typer.Option(help="Folder of the pictures, one a file and metal.")] = Path(),
+    output: Annotated[
+        Path, typer.Option(help="Folder of the pictures, one for each file and metal.")
+    ] = Path(),
     json: bool = JSON,
 ) -> None:
     """Draw the curve, what each part of it adds to the answers, and what the models rely on.
 
     A file that cannot be answered or explained is named with the reason, and the exit status is 1; the rest
-    are still explained. With --json: one object a line, with the fields of the derived run's start document.
+    are still explained. With --json: one object per line, the start document of the derived run.
     """
-    resolved = resolve_settings(
-        settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
-    )
-    reading = file_reading(
-        resolved,
-        columns=columns,
-        energy_unit=energy_unit,
-        element=element,
-        edge=edge,
-        composition=composition,
-        q_unit=q_unit,
-        wavelength=wavelength,
-    )
-    analysis = FileAnalysis(reading, resolved)
+    resolved = options.resolve_options(settings, scan, pattern, model)
+    analysis = FileAnalysis(options.file_reading(resolved, sample, scan, pattern), resolved)
     output.mkdir(parents=True, exist_ok=True)
     failed = False
-    for path in files:
-        for prediction in analysis.predict(path, technique):
-            found, reason = _explained(prediction, analysis.analysis.store)
-            if reason:
-                failed = True
-                progress_console.print(f"{path.name}: {reason}", markup=False, soft_wrap=True)
-            else:
-                _draw(found, output / f"{path.stem}-{found.element}-explained.{picture}", picture)
-            if json:
-                print_json(file_answer(path, found))
-            elif not reason:
-                _show(path, found)
+    for path, prediction in analysis.predict_each(files, technique):
+        target = output / f"{path.stem}-{prediction.element}-explained.{picture}"
+        explained, reason = _explained(prediction, analysis.analysis.store, path, target)
+        if reason:
+            failed = True
+            progress_console.print(f"{path.name}: {reason}")
+        else:
+            progress_console.print(f"picture: {target}")
+        if json:
+            print_json(file_answer(path, explained))
+        elif not reason:
+            _show(path, explained)
     if failed:
         raise typer.Exit(1)
 
 
-def _explained(prediction: Prediction, store: Any) -> tuple[Prediction, str]:
-    """Return the explained prediction, or the same one and why it cannot be explained."""
-    from dataclasses import replace
-
+def _explained(
+    prediction: Prediction, store: BundleStore, path: Path, target: Path
+) -> tuple[Prediction, str]:
+    """Return the explained prediction, which is drawn, or the same one and why it cannot be explained."""
     from bluesky_xpdml.models.explain import explain as explanation_of
 
-    try:
-        return replace(prediction, explanation=explanation_of(prediction, store)), ""
-    except XpdmlError as error:
-        return prediction, str(error)
+    explanation = guarded(lambda: explanation_of(prediction, store), path)
+    if isinstance(explanation, Reason):
+        return prediction, explanation
+    explained = replace(prediction, explanation=explanation)
+    drawn = guarded(lambda: _draw(explained, target), path)
+    return explained, drawn if isinstance(drawn, Reason) else ""
 
 
-def _draw(prediction: Prediction, path: Path, picture: Picture) -> None:
+def _draw(prediction: Prediction, path: Path) -> None:
     from bluesky_xpdml.figures.explanation import draw_explanation, write_page
 
+    picture = Picture(path.suffix[1:])
     if picture is Picture.HTML and prediction.explanation is not None:
         write_page(prediction, prediction.explanation, path)
     else:
         draw_explanation(prediction, path, picture)
-    progress_console.print(f"picture: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(path: Path, prediction: Prediction) -> None:
@@ -107,9 +95,7 @@ def _show(path: Path, prediction: Prediction) -> None:
 
     if prediction.explanation is not None:
         headings, *rows = part_rows(prediction.explanation)
-        print_table(
-            f"{path.name}, {prediction.element}", [each.replace("[", "\\[") for each in headings], rows
-        )
-        said = sentence_of(prediction)
-        if said:
-            answer_console.print(said, markup=False, highlight=False, soft_wrap=True)
+        print_table(f"{path.name}, {prediction.element}", headings, rows)
+        sentence = sentence_of(prediction)
+        if sentence:
+            answer_console.print(sentence)

@@ -1,35 +1,36 @@
-"""`xpdml find`: predictions in Tiled, by what they say."""
+"""`xpdml find`: predictions in Tiled that fulfil conditions."""
 
 import datetime as dt
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, interval, print_json, print_table, progress_console, verdict
-from bluesky_xpdml.errors import SettingsError
+from bluesky_xpdml.cli.console import (
+    HEADINGS,
+    JSON,
+    intervals,
+    print_json,
+    print_table,
+    progress_console,
+    verdict,
+)
 from bluesky_xpdml.publish import PredictionCatalog, PublishedPrediction, Query
 from bluesky_xpdml.records import Verdict
-from bluesky_xpdml.settings import resolve_settings
 
-COLUMNS = ("time", "sample", "element", "technique", "verdict", "oxidation state", "coordination", "bond [Å]")
-DESCRIPTORS = {"oxidation_state": 2, "coordination_number": 1, "bond_length": 3}
-"""What the table shows, with the digits."""
+COLUMNS = ("time", "sample", "element", "technique", "verdict", *HEADINGS)
 
 
 def find(
     *,
-    tiled: Annotated[
-        str, typer.Option(help="Address of the Tiled server; that of the settings if not given.")
-    ] = "",
-    path: Annotated[
-        str, typer.Option(help="Container of the predictions; xpdml, or what the settings say.")
-    ] = "",
+    tiled: options.Tiled = "",
+    path: options.Predictions = "",
     api_key: options.Key = None,
     raw: Annotated[str, typer.Option(help="Start uid of a raw run.")] = "",
     sample: Annotated[str, typer.Option(help="Name of the sample.")] = "",
     proposal: Annotated[str, typer.Option(help="Proposal of the raw run.")] = "",
-    element: Annotated[str, typer.Option(help="Of which the prediction is.")] = "",
+    element: Annotated[str, typer.Option(help="Element of the prediction.")] = "",
     technique: Annotated[str, typer.Option(help="xanes, pdf, dpdf, xanes+pdf or xanes+dpdf.")] = "",
     where: Annotated[
         list[str] | None,
@@ -38,20 +39,20 @@ def find(
     verdicts: Annotated[
         list[Verdict] | None, typer.Option("--verdict", help="Any of these; repeatable.")
     ] = None,
-    after: Annotated[float | None, typer.Option(help="Predicted then or later [s since 1970].")] = None,
-    before: Annotated[float | None, typer.Option(help="Predicted before [s since 1970].")] = None,
-    superseded: Annotated[bool, typer.Option("--all", help="Also answers that were superseded.")] = False,
-    limit: Annotated[int, typer.Option(help="Predictions, at most.", min=1)] = 100,
+    after: Annotated[
+        float | None, typer.Option(help="Predicted at this time or later [s since 1970].")
+    ] = None,
+    before: Annotated[float | None, typer.Option(help="Predicted before this time [s since 1970].")] = None,
+    superseded: Annotated[bool, typer.Option("--all", help="Also superseded answers.")] = False,
+    limit: Annotated[int, typer.Option(help="Most predictions to return.", min=1)] = 100,
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
     """Find predictions in Tiled, newest first; of the answers to one question the latest.
 
-    With --json: one start document a line. The exit status is 1 where nothing is found.
+    With --json: one start document per line. The exit status is 1 if nothing is found.
     """
-    resolved = resolve_settings(settings, options={"tiled.uri": tiled, "tiled.path": path})
-    if not resolved.tiled_uri:
-        raise SettingsError("expected a Tiled server, found none: name it by --tiled, or in the settings")
+    resolved = options.require_server(options.resolve_options(settings, tiled__uri=tiled, tiled__path=path))
     query = Query(
         raw_uid=raw,
         sample=sample,
@@ -81,7 +82,7 @@ def find(
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:
-    """Return the name and the ends that NAME:LOW:HIGH says."""
+    """Return name and ends of NAME:LOW:HIGH."""
     parts = [part.strip() for part in text.split(":")]
     try:
         name, low, high = parts
@@ -90,7 +91,7 @@ def _range(text: str) -> tuple[str, tuple[float, float]]:
         raise typer.BadParameter(f"expected NAME:LOW:HIGH, found {text!r}") from error
 
 
-def _row(prediction: PublishedPrediction) -> list[str]:
+def _row(prediction: PublishedPrediction) -> list[str | Text]:
     start: Any = prediction.start
     moment = dt.datetime.fromtimestamp(prediction.time, tz=dt.UTC).astimezone()
     return [
@@ -99,5 +100,5 @@ def _row(prediction: PublishedPrediction) -> list[str]:
         prediction.element,
         prediction.technique,
         verdict(start["quality"]),
-        *(interval(start.get("descriptors", {}).get(name), digits) for name, digits in DESCRIPTORS.items()),
+        *intervals(start.get("descriptors", {})),
     ]

@@ -1,5 +1,7 @@
-"""`xpdml models`: what bundles there are, what they say of themselves, whether they answer as they did."""
+"""`xpdml models`: list, show, verify, compare and pin model bundles."""
 
+import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,30 +9,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markdown import Markdown
+from rich.text import Text
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, answer_console, interval, print_json, print_table, verdict
-from bluesky_xpdml.cli.predict import file_answer
-from bluesky_xpdml.cli.reading import FileAnalysis, file_reading
-from bluesky_xpdml.errors import ModelError, ModelNotFoundError
+from bluesky_xpdml.cli.console import (
+    JSON,
+    answer_console,
+    interval,
+    print_json,
+    print_table,
+    verdict,
+    visible,
+)
+from bluesky_xpdml.cli.reading import FileAnalysis, file_answer
+from bluesky_xpdml.errors import ModelError, ModelNotFoundError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.settings import FILE_NAME, Settings, resolve_settings
 from bluesky_xpdml.sources.reading import FileKind, FileReading
+from bluesky_xpdml.vocabulary import Descriptor
 
 if TYPE_CHECKING:
     from bluesky_xpdml.models.bundle import Bundle
     from bluesky_xpdml.models.comparison import Comparison, Pair
-import re
-import tomllib
-
-from bluesky_xpdml.errors import SettingsError
-from bluesky_xpdml.settings import FILE_NAME
 
 DIFFERING = {"training": "data", "recipe": "recipe", "other": "other figures"}
-"""Parts of a comparison of which only what differs is there."""
+"""Parts of a comparison that list only what differs."""
 MEASURED = "mean absolute error, {} measured compounds"
 
 
+@options.expand_options
 def compare(
     first: Annotated[str, typer.Argument(help="Name of a bundle, or its folder.")],
     second: Annotated[str, typer.Argument(help="Another for the same element and modality.")],
@@ -38,40 +46,27 @@ def compare(
     on: Annotated[
         list[Path] | None, typer.Option(help="File that both are to answer; repeat it for more.")
     ] = None,
-    columns: options.Columns = "",
-    energy_unit: options.Unit = None,
-    energy_offset: options.Offset = None,
-    composition: options.Composition = "",
-    q_unit: options.QUnitOption = None,
-    wavelength: options.Wavelength = None,
-    models: options.Models = None,
+    scan: options.ScanOptions,
+    pattern: options.PatternOptions,
+    model: options.ModelOptions,
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
-    """Put two bundles side by side: data, recipe, scores, versions, size, and answers for files.
+    """Compare two bundles: data, recipe, scores, versions, size, and answers for files.
 
-    Differences are second less first. A file that cannot be used is answered with the reason, and the exit
+    Differences are second minus first. A file that cannot be used is answered with the reason, and the exit
     status is 1.
     """
     from bluesky_xpdml.models.comparison import compare_bundles
 
-    resolved = resolve_settings(
-        settings, options={"models.folder": models, "calibration.energy_offset": energy_offset}
-    )
+    resolved = options.resolve_options(settings, scan, pattern, model)
     store = BundleStore(resolved.models_folder)
     opened = [_opened(store, name) for name in (first, second)]
     bundles = [bundle for bundle, _ in opened]
     comparison = compare_bundles(*bundles)
     sizes = [sum(file.stat().st_size for file in folder.iterdir()) for _, folder in opened]
-    reading = file_reading(
-        resolved,
-        columns=columns,
-        energy_unit=energy_unit,
-        element=bundles[0].element,
-        edge=bundles[0].manifest["edge"],
-        composition=composition,
-        q_unit=q_unit,
-        wavelength=wavelength,
+    reading = options.file_reading(
+        resolved, scan, pattern, element=bundles[0].element, edge=bundles[0].manifest["edge"]
     )
     answers = _answers(on or [], bundles, reading, resolved)
     if json:
@@ -79,7 +74,7 @@ def compare(
     else:
         _show(comparison, sizes)
         _show_answers(comparison.names, answers)
-    if any(answer["quality"]["verdict"] == "failed" for row in answers for answer in row["answers"]):
+    if any(answer["quality"]["verdict"] == Verdict.FAILED for row in answers for answer in row["answers"]):
         raise typer.Exit(1)
 
 
@@ -100,7 +95,7 @@ def _opened(store: BundleStore, name: str) -> tuple["Bundle", Path]:
 def _answers(
     files: Sequence[Path], bundles: Sequence["Bundle"], reading: FileReading, settings: Settings
 ) -> list[dict[str, Any]]:
-    """Return what both bundles answer for each file, and by how much the second answers more."""
+    """Return the answers of both bundles for each file, and their differences."""
     if not files:
         return []
     kind = _kind(bundles[0])
@@ -125,7 +120,7 @@ def _kind(bundle: "Bundle") -> FileKind:
 def _answer(
     path: Path, bundle: "Bundle", kind: FileKind, reading: FileReading, settings: Settings
 ) -> dict[str, Any]:
-    # Only the bundle itself: there is nothing else in this store.
+    # A store without a folder holds the bundle alone.
     alone = BundleStore(settings.models_folder / "no bundles on disk", [bundle])
     answer = file_answer(path, FileAnalysis(reading, settings, store=alone).predict(path, kind)[0])
     return {key: answer[key] for key in ("models", "descriptors", "quality")}
@@ -178,7 +173,7 @@ def _difference(pair: "Pair") -> str:
 def _show_answers(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
-    cells = []
+    cells: list[list[str | Text]] = []
     for row in rows:
         first, second = row["answers"]
         found = {**first["descriptors"], **second["descriptors"]}
@@ -186,7 +181,7 @@ def _show_answers(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> No
             values = [interval(answer["descriptors"].get(descriptor)) for answer in (first, second)]
             moved = row["differences"].get(descriptor)
             difference = "" if moved is None else f"{moved:+.3f}"
-            cells.append([Path(row["file"]).name, descriptor, *values, difference])
+            cells.append([Path(row["file"]).name, Descriptor(descriptor).heading, *values, difference])
         verdicts = [verdict(answer["quality"]) for answer in (first, second)]
         cells.append([Path(row["file"]).name, "verdict", *verdicts, ""])
     print_table("answers", ("file", "", *names, "difference"), cells)
@@ -207,8 +202,8 @@ def pin(
 ) -> None:
     """Pin a bundle in the settings file, so that this version answers and not the newest.
 
-    Everything else in the file stays as it is; where there is no file, xpdml.toml is begun here. To go back
-    to the newest, take the line away.
+    The rest of the file stays as it is; if there is no file, xpdml.toml is created here. To return to the
+    newest version, delete the line.
     """
     found = resolve_settings(settings, options={"models.folder": models})
     BundleStore(found.models_folder, pins={name: version}).chosen(name)
@@ -218,25 +213,13 @@ def pin(
     if json:
         print_json({"file": str(path), "name": name, "version": version, "before": found.pins.get(name)})
         return
-    answer_console.print(f"{path}: {name} = {version}", markup=False, highlight=False, soft_wrap=True)
+    answer_console.print(f"{path}: {name} = {version}")
 
 
 def pinned_text(text: str, name: str, version: int) -> str:
     r"""Return the text of a settings file in which a bundle is pinned; all other lines stay as they are.
 
-    Parameters
-    ----------
-    text
-        Of the file.
-    name
-        Of the bundle, without its version.
-    version
-        That is to answer.
-
-    Raises
-    ------
-    SettingsError
-        If the line cannot be placed, as in a file that writes its tables in another way.
+    A `SettingsError` if the line cannot be placed, as in a file that writes its tables in another way.
 
     Examples
     --------
@@ -319,7 +302,8 @@ def show(
     if json:
         print_json({**bundle.manifest, "sha256": bundle.sha256})
         return
-    answer_console.print(Markdown((store.folder / name / CARD).read_text(encoding="utf-8")))
+    card = (store.folder / name / CARD).read_text(encoding="utf-8")
+    answer_console.print(Markdown("\n".join(map(visible, card.split("\n")))), soft_wrap=False)
 
 
 @app.command(epilog="Example: xpdml models verify")
@@ -342,7 +326,7 @@ def verify(
     if json:
         print_json({"models": results})
     else:
-        marks = {True: "[green]whole[/]", False: "[red]broken[/]"}
+        marks = {True: Text("whole", style="green"), False: Text("broken", style="red")}
         rows = [[r["name"], marks[r["ok"]], _golden(r["golden"]), r["reason"]] for r in results]
         print_table("", ("bundle", "", "golden predictions", "why"), rows)
     if not results or not all(result["ok"] for result in results):

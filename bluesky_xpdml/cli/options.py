@@ -1,16 +1,26 @@
-"""Options that several commands share, and how their texts become settings."""
+"""Options that several commands share, and how they become settings and a way to read files.
 
+An option that overrides a setting names its key. Commands that read files take records of options, which
+`expand_options` turns into single options: a new option of all of them is one field.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
+from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.reduction.pattern import QUnit
-from bluesky_xpdml.sources.reading import FileKind
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.reading import FileKind, FileReading
 
 DATA = Path("..") / "shared" / "data"
-"""Where the development data are looked for by default."""
+"""Default folder of the development data."""
 
 
 class EnergyUnit(StrEnum):
@@ -20,22 +30,35 @@ class EnergyUnit(StrEnum):
     KEV = "keV"
 
 
-Element = Annotated[str, typer.Option(help="Absorbing element, where the file does not say.")]
-Edge = Annotated[str, typer.Option(help="Absorption edge, where the file does not say.")]
+class Setting(NamedTuple):
+    """Marks an option that overrides a setting."""
+
+    key: str
+
+
+Element = Annotated[str, typer.Option(help="Absorbing element, if the file does not state it.")]
+Edge = Annotated[str, typer.Option(help="Absorption edge, if the file does not state it.")]
 Columns = Annotated[
-    str, typer.Option(help="What the columns are, in file order: energy,i0,it,ir,if,mu; `-` skips one.")
+    str,
+    typer.Option(help="Meaning of the columns, in file order: energy,i0,it,ir,if,mu; `-` skips one."),
 ]
-Unit = Annotated[EnergyUnit | None, typer.Option(help="Unit of the energies, where the file does not say.")]
+Unit = Annotated[EnergyUnit | None, typer.Option(help="Unit of the energies, if the file does not state it.")]
 Offset = Annotated[
     float | None,
     typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
+    Setting("calibration.energy_offset"),
 ]
 Kind = Annotated[
-    FileKind, typer.Option("--technique", help="What was measured; by the file's suffix if auto.")
+    FileKind, typer.Option("--technique", help="What was measured; by the suffix of the file if auto.")
 ]
-Composition = Annotated[str, typer.Option(help="Formula of the sample, where the file does not say.")]
+Composition = Annotated[
+    str,
+    typer.Option(help="Formula of the sample, if the file does not state it."),
+    Setting("pdf.composition"),
+]
 QUnitOption = Annotated[
-    QUnit | None, typer.Option("--q-unit", help="Unit of the axis of a pattern, where the file does not say.")
+    QUnit | None,
+    typer.Option("--q-unit", help="Unit of the axis of a pattern, if the file does not state it."),
 ]
 Wavelength = Annotated[
     float | None, typer.Option(help="Of the X-rays [angstrom], for patterns over 2 theta.")
@@ -43,17 +66,31 @@ Wavelength = Annotated[
 Poni = Annotated[Path | None, typer.Option(help="Calibration of the detector, for images.")]
 Dark = Annotated[Path | None, typer.Option(help="Dark image, for images.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask, for images: bad pixels are not zero.")]
-Background = Annotated[Path | None, typer.Option(help="Pattern or image of what is around the sample.")]
-BackgroundScale = Annotated[float | None, typer.Option(help="Of the background; fitted if not given.")]
-QMin = Annotated[float | None, typer.Option(help="Where F(Q) begins [1/angstrom]; chosen if not given.")]
+Background = Annotated[Path | None, typer.Option(help="Pattern or image of the sample's environment alone.")]
+BackgroundScale = Annotated[
+    float | None,
+    typer.Option(help="Scale of the background; fitted by default."),
+    Setting("pdf.background_scale"),
+]
+QMin = Annotated[
+    float | None,
+    typer.Option(help="Lower end of F(Q) [1/angstrom]; chosen by default."),
+    Setting("pdf.q_min"),
+]
 QMax = Annotated[
-    float | None, typer.Option(help="Where the transform ends [1/angstrom]; chosen if not given.")
+    float | None,
+    typer.Option(help="Upper end of the transform [1/angstrom]; chosen by default."),
+    Setting("pdf.q_max"),
 ]
 QMaxInst = Annotated[
-    float | None, typer.Option(help="How far the pattern is used [1/angstrom]; chosen if not given.")
+    float | None,
+    typer.Option(help="Upper end of the pattern that is used [1/angstrom]; chosen by default."),
+    Setting("pdf.q_max_inst"),
 ]
 RPoly = Annotated[
-    float | None, typer.Option(help="Length of the correction [angstrom]; chosen if not given.")
+    float | None,
+    typer.Option(help="Length of the polynomial correction [angstrom]; chosen by default."),
+    Setting("pdf.r_poly"),
 ]
 Far = Annotated[
     Path | None,
@@ -73,21 +110,170 @@ Key = Annotated[
     str | None,
     typer.Option(
         "--api-key",
-        help="Key of the Tiled server; what TILED_API_KEY holds, or the variable that the settings name.",
+        help="Key of the Tiled server, instead of TILED_API_KEY or the variable that the settings name.",
     ),
 ]
-ApiKey = Annotated[str | None, typer.Option(envvar="TILED_API_KEY", help="Key of the Tiled server.")]
+Tiled = Annotated[str, typer.Option(help="Address of the Tiled server, instead of that of the settings.")]
+Predictions = Annotated[
+    str, typer.Option(help="Container of the predictions, instead of that of the settings (xpdml).")
+]
+ProfileName = Annotated[str, typer.Option(help="Convention that the runs follow; auto by default.")]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Publish why each answer is what it is: some seconds of work a run.")
+    bool,
+    typer.Option("--explain", help="Publish an explanation with each answer: some seconds of work per run."),
 ]
 Repeats = Annotated[
     float | None,
     typer.Option(
         "--repeats-within",
-        help="Merge absorption runs of one sample that begin within so long of another [s]; 0: none.",
+        help="Merge absorption runs of one sample that begin within this time of each other [s]; 0: none.",
         min=0.0,
     ),
 ]
 Models = Annotated[
-    Path | None, typer.Option(help="Folder of model bundles, instead of those that come with the package.")
+    Path | None,
+    typer.Option(help="Folder of model bundles, instead of those that come with the package."),
+    Setting("models.folder"),
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOptions:
+    """How absorption scans are read."""
+
+    columns: Columns = ""
+    energy_unit: Unit = None
+    energy_offset: Offset = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementOptions:
+    """What absorbed."""
+
+    element: Element = ""
+    edge: Edge = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternOptions:
+    """How patterns and pair distribution functions are read."""
+
+    composition: Composition = ""
+    q_unit: QUnitOption = None
+    wavelength: Wavelength = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """How images and patterns are reduced."""
+
+    poni: Poni = None
+    dark: Dark = None
+    mask: Mask = None
+    background: Background = None
+    background_scale: BackgroundScale = None
+    q_min: QMin = None
+    q_max: QMax = None
+    q_max_inst: QMaxInst = None
+    r_poly: RPoly = None
+    far: Far = None
+    far_wavelength: FarWavelength = None
+    far_poni: FarPoni = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which models answer."""
+
+    models: Models = None
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes the fields of its records of options as options of its own."""
+    signature = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    records: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name in records:
+            parameters += _single_options(records[name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[name]))
+
+    @wraps(command)
+    def expanded(*arguments: Any, **values: Any) -> None:
+        built = {
+            name: record(
+                **{each.name: values.pop(each.name) for each in fields(record) if each.name in values}
+            )
+            for name, record in records.items()
+        }
+        command(*arguments, **values, **built)
+
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {each.name: each.annotation for each in parameters}
+    return expanded
+
+
+def _names(record: Any) -> set[str]:
+    return {each.name for each in fields(record)}
+
+
+def _single_options(record: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(record, include_extras=True)
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if each.default is MISSING else each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(record)
+    ]
+
+
+def resolve_options(file: Path | None, *records: Any, **more: object) -> Settings:
+    """Return the settings of the file, overridden by records of options, and by values under dotted keys.
+
+    `more` has `__` for the dot of a key: `tiled__uri`.
+    """
+    values = {key.replace("__", "."): value for key, value in more.items()}
+    for record in records:
+        hints = get_type_hints(type(record), include_extras=True)
+        for each in fields(record):
+            marks = [mark for mark in hints[each.name].__metadata__ if isinstance(mark, Setting)]
+            values |= {mark.key: getattr(record, each.name) for mark in marks}
+    return resolve_settings(file, options=values)
+
+
+def require_server(settings: Settings) -> Settings:
+    """Return the settings, which name a Tiled server.
+
+    Raises
+    ------
+    SettingsError
+        If they name none.
+    """
+    if not settings.tiled_uri:
+        raise SettingsError(
+            "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
+        )
+    return settings
+
+
+def file_reading(settings: Settings, *records: Any, **stated: Any) -> FileReading:
+    """Return how files are read, as records of options and the settings state it."""
+    known = {each.name for each in fields(FileReading)}
+    for record in records:
+        stated |= {each.name: getattr(record, each.name) for each in fields(record) if each.name in known}
+    columns = stated.pop("columns", "")
+    unit = stated.pop("energy_unit", None)
+    of_settings = settings.scattering.pdf.composition
+    composition = stated.pop("composition", "") or (of_settings if isinstance(of_settings, str) else "")
+    return FileReading(
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        energy_unit=str(unit or ""),
+        composition=composition,
+        scattering=settings.scattering,
+        **stated,
+    )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, progress_console, stopping
-from bluesky_xpdml.cli.watch import Told
-from bluesky_xpdml.errors import PublishError, SettingsError
-from bluesky_xpdml.settings import PairingSettings, Settings, resolve_settings
+from bluesky_xpdml.cli.console import JSON, note, stopping
+from bluesky_xpdml.cli.publishing import LineReport, ReportingPublisher
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.settings import PairingSettings, Settings
 from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
@@ -26,102 +26,86 @@ def _joint_modality(text: str) -> Modality:
     return Modality(text)
 
 
+@options.expand_options
 def pair(
     *,
-    tiled: Annotated[
-        str, typer.Option(help="Address of the Tiled server with the predictions; else that of the settings.")
-    ] = "",
-    path: Annotated[str, typer.Option(help="Their container; xpdml, or what the settings say.")] = "",
+    tiled: options.Tiled = "",
+    path: options.Predictions = "",
     within: Annotated[
         float | None,
-        typer.Option(help="Runs of one sample that began within so long of each other are paired [s]."),
+        typer.Option(help="Runs of one sample that began within this time of each other are paired [s]."),
     ] = None,
     modality: Annotated[
-        Modality,
+        Modality | None,
         typer.Option(
-            help="What is paired.", parser=_joint_modality, metavar=f"[{'|'.join(Modality.joint())}]"
+            help="What is paired; xanes+pdf by default.",
+            parser=_joint_modality,
+            metavar=f"[{'|'.join(Modality.joint())}]",
         ),
-    ] = Modality.XANES_PDF,
+    ] = None,
     key: Annotated[
         str,
-        typer.Option(
-            help="Entry that callbacks carry and that tells samples apart, instead of uid and name."
-        ),
+        typer.Option(help="Carried entry that tells samples apart, instead of their uid and name."),
     ] = "",
     interval: Annotated[
-        float, typer.Option(help="Look for new predictions at least this often [s].", min=0.05)
+        float, typer.Option(help="Longest time between two looks for new predictions [s].", min=0.05)
     ] = 1.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="Answer what is there and stop, rather than wait for more.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Answer the predictions that exist and stop.")] = False,
     api_key: options.Key = None,
-    models: options.Models = None,
+    model: options.ModelOptions,
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
     """Answer XANES and PDF of one sample together, in whichever order they came, until SIGTERM or Ctrl-C.
 
-    Goes over all predictions that are there, then over those that come; what is answered is left alone. One
-    line a joint answer on stdout. Run it where two beamlines publish into one container; one callback that
-    sees both pairs by itself (`XpdmlCallback(..., pairing=...)`).
+    Goes over all predictions that exist, then over those that arrive; what is answered is left alone. One
+    line per joint answer on stdout. Run it if two beamlines publish into one container; one callback that
+    sees both pairs by itself (`[pairing]` in the settings).
     """
     from bluesky_xpdml.analysis.request import Analysis
     from bluesky_xpdml.pairing.pairing import Pairing
     from bluesky_xpdml.pairing.publisher import Follower, Pairer
-    from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher
+    from bluesky_xpdml.publish import PredictionCatalog
 
-    fixed = resolve_settings(
+    resolved = options.resolve_options(
         settings,
-        options={
-            "tiled.uri": tiled,
-            "tiled.path": path,
-            "models.folder": models,
-            "pairing.within": within,
-            "pairing.modality": modality,
-            "pairing.key": key,
-        },
+        model,
+        tiled__uri=tiled,
+        tiled__path=path,
+        pairing__within=within,
+        pairing__modality=modality,
+        pairing__key=key,
     )
-    fixed = replace(fixed, pairing=fixed.pairing or PairingSettings())
-    if not fixed.tiled_uri:
-        raise SettingsError(
-            "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
-        )
-    analysis = Analysis(fixed)
+    resolved = options.require_server(replace(resolved, pairing=resolved.pairing or PairingSettings()))
+    analysis = Analysis(resolved)
     with stopping() as stop:
-        publisher = TiledPublisher.from_uri(
-            fixed.tiled_uri, api_key=api_key or fixed.api_key(), path=fixed.tiled_path
-        )
-        catalog = PredictionCatalog(publisher.container)
-        pairing = Pairing(catalog=catalog, analysis=analysis)
-        pairer = Pairer(Told(publisher, json=json), pairing)
+        publisher = ReportingPublisher.from_settings(resolved, api_key, LineReport(json=json))
+        pairing = Pairing(catalog=PredictionCatalog(publisher.container), analysis=analysis)
+        pairer = Pairer(publisher, pairing)
         try:
-            _work(Follower(pairer), stop, fixed, interval=interval, once=once)
+            _follow(Follower(pairer), stop, resolved, interval=interval, once=once)
         finally:
             publisher.close()
-    _note(_summary(pairer.counts))
+    note(_summary(pairer.counts))
     if once and (pairer.counts.errors or pairer.counts.waiting):
         raise typer.Exit(1)
 
 
-def _work(follower: "Follower", stop: "Event", fixed: Settings, *, interval: float, once: bool) -> None:
-    server = fixed.tiled_uri.partition("?")[0]
-    _note(f"pairing what is in {fixed.tiled_path} of {server}")
+def _follow(follower: "Follower", stop: "Event", settings: Settings, *, interval: float, once: bool) -> None:
+    server = settings.tiled_uri.partition("?")[0]
+    note(f"pairing the predictions in {settings.tiled_path} of {server}")
     follower.catch_up()
     if once:
         return
-    _note("all that is there is paired, waiting for more")
+    note("all existing predictions are paired, waiting for more")
     while not stop.is_set():
         try:
             follower.follow(stop, interval=interval)
         except PublishError as error:
-            _note(f"the server is away, trying again: {error}")
+            note(f"the server is away, trying again: {error}")
             stop.wait(interval)
 
 
 def _summary(counts: "PairingCounts") -> str:
-    told = f"{counts.joint} joint answers published, {counts.failed} joint failures, {counts.errors} errors"
-    return f"stopped; {told}" + (f", {counts.waiting} to be asked again" if counts.waiting else "")
-
-
-def _note(text: str) -> None:
-    progress_console.print(f"xpdml: {text}", markup=False, highlight=False, soft_wrap=True)
+    ended = f"{counts.joint} joint answers published, {counts.failed} joint failures, {counts.errors} errors"
+    return f"stopped; {ended}" + (f", {counts.waiting} to be tried again" if counts.waiting else "")

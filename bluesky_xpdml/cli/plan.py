@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from math import isnan
 from pathlib import Path
@@ -16,16 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, interval, print_json, progress_console, stopping
-from bluesky_xpdml.errors import PlanningError, SettingsError
-from bluesky_xpdml.settings import resolve_settings
+from bluesky_xpdml.cli.console import JSON, interval, note, print_json, print_line, stopping
+from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.settings import Settings
+from bluesky_xpdml.vocabulary import Descriptor
 
 if TYPE_CHECKING:
     from bluesky_xpdml.planning.queue.campaign import Campaign
     from bluesky_xpdml.planning.queue.planner import QueuePlanner, StepReport
 
-LOOK = 0.05
-"""Pause between two looks at whether a person answered [s]."""
+POLL_INTERVAL = 0.05
+"""Pause between two looks for an answer of a person [s]."""
 
 
 class Approve(StrEnum):
@@ -37,17 +37,8 @@ class Approve(StrEnum):
     """Nobody: the limits are enough."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """Where the predictions are."""
-
-    uri: str
-    api_key: str | None
-    path: str
-
-
 class Keyboard:
-    """Lines of standard input, read in a thread, so that the planner goes on while a person thinks."""
+    """Lines of standard input, read in a thread: the planner goes on while a person decides."""
 
     def __init__(self) -> None:
         self._lines: SimpleQueue[str] = SimpleQueue()
@@ -60,13 +51,7 @@ class Keyboard:
         self._ended.set()
 
     def line(self) -> str | None:
-        """Return the next line; None where there is none yet.
-
-        Raises
-        ------
-        PlanningError
-            If none will come any more.
-        """
+        """Return the next line, None if there is none yet; a `PlanningError` if the input has ended."""
         ended = self._ended.is_set()
         try:
             return self._lines.get_nowait()
@@ -79,50 +64,42 @@ class Keyboard:
             return None
 
 
-class Voice:
-    """Says what the planner does: on stdout what it asked and learned, on stderr why it stands still.
-
-    Parameters
-    ----------
-    campaign
-        Names the parameters and the descriptor.
-    json
-        Whether lines are JSON objects.
-    """
+class StepPrinter:
+    """Prints what the planner does: on stdout what it asked and learned, on stderr why it waits."""
 
     def __init__(self, campaign: "Campaign", *, json: bool) -> None:
         self._units = {each.name: each.unit for each in campaign.space.parameters}
-        self._descriptor = campaign.question.descriptor
+        self._descriptor = Descriptor(campaign.question.descriptor)
         self._json = json
         self._note = ""
 
-    def turn(self, turn: "StepReport") -> None:
-        """Say what a turn found and did; nothing where that is nothing."""
-        if turn.note != self._note:
-            self._note = turn.note
-            note(f"waiting: {turn.note}" if turn.note else "going on")
-        for suggestion in turn.added:
+    def step(self, report: "StepReport") -> None:
+        """Print what a step found and did; nothing if that is nothing."""
+        if report.note != self._note:
+            self._note = report.note
+            note(f"waiting: {report.note}" if report.note else "going on")
+        for suggestion in report.added:
             self.line("added", suggestion["_id"], self._parameters(suggestion), "")
-        for outcome in turn.answered:
+        for outcome in report.answered:
             numbers = {key: each for key, each in outcome.items() if key not in {"_id", *self._units}}
-            words = self._answer(outcome)
-            self.line("answered", outcome["_id"], self._parameters(outcome), words, **numbers)
-        for trial, reason in turn.failed:
+            answer = self._answer(outcome)
+            self.line("answered", outcome["_id"], self._parameters(outcome), answer, **numbers)
+        for trial, reason in report.failed:
             self.line("failed", trial, {}, reason, reason=reason)
-        for trial in turn.removed:
+        for trial in report.removed:
             self.line("removed", trial, {}, "taken out of the queue by a person")
 
     def line(
-        self, event: str, trial: str, parameters: Mapping[str, float], words: str, **more: object
+        self, event: str, trial: str, parameters: Mapping[str, float], text: str, **more: object
     ) -> None:
-        """Say one line of a trial."""
+        """Print one line about a trial."""
         if self._json:
             plain = {
                 key: None if isinstance(each, float) and isnan(each) else each for key, each in more.items()
             }
             print_json({"event": event, "trial": trial, "parameters": dict(parameters), **plain})
-            return
-        typer.echo("  ".join(word for word in (event, trial, self.shown(parameters), words) if word))
+        else:
+            print_line(event, trial, self.shown(parameters), text)
 
     def shown(self, parameters: Mapping[str, float]) -> str:
         """Return the parameters of a trial with their units."""
@@ -136,32 +113,22 @@ class Voice:
     def _answer(self, outcome: Mapping[str, Any]) -> str:
         name = self._descriptor
         found = {"value": outcome[name], "low": outcome[f"{name}_low"], "high": outcome[f"{name}_high"]}
-        return f"{name} {interval(found)}  {outcome['quality']}"
+        return f"{name.label} {interval(found)} {name.symbol}".rstrip() + f"  {outcome['quality']}"
 
-    def _parameters(self, said: Mapping[str, Any]) -> dict[str, float]:
-        return {name: said[name] for name in self._units}
+    def _parameters(self, values: Mapping[str, Any]) -> dict[str, float]:
+        return {name: values[name] for name in self._units}
 
 
-class Asking:
-    """Shows one proposal after the other and takes the answers.
+class Approval:
+    """Shows one proposal after the other, on stderr or as JSON on stdout, and takes the answers."""
 
-    Parameters
-    ----------
-    planner
-        Whose proposals they are.
-    voice
-        Says what was decided.
-    json
-        Whether the questions are JSON objects on stdout; else they are on stderr.
-    """
-
-    def __init__(self, planner: "QueuePlanner", voice: Voice, *, json: bool) -> None:
-        self._planner, self._voice, self._json = planner, voice, json
+    def __init__(self, planner: "QueuePlanner", printer: StepPrinter, *, json: bool) -> None:
+        self._planner, self._printer, self._json = planner, printer, json
         self._keyboard = Keyboard()
         self._shown = ""
 
     def answer(self) -> bool:
-        """Show what waits for a person, take an answer if there is one, and return whether there was."""
+        """Show the next proposal, take an answer if there is one, and return whether there was."""
         if not self._planner.proposals:
             self._shown = ""
             return False
@@ -171,19 +138,19 @@ class Asking:
         if trial != self._shown:
             self._shown = trial
             if self._json:
-                self._voice.line("proposed", trial, parameters, "")
-            note(f"measure {self._voice.shown(parameters)}? y or n")
-        said = self._keyboard.line()
-        if said is None:
+                self._printer.line("proposed", trial, parameters, "")
+            note(f"measure {self._printer.shown(parameters)}? y or n")
+        answer = self._keyboard.line()
+        if answer is None:
             return False
-        if said not in {"y", "yes", "n", "no"}:
-            note(f"expected y or n, found {said!r}")
+        if answer not in {"y", "yes", "n", "no"}:
+            note(f"expected y or n, found {answer!r}")
             return False
-        if said[0] == "y":
+        if answer[0] == "y":
             self._planner.approve(trial)
         else:
             self._planner.reject(trial)
-            self._voice.line("rejected", trial, parameters, "")
+            self._printer.line("rejected", trial, parameters, "")
         return True
 
 
@@ -194,35 +161,31 @@ def plan(
         Approve,
         typer.Option(help="Who lets a measurement into the queue: a person at this terminal, or nobody."),
     ] = Approve.ASK,
-    pause: Annotated[float, typer.Option(help="Between two looks at queue and Tiled [s].", min=0.05)] = 1.0,
-    tiled: Annotated[str, typer.Option(help="Address of the Tiled server; else that of the settings.")] = "",
-    into: Annotated[
-        str, typer.Option(help="Container of the predictions; xpdml, or what the settings say.")
-    ] = "",
+    pause: Annotated[
+        float, typer.Option(help="Pause between two looks at queue and Tiled [s].", min=0.05)
+    ] = 1.0,
+    tiled: options.Tiled = "",
+    into: options.Predictions = "",
     api_key: options.Key = None,
     settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
-    """Add measurements to the queue of an RE manager until the campaign has found what it seeks.
+    """Add measurements to the queue of an RE manager until the campaign has its answer.
 
-    One line a measurement on stdout when it is added and when it is answered or has failed; on stderr why
-    nothing goes on. It ends by itself with exit status 0, or at SIGTERM or Ctrl-C with what is queued left in
-    the queue: started again it goes on where it was.
+    One line per measurement on stdout when it is added and when it is answered or has failed; on stderr why
+    the planner waits. It ends by itself with exit status 0, or at SIGTERM or Ctrl-C; what is queued stays in
+    the queue, and a planner that is started again continues.
     """
     from bluesky_xpdml.planning.queue.campaign import read_campaign
 
     found = read_campaign(campaign)
-    fixed = resolve_settings(settings, options={"tiled.uri": tiled, "tiled.path": into})
-    if not fixed.tiled_uri:
-        raise SettingsError(
-            "expected a Tiled server, found none: name it by --tiled, or as tiled.uri in the settings"
-        )
-    reach = Reach(uri=fixed.tiled_uri, api_key=api_key or fixed.api_key(), path=fixed.tiled_path)
-    voice = Voice(found, json=json)
-    with stopping() as stop, _planner(found, reach, ask=approve is Approve.ASK) as planner:
+    resolved = options.require_server(options.resolve_options(settings, tiled__uri=tiled, tiled__path=into))
+    printer = StepPrinter(found, json=json)
+    ask = approve is Approve.ASK
+    with stopping() as stop, _planner(found, resolved, api_key, ask=ask) as planner:
         note(f"planning {found.question.campaign} through {found.access.address}")
-        asking = Asking(planner, voice, json=json) if approve is Approve.ASK else None
-        last = _follow(planner, voice, asking, stop, pause=pause)
+        approval = Approval(planner, printer, json=json) if ask else None
+        last = _follow(planner, printer, approval, stop, pause=pause)
     if last.finished:
         note(f"finished after {last.measured} measurements: {last.enough}")
     else:
@@ -230,47 +193,46 @@ def plan(
 
 
 def _follow(
-    planner: "QueuePlanner", voice: Voice, asking: Asking | None, stop: Event, *, pause: float
+    planner: "QueuePlanner", printer: StepPrinter, approval: Approval | None, stop: Event, *, pause: float
 ) -> "StepReport":
-    """Take turns until it is finished or told to stop, and at once where a person has answered."""
-    turns: list[StepReport] = []
+    """Take steps until it is finished or stopped, and at once when a person has answered."""
+    last: list[StepReport] = []
 
-    def tell(turn: "StepReport") -> None:
-        turns[:] = [turn]
-        voice.turn(turn)
+    def report(step: "StepReport") -> None:
+        last[:] = [step]
+        printer.step(step)
         end = time.monotonic() + pause
-        while asking is not None and not turn.finished and not stop.is_set() and time.monotonic() < end:
-            if asking.answer():
+        while approval is not None and not step.finished and not stop.is_set() and time.monotonic() < end:
+            if approval.answer():
                 return
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
 
-    return planner.run(stop, pause=LOOK if asking is not None else pause, report=tell)
+    return planner.run(stop, pause=POLL_INTERVAL if approval is not None else pause, report=report)
 
 
 @contextmanager
-def _planner(found: "Campaign", reach: Reach, *, ask: bool) -> Iterator["QueuePlanner"]:
+def _planner(
+    campaign: "Campaign", settings: Settings, api_key: str | None, *, ask: bool
+) -> Iterator["QueuePlanner"]:
     """Give a planner whose connections are closed at the end."""
     from bluesky_xpdml.planning.queue.client import RunQueue
     from bluesky_xpdml.planning.queue.planner import QueuePlanner
     from bluesky_xpdml.publish.predictions import PredictionCatalog
 
-    optimizer = found.new_optimizer()
+    optimizer = campaign.new_optimizer()
     with ExitStack() as closing:
-        queue = RunQueue(found.access, api_key=os.environ.get(found.api_key_variable) or None)
+        queue = RunQueue(campaign.access, api_key=os.environ.get(campaign.api_key_variable) or None)
         closing.callback(queue.close)
-        catalog = PredictionCatalog.from_uri(reach.uri, api_key=reach.api_key, path=reach.path)
-        closing.callback(catalog.container.context.http_client.close)
+        catalog = PredictionCatalog.from_uri(
+            settings.tiled_uri, api_key=api_key or settings.api_key(), path=settings.tiled_path
+        )
+        closing.callback(catalog.close)
         yield QueuePlanner(
             optimizer,
             catalog,
             queue,
-            plan=found.plan,
-            question=found.question,
-            limits=found.limits,
+            plan=campaign.plan,
+            question=campaign.question,
+            limits=campaign.limits,
             ask=ask,
         )
-
-
-def note(text: str) -> None:
-    """Say something on stderr."""
-    progress_console.print(f"xpdml: {text}", markup=False, highlight=False, soft_wrap=True)

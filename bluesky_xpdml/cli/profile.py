@@ -1,4 +1,4 @@
-"""`xpdml profile`: which conventions are known, and what one of them would read from a run."""
+"""`xpdml profile`: the known conventions, and what one of them would read from a run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, answer_console, print_json, print_table, progress_console
+from bluesky_xpdml.cli.console import (
+    JSON,
+    answer_console,
+    print_json,
+    print_table,
+    progress_console,
+    visible,
+)
 from bluesky_xpdml.errors import MissingDataError
+from bluesky_xpdml.settings import resolve_settings
 
 LONGEST_PLACE = 66
 """Longer descriptions of a place are cut in tables; --json has all of them."""
@@ -40,16 +48,17 @@ def check(
     *,
     run: Annotated[str, typer.Option(help="Uid of the run; the first in the file if not given.")] = "",
     documents: Annotated[
-        Path | None, typer.Option(help="File of documents, one [name, document] a line.")
+        Path | None, typer.Option(help="File of documents, one [name, document] per line.")
     ] = None,
     tiled: Annotated[str, typer.Option(help="Address of the Tiled server that holds the run.")] = "",
     path: Annotated[str, typer.Option(help="Container of the runs on that server.")] = "raw",
-    api_key: options.ApiKey = None,
+    api_key: options.Key = None,
+    settings: options.SettingsFile = None,
     json: bool = JSON,
 ) -> None:
-    """Say what a profile would read from a run, and what is missing.
+    """Show what a profile would read from a run, and what is missing.
 
-    Without --documents or --tiled, only the file itself is checked. The exit status is 1 where something is
+    Without --documents or --tiled, only the file itself is checked. The exit status is 1 if something is
     missing that an answer needs.
     """
     from bluesky_xpdml.documents import load_profile
@@ -60,15 +69,16 @@ def check(
         progress_console.print(f"{profile}: a profile that can be read; give a run to try it on")
         return
     if tiled:
-        collected = _collected(_stored(tiled, api_key, path, run), profile, run)
+        key = api_key or resolve_settings(settings).api_key()
+        collected = _collected(_stored(tiled, key, path, run), profile, run)
     else:
-        from bluesky_xpdml.sources.jsonl import documents_in
+        from bluesky_xpdml.sources.runs import documents_in
 
         collected = _collected(documents_in(documents or ""), profile, run)
     findings = check_profile(collected, known)
     if json:
-        said = [asdict(finding) | {"missing": finding.is_missing} for finding in findings]
-        print_json({"profile": known.name, "run": collected.uid, "findings": said})
+        entries = [asdict(finding) | {"missing": finding.is_missing} for finding in findings]
+        print_json({"profile": known.name, "run": collected.uid, "findings": entries})
     else:
         _show(findings)
     if any(finding.is_missing for finding in findings):
@@ -76,20 +86,20 @@ def check(
 
 
 def _stored(tiled: str, api_key: str | None, path: str, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    from bluesky_xpdml.sources.stored import open_runs, stored_documents
+    from bluesky_xpdml.sources.runs import open_runs, stored_documents
 
     if not uid:
         raise MissingDataError("expected the uid of a run beside --tiled, found none: give it with --run")
     with open_runs(tiled, api_key=api_key, path=path) as runs:
-        yield from stored_documents(runs, [uid])
+        yield from stored_documents(runs, uid)
 
 
-def _collected(told: Iterable[tuple[str, dict[str, Any]]], profile: str, uid: str) -> Any:
-    """Collect the run that is meant: the one of that uid, or the first."""
+def _collected(documents: Iterable[tuple[str, dict[str, Any]]], profile: str, uid: str) -> Any:
+    """Return the collected run of that uid, or the first."""
     from bluesky_xpdml.documents import collector_for
 
     collector = None
-    for name, document in told:
+    for name, document in documents:
         if name == "start":
             if collector is None and document.get("uid", "").startswith(uid):
                 collector = collector_for(document, profile=profile)
@@ -102,17 +112,12 @@ def _collected(told: Iterable[tuple[str, dict[str, Any]]], profile: str, uid: st
     return collector.finish()
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_PLACE else f"{text[:LONGEST_PLACE]} ..."
-
-
 def _show(findings: Sequence[Any]) -> None:
     rows = []
     for finding in findings:
-        nothing = "[red]missing[/]" if finding.needed else "[dim]none[/]"
-        rows.append([finding.what, escape(finding.found) or nothing, escape(_shortened(finding.where))])
+        nothing = Text("missing", style="red") if finding.needed else Text("none", style="dim")
+        rows.append([finding.what, finding.found or nothing, visible(finding.where, LONGEST_PLACE)])
     print_table("", ("what", "would be read", "where"), rows)
     for finding in findings:
         if finding.is_missing:
-            line = f"{finding.what} is missing: {finding.where}"
-            answer_console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            answer_console.print(f"{finding.what} is missing: {finding.where}", style="red")

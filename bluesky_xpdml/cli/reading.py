@@ -1,31 +1,32 @@
-"""Data files that commands take: what the options say about them, and their way through the analysis."""
+"""Data files through the one analysis: whatever goes wrong with one file gives a failed prediction for it."""
 
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bluesky_xpdml.analysis.request import Analysis, JointCurves, PredictionRequest
-from bluesky_xpdml.cli import options
-from bluesky_xpdml.errors import attempt, internal_reason
+from bluesky_xpdml.errors import attempt, reason_of
+from bluesky_xpdml.models.repeats import RepeatedPrediction
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.records import Prediction
+from bluesky_xpdml.records import Prediction, Verdict
+from bluesky_xpdml.reduction.repeats import RepeatSettings
 from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.sources.reading import FileKind, FileReading
-from bluesky_xpdml.vocabulary import Modality
+from bluesky_xpdml.vocabulary import Modality, Reason
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 
-def file_reading(
-    settings: Settings, *, columns: str = "", energy_unit: options.EnergyUnit | None = None, **stated: Any
-) -> FileReading:
-    """Return how files are read; `stated` are further fields of `FileReading`, as the options give them."""
-    return FileReading(
-        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
-        energy_unit=str(energy_unit or ""),
-        scattering=settings.scattering,
-        **stated,
-    )
+
+def guarded(action: Callable[[], Result], path: Path) -> Result | Reason:
+    """Return what an action on one file returns, or the reason why it failed, internal errors included."""
+    outcome = attempt(action)
+    if not isinstance(outcome, Exception):
+        return outcome
+    logger.debug("%s could not be analysed", path, exc_info=outcome)
+    return reason_of(outcome)
 
 
 class FileAnalysis:
@@ -48,12 +49,13 @@ class FileAnalysis:
 
     def predict(self, path: Path, kind: FileKind) -> tuple[Prediction, ...]:
         """Return the predictions for one file; whatever goes wrong gives a failed one with the reason."""
-        request = self.request(path, kind.of(path))
-        answers = attempt(lambda: self.analysis.predict(request))
-        if isinstance(answers, Exception):
-            logger.debug("%s could not be analysed", path, exc_info=answers)
-            return (self.analysis.failure(request, internal_reason(answers)),)
-        return answers
+        return self._predict(self.request(path, kind.of(path)), path)
+
+    def predict_each(self, paths: list[Path], kind: FileKind) -> Iterator[tuple[Path, Prediction]]:
+        """Yield the predictions for file after file."""
+        for path in paths:
+            for prediction in self.predict(path, kind):
+                yield path, prediction
 
     def predict_both(self, spectrum: Path, pattern: Path, kind: FileKind) -> list[tuple[Path, Prediction]]:
         """Return the joint prediction under the name of the spectrum, then those of each file."""
@@ -71,5 +73,33 @@ class FileAnalysis:
             source=f"{spectrum.name} + {pattern.name}",
             remarks=(*by_spectrum.quality.reasons, *by_pattern.quality.reasons),
         )
-        (both,) = self.analysis.predict(request)
+        (both,) = self._predict(request, spectrum)
         return [(spectrum, both), (spectrum, by_spectrum), (pattern, by_pattern)]
+
+    def predict_repeats(
+        self, paths: list[Path], merging: RepeatSettings
+    ) -> tuple[list[RepeatedPrediction], list[str]]:
+        """Return the prediction after each repeat of one scan, and which files could not be used and why."""
+        refused: list[str] = []
+        answers = self.analysis.predict_repeats(
+            [self.request(path, FileKind.XANES) for path in paths],
+            merging,
+            refuse=lambda request, reason: refused.append(f"{request.source}: {reason}"),
+        )
+        return list(answers), refused
+
+    def _predict(self, request: PredictionRequest, path: Path) -> tuple[Prediction, ...]:
+        answers = guarded(lambda: self.analysis.predict(request), path)
+        return (self.analysis.failure(request, answers),) if isinstance(answers, Reason) else answers
+
+
+def file_answer(path: Path, prediction: Prediction) -> dict[str, Any]:
+    """Return what is printed of a file: its name and the fields of the derived run's start document."""
+    from bluesky_xpdml.publish.documents import summary
+
+    return {"file": str(path), **summary(prediction)}
+
+
+def is_failed(prediction: Prediction) -> bool:
+    """Return whether there is no answer."""
+    return prediction.quality.verdict is Verdict.FAILED

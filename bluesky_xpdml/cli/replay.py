@@ -1,44 +1,42 @@
 """`xpdml replay`: files or stored runs through the same callback as a live measurement."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bluesky_xpdml.cli import options
-from bluesky_xpdml.cli.console import JSON, interval, print_json, print_table, progress_console, verdict
-from bluesky_xpdml.cli.reading import file_reading
-from bluesky_xpdml.errors import SettingsError, XpdmlError
-from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.cli.console import (
+    DIGITS,
+    JSON,
+    interval,
+    note,
+    print_json,
+    print_table,
+    progress_console,
+    verdict,
+)
+from bluesky_xpdml.cli.reading import guarded
+from bluesky_xpdml.errors import SettingsError
+from bluesky_xpdml.publish import CallbackPublisher, Publisher
+from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.settings import LiveSettings, Settings, resolve_settings
 from bluesky_xpdml.sources.reading import FileReading
+from bluesky_xpdml.vocabulary import Descriptor, Reason
 
 RAW = "raw"
-"""Container of the raw runs, where neither option nor settings name one."""
-PATIENCE = 600.0
+"""Container of the raw runs, if neither option nor settings name one."""
+TIMEOUT = 600.0
 """The callback may take this long for everything that was replayed [s]."""
 
-
-class Collected:
-    """Keeps the start documents of derived runs, and hands all documents on."""
-
-    def __init__(self, publisher: Any | None) -> None:
-        self.publisher = publisher
-        self.starts: list[dict[str, Any]] = []
-
-    def publish(self, documents: Any) -> None:
-        """Keep the start document and publish the run."""
-        self.starts.append(documents[0][1])
-        if self.publisher is not None:
-            self.publisher.publish(documents)
-
-    def close(self) -> None:
-        """Close the publisher."""
-        if self.publisher is not None:
-            self.publisher.close()
+Starts = list[Mapping[str, Any]]
 
 
+@options.expand_options
 def replay(
     what: Annotated[list[str], typer.Argument(help="Files, or with --tiled or --stored the uids of runs.")],
     *,
@@ -47,25 +45,18 @@ def replay(
         bool, typer.Option("--stored", help="The server of the settings holds the runs.")
     ] = False,
     path: Annotated[
-        str, typer.Option(help="Container of the runs on that server; raw, or what the settings say.")
+        str, typer.Option(help="Container of the runs, instead of that of the settings (raw).")
     ] = "",
     publish: Annotated[
         str,
-        typer.Option(
-            help="Address of the Tiled server for the predictions; --tiled's or that of the settings."
-        ),
+        typer.Option(help="Tiled server for the predictions, instead of --tiled or that of the settings."),
     ] = "",
-    into: Annotated[
-        str, typer.Option(help="Container for the predictions; xpdml, or what the settings say.")
-    ] = "",
+    into: options.Predictions = "",
     api_key: options.Key = None,
-    profile: Annotated[str, typer.Option(help="Which convention the runs follow; auto by default.")] = "",
-    element: options.Element = "",
-    edge: options.Edge = "",
-    columns: options.Columns = "",
-    energy_unit: options.Unit = None,
-    energy_offset: options.Offset = None,
-    models: options.Models = None,
+    profile: options.ProfileName = "",
+    sample: options.ElementOptions,
+    scan: options.ScanOptions,
+    model: options.ModelOptions,
     explain: options.Explain = False,
     repeats_within: options.Repeats = None,
     settings: options.SettingsFile = None,
@@ -73,90 +64,105 @@ def replay(
 ) -> None:
     """Replay measurements through the callback, as if they were measured now, and publish the predictions.
 
-    Publishing a run twice is one run: the same data, models and settings give the same uid. With --json:
-    one object a line and a run.
+    Reduction, repeats, pairing and live results are those of the settings. A run that is published twice is
+    one run: the same data, models and settings give the same uid. A file or run that cannot be read is named
+    with the reason, and the exit status is 1. With --json: one object per line and derived run.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.documents import StoredRuns
-    from bluesky_xpdml.sources.stored import open_runs, stored_documents
+    from bluesky_xpdml.sources.runs import open_runs, stored_documents
 
-    resolved = resolve_settings(
+    resolved = options.resolve_options(
         settings,
-        options={
-            "tiled.uri": publish or tiled,
-            "tiled.path": into,
-            "tiled.raw_path": path,
-            "profile": profile,
-            "models.folder": models,
-            "calibration.energy_offset": energy_offset,
-            "repeats.within": repeats_within,
-            "explain": explain or None,
-        },
+        scan,
+        model,
+        tiled__uri=publish or tiled,
+        tiled__path=into,
+        tiled__raw_path=path,
+        profile=profile,
+        repeats__within=repeats_within,
+        explain=explain or None,
     )
     source = tiled or (resolve_settings(settings).tiled_uri if stored else "")
     if stored and not source:
         raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
     key = api_key or resolved.api_key()
-    collected = _collected(resolved, key)
-    reading = file_reading(resolved, columns=columns, energy_unit=energy_unit, element=element, edge=edge)
-    failures: list[str] = []
+    starts: Starts = []
+    publisher, resolved = _publisher(resolved, key, starts)
     with ExitStack() as stack:
         raw = resolved.tiled_raw_path or RAW
         runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None
-        callback = XpdmlCallback(
-            collected,
-            settings=resolved,
-            fetch=None if runs is None else StoredRuns(runs),
+        callback = stack.enter_context(
+            XpdmlCallback(publisher, settings=resolved, fetch=None if runs is None else StoredRuns(runs))
         )
-        stack.enter_context(callback)
-        files = _from_files([Path(name) for name in what], reading, failures)
-        for name, document in files if runs is None else stored_documents(runs, what):
-            callback(name, document)
-        callback.drain(PATIENCE)
+        reading = options.file_reading(resolved, sample, scan)
+        documents = _file_documents(reading) if runs is None else partial(stored_documents, runs)
+        failures = _feed(callback, what, documents)
+        callback.drain(TIMEOUT)
         statistics = callback.statistics
-    _show(collected.starts, json=json)
+    _show(starts, json=json)
     for line in failures:
-        progress_console.print(f"xpdml: {line}", style="red", markup=False, highlight=False)
-    failed = any(start["quality"]["verdict"] == "failed" for start in collected.starts)
-    if failures or failed or statistics.unpublished or len(collected.starts) + len(failures) < len(what):
+        note(line, style="red")
+    failed = any(start["quality"]["verdict"] == Verdict.FAILED for start in starts)
+    if failures or failed or statistics.unpublished or len(starts) + len(failures) < len(what):
         raise typer.Exit(1)
 
 
-def _collected(settings: Settings, key: str | None) -> Collected:
-    from bluesky_xpdml.publish import TiledPublisher
+def _publisher(settings: Settings, api_key: str | None, starts: Starts) -> tuple[Publisher, Settings]:
+    """Return what publishes the runs and keeps their start documents, and the settings that it can serve."""
+    from bluesky_xpdml.cli.publishing import ReportingPublisher
 
-    if not settings.tiled_uri:
-        progress_console.print("not published: neither --publish, --tiled nor the settings name a server")
-        return Collected(None)
-    return Collected(TiledPublisher.from_uri(settings.tiled_uri, api_key=key, path=settings.tiled_path))
+    if settings.tiled_uri:
+        return ReportingPublisher.from_settings(settings, api_key, partial(_keep, starts)), settings
+    progress_console.print("not published: neither --publish, --tiled nor the settings name a server")
+    publisher = CallbackPublisher(lambda name, start: _keep(starts, start) if name == "start" else None)
+    # Without a container there are neither partners nor anyone who watches partial results.
+    scattering = replace(settings.scattering, live=False)
+    return publisher, replace(settings, pairing=None, live=LiveSettings(), scattering=scattering)
 
 
-def _from_files(paths: list[Path], reading: FileReading, failures: list[str]) -> Iterator[tuple[str, Any]]:
+def _keep(starts: Starts, start: Mapping[str, Any], _unpublished: str = "") -> None:
+    starts.append(start)
+
+
+def _file_documents(reading: FileReading) -> Callable[[str], Iterable[tuple[str, Any]]]:
     from bluesky_xpdml.sources.replay import scan_documents
 
-    for file in paths:
-        try:
-            scan = reading.scan(file)
-        except (XpdmlError, OSError) as error:
-            failures.append(str(error))
-        else:
-            yield from scan_documents(scan)
+    return lambda name: scan_documents(reading.scan(Path(name)))
 
 
-def _show(starts: list[dict[str, Any]], *, json: bool) -> None:
+def _feed(
+    callback: Callable[[str, Any], object], names: list[str], documents: Callable[[str], Iterable[Any]]
+) -> list[str]:
+    """Pass the documents of each file or run to the callback; return which could not be read and why."""
+
+    def feed(name: str) -> None:
+        for document in documents(name):
+            callback(*document)
+
+    failures = []
+    for name in names:
+        outcome = guarded(partial(feed, name), Path(name))
+        if isinstance(outcome, Reason):
+            failures.append(outcome if Path(name).name in outcome else f"{name}: {outcome}")
+    return failures
+
+
+def _show(starts: Starts, *, json: bool) -> None:
     if json:
         for start in starts:
             print_json({**start, "derived_uid": start["uid"]})
         return
+    state = Descriptor.OXIDATION_STATE
     rows = [
         [
             str(start["raw_uid"])[:8],
             start["sample"]["name"] or start["source"],
             start["element"],
-            interval(start["descriptors"].get("oxidation_state")),
+            interval(start["descriptors"].get(state), DIGITS[state]),
             verdict(start["quality"]),
             start["uid"][:8],
         ]
         for start in starts
     ]
-    print_table("", ("raw run", "sample", "element", "oxidation state", "verdict", "derived run"), rows)
+    print_table("", ("raw run", "sample", "element", state.heading, "verdict", "derived run"), rows)

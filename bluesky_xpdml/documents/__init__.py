@@ -4,13 +4,14 @@ from bluesky_xpdml.documents.collector import RunCollector, collect_run, collect
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.measurement import Measurement, RunKind, read_run
 from bluesky_xpdml.documents.profile import Profile, detect_profile, load_profile, profile_names
-from bluesky_xpdml.documents.run import CollectedRun, Stream
+from bluesky_xpdml.documents.run import REMARK_CODES, CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan, bragg_energy
 from bluesky_xpdml.documents.scattering import Position, ScatteringRun, dark_of
 from bluesky_xpdml.documents.start import origin_of
 from bluesky_xpdml.documents.stored import StoredRuns
 
 __all__ = [
+    "REMARK_CODES",
     "CollectedRun",
     "ImageMean",
     "Measurement",

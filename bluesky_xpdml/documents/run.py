@@ -15,6 +15,8 @@ from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MOST_REMARKS = 100
 """Further remarks on one run are counted, not listed."""
+REMARK_CODES = "remark_codes"
+"""Key of start documents with the codes of their remarks."""
 LONGEST_REMARK = 500
 """Longer remarks of a start document are cut [characters]."""
 
@@ -200,10 +202,22 @@ def _covered_range(run: CollectedRun, energy: FloatArray) -> dict[str, float]:
 
 
 def earlier_remarks(run: CollectedRun, profile: Profile) -> tuple[Reason, ...]:
-    """Return the remarks that the start document holds, such as those of a reader of files."""
-    remarks = look_up(run.start, profile.start.remarks)
-    texts = [text for text in remarks if isinstance(text, str)] if isinstance(remarks, list | tuple) else []
-    return tuple(Reason(text[:LONGEST_REMARK], ReasonCode.INTERPRETED_INPUT) for text in texts[:MOST_REMARKS])
+    """Return the remarks that the start document holds, such as those of a reader of files.
+
+    Their codes stand in a list of the same length under `REMARK_CODES`; unknown ones mean interpreted input.
+    """
+    remarks, codes = look_up(run.start, profile.start.remarks), run.start.get(REMARK_CODES)
+    if not isinstance(remarks, list | tuple):
+        return ()
+    if not isinstance(codes, list | tuple) or len(codes) != len(remarks):
+        codes = [""] * len(remarks)
+    pairs = [(text, code) for text, code in zip(remarks, codes, strict=True) if isinstance(text, str)]
+    return tuple(Reason(text[:LONGEST_REMARK], _remark_code(code)) for text, code in pairs[:MOST_REMARKS])
+
+
+def _remark_code(code: object) -> ReasonCode:
+    known = isinstance(code, str) and code in set(ReasonCode)
+    return ReasonCode(str(code)) if known else ReasonCode.INTERPRETED_INPUT
 
 
 def exit_remarks(run: CollectedRun) -> tuple[Reason, ...]:

@@ -1,4 +1,7 @@
-"""Data files of beamlines: XDI and tables of columns, read into absorption scans."""
+"""Data files of beamlines: XDI and tables of columns, read into absorption scans.
+
+Columns have roles: energy, angle and the channels. They are found by the names that beamlines give them.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,24 +13,40 @@ import numpy as np
 from bluesky_xpdml.documents import absorption_scan, bragg_energy
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
 from bluesky_xpdml.records import AbsorptionScan, FloatArray, Quality, Sample
-from bluesky_xpdml.sources.roles import plain_name, roles_of_caller, roles_of_labels, stated_unit
 from bluesky_xpdml.sources.table import COMMENT_CHARACTERS, TextTable, parse_table, read_text, words
 from bluesky_xpdml.sources.xdi import EDGES, SYMBOLS, is_xdi, parse_header
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 CRYSTALS = {"si111": 3.13556, "si220": 1.92012, "si311": 1.63747, "si333": 1.04519}
 """Lattice plane distances of monochromator crystals, silicon at room temperature [angstrom]."""
 
+ROLES = ("energy", "i0", "it", "ir", "if", "iy", "mu")
+"""Names that a caller may give to columns; any other name skips one."""
+
+SYNONYMS = {
+    "energy": ("energy", "e", "energie", "ene"),
+    "angle": ("angle", "theta", "bragg"),
+    "i0": ("i0", "io", "imon", "monitor"),
+    "it": ("it", "itrans", "i1", "itransmission", "trans"),
+    "ir": ("ir", "irefer", "iref", "i2", "irefe", "ireference"),
+    "if": ("if", "ifluor", "fluor", "iff", "ifl", "fluo", "ifluo", "fluorescence"),
+    "iy": ("iy", "iyield", "tey", "yield", "electronyield"),
+    "mu": ("mu", "xmu", "mutrans", "mufluor", "norm", "mux", "absorption"),
+}
+"""Names of each role in lower case, in order of preference."""
+
+_UNIT = re.compile(r"(?:^|[\s_(\[])(keV|eV)(?:$|[\s)\].,])", re.IGNORECASE)
 _PLAIN_FIELD = re.compile(r"%?\s*(element|edge|sample|sample name)\s*:\s*(\S.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Content:
-    """What a file says, before columns are given their meaning."""
+    """Content of a file, before columns get their roles."""
 
     data: FloatArray
     labels: tuple[str, ...]
     fields: Mapping[str, str]
-    remarks: tuple[str, ...]
+    remarks: tuple[Reason, ...]
 
 
 def read_scan(
@@ -40,19 +59,19 @@ def read_scan(
 ) -> AbsorptionScan:
     r"""Read one absorption scan from a text file.
 
-    Columns are found by their names; where a file holds counts and mu, counts are used. An axis of angles
-    is converted where the header gives the lattice plane distance.
+    Columns are found by their names; if a file holds counts and mu, counts are used. An axis of angles is
+    converted if the header states the lattice plane distance or the crystal.
 
     Parameters
     ----------
     path
         XDI, or columns of numbers under any header.
     element, edge
-        What the scan was taken of; these win over what the file says.
+        Absorber and edge; they override what the file states.
     columns
-        Names of the columns in file order: `energy`, `i0`, `it`, `ir`, `if`, `iy`, `mu`; any other skips one.
+        Roles of the columns in file order: `energy`, `i0`, `it`, `ir`, `if`, `iy`, `mu`; any other skips one.
     energy_unit
-        `eV` or `keV`; needed where neither the header nor the size of the numbers settles it.
+        `eV` or `keV`; needed if neither the header nor the size of the numbers settles it.
 
     Raises
     ------
@@ -78,16 +97,13 @@ def read_scan(
     try:
         content = _content(path)
         return _scan(content, source=path.name, element=element, edge=edge, columns=columns, unit=energy_unit)
-    except FileFormatError as error:
-        raise FileFormatError(_named(path, error)) from error
-    except MissingDataError as error:
-        raise MissingDataError(_named(path, error)) from error
     except DocumentError as error:
-        raise DocumentError(_named(path, error)) from error
+        text = str(error) if path.name in str(error) else f"{path.name}: {error}"
+        raise type(error)(text, error.code) from error
 
 
-def _named(path: Path, error: DocumentError) -> str:
-    return str(error) if path.name in str(error) else f"{path.name}: {error}"
+def _interpreted(text: str) -> Reason:
+    return Reason(text, ReasonCode.INTERPRETED_INPUT)
 
 
 def _content(path: Path) -> _Content:
@@ -99,7 +115,7 @@ def _content(path: Path) -> _Content:
     if is_xdi(text):
         table = parse_table(text, strict=True)
         header = parse_header(table)
-        remarks = (f"XDI header: {'; '.join(header.remarks)}",) if header.remarks else ()
+        remarks = (_interpreted(f"XDI header: {'; '.join(header.remarks)}"),) if header.remarks else ()
         return _Content(data=table.data, labels=header.labels, fields=header.fields, remarks=remarks)
     table = parse_table(text)
     return _Content(data=table.data, labels=_plain_labels(table), fields=_plain_fields(table), remarks=())
@@ -162,12 +178,12 @@ def _scan(
             quality=Quality().note(*remarks),
         )
     except DocumentError as error:
-        # What was noticed on the way is often the cause of what failed in the end.
-        raise type(error)("; ".join((str(error), *remarks))) from error
+        # What was noticed before is often the cause.
+        raise type(error)("; ".join((str(error), *remarks)), error.code) from error
 
 
 def _detector_elements(content: _Content, roles: Mapping[str, list[int]]) -> dict[str, FloatArray]:
-    """Return the fluorescence by detector element, under its column's name, where there are several."""
+    """Return the fluorescence by detector element, under the name of its column, if there are several."""
     where = roles.get("if", [])
     labels = [content.labels[index] if content.labels else "" for index in where]
     names = [
@@ -179,19 +195,20 @@ def _detector_elements(content: _Content, roles: Mapping[str, list[int]]) -> dic
     return {name: content.data[:, i] for name, i in zip(names, where, strict=True)} if len(where) > 1 else {}
 
 
-def _settled(what: str, given: str, found: str, remarks: list[str]) -> str:
-    """Return what the caller or else the file says; an impossible value of the file says nothing."""
+def _settled(what: str, given: str, found: str, remarks: list[Reason]) -> str:
+    """Return what the caller or else the file states; an impossible value of the file counts as none."""
     allowed = SYMBOLS if what == "element" else EDGES
     found = found if found in allowed else ""
     if given and given not in allowed:
         raise DocumentError(f"expected the name of an {what}, found {given!r}")
     if given and found and given != found:
-        remarks.append(f"{what} {given} was given; the file says {found}")
+        contradiction = f"{what} {given} was given; the file says {found}"
+        remarks.append(Reason(contradiction, ReasonCode.ELEMENT_CONTRADICTED))
     return given or found
 
 
 def _roles(
-    content: _Content, element: str, columns: Sequence[str] | None, remarks: list[str]
+    content: _Content, element: str, columns: Sequence[str] | None, remarks: list[Reason]
 ) -> dict[str, list[int]]:
     n_columns = content.data.shape[1]
     if columns is not None:
@@ -199,7 +216,7 @@ def _roles(
     if any(content.labels):
         return roles_of_labels(content.labels, element)
     if n_columns == 2:
-        remarks.append("the columns have no names; taken as energy and mu")
+        remarks.append(_interpreted("the columns have no names; taken as energy and mu"))
         return {"energy": [0], "mu": [1]}
     raise MissingDataError(
         f"the {n_columns} columns have no names; say what they are, such as --columns energy,i0,it "
@@ -208,7 +225,7 @@ def _roles(
 
 
 def _axis(
-    content: _Content, roles: Mapping[str, list[int]], unit: str | None, remarks: list[str]
+    content: _Content, roles: Mapping[str, list[int]], unit: str | None, remarks: list[Reason]
 ) -> tuple[FloatArray, str]:
     if "energy" in roles:
         column = roles["energy"][0]
@@ -226,7 +243,7 @@ def _axis(
 
 
 def _energy_unit(values: FloatArray, stated: str) -> str:
-    """Return the unit where statement and numbers agree; the numbers alone settle only eV."""
+    """Return the unit if statement and numbers agree; the numbers alone settle only eV."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     fits = {"eV": low >= 100.0, "keV": low >= 0.1 and high <= 200.0}
@@ -239,15 +256,15 @@ def _energy_unit(values: FloatArray, stated: str) -> str:
         if low >= 1.0 and high <= 60.0
         else "pass --energy-unit, or check the columns"
     )
-    said = f"labelled {stated}" if stated else "without a unit"
-    raise FileFormatError(f"the energies run from {low:g} to {high:g} {said}: the unit is unclear; {hint}")
+    label = f"labelled {stated}" if stated else "without a unit"
+    raise FileFormatError(f"the energies run from {low:g} to {high:g} {label}: the unit is unclear; {hint}")
 
 
-def _plane_distance(fields: Mapping[str, str], remarks: list[str]) -> float:
-    """Return the lattice plane distance that the header gives, or else its crystal's [angstrom]."""
-    said = fields.get("mono.d_spacing", fields.get("mono.dspacing", "")).split(" ")[0]
+def _plane_distance(fields: Mapping[str, str], remarks: list[Reason]) -> float:
+    """Return the lattice plane distance that the header states, or else that of its crystal [angstrom]."""
+    stated = fields.get("mono.d_spacing", fields.get("mono.dspacing", "")).split(" ")[0]
     try:
-        value = float(said)
+        value = float(stated)
     except ValueError:
         value = 0.0
     if value > 0.0:
@@ -257,9 +274,8 @@ def _plane_distance(fields: Mapping[str, str], remarks: list[str]) -> float:
         raise MissingDataError(
             "expected Mono.d_spacing beside an axis of angles; add it, or convert to energy"
         )
-    remarks.append(
-        f"angle given without mono.d_spacing: {CRYSTALS[crystal]} angstrom of {fields['mono.name']} was used"
-    )
+    found = f"{CRYSTALS[crystal]} angstrom of {fields['mono.name']} was used"
+    remarks.append(_interpreted(f"angle given without mono.d_spacing: {found}"))
     return CRYSTALS[crystal]
 
 
@@ -268,3 +284,90 @@ def _energy_of_angle(angle: FloatArray, spacing: float, label: str) -> FloatArra
     lower = label.lower()
     radians = angle if "rad" in lower else np.deg2rad(angle * (1e-3 if "mdeg" in lower else 1.0))
     return bragg_energy(radians, spacing)
+
+
+def plain_name(label: str) -> str:
+    """Return the bare name of a column: lower case, without unit, bracket and process variable.
+
+    Examples
+    --------
+    >>> plain_name("energy eV || 13BMA:E"), plain_name("energy_eV"), plain_name("xmu(trans)")
+    ('energy', 'energy', 'xmu')
+    """
+    first = re.split(r"[\s(\[|]", label.strip(), maxsplit=1)[0]
+    return re.sub(r"_k?ev$", "", first.lower())
+
+
+def stated_unit(label: str) -> str:
+    """Return the unit of energy that a label states, `eV`, `keV` or nothing.
+
+    Examples
+    --------
+    >>> stated_unit("energy keV"), stated_unit("energy_eV"), stated_unit("energy")
+    ('keV', 'eV', '')
+    """
+    match = _UNIT.search(label.split("||", maxsplit=1)[0])
+    if match is None:
+        return ""
+    return "keV" if match[1].lower() == "kev" else "eV"
+
+
+def roles_of_labels(labels: Sequence[str], element: str) -> dict[str, list[int]]:
+    """Return the columns of each role by their labels; several only for `if`, the elements of a detector.
+
+    Examples
+    --------
+    >>> roles_of_labels(["energy eV", "i0", "itrans", "irefer"], "Cr")
+    {'energy': [0], 'i0': [1], 'it': [2], 'ir': [3]}
+    >>> roles_of_labels(["Energy", "I0", "DTC1", "DTC2"], "V")
+    {'energy': [0], 'i0': [1], 'if': [2, 3]}
+    """
+    names = [plain_name(label) for label in labels]
+    found: dict[str, list[int]] = {}
+    for role, synonyms in SYNONYMS.items():
+        columns = [names.index(name) for name in synonyms if name in names]
+        if columns:
+            found[role] = columns[:1]
+    elements = _numbered_columns(names, element.lower())
+    if elements and "if" not in found:
+        found["if"] = elements
+    return found
+
+
+def roles_of_caller(columns: Sequence[str], n_columns: int) -> dict[str, list[int]]:
+    """Return the columns of each role by the names that a caller gave in file order.
+
+    Examples
+    --------
+    >>> roles_of_caller(["energy", "-", "mu"], 3)
+    {'energy': [0], 'mu': [2]}
+    """
+    if len(columns) > n_columns:
+        raise FileFormatError(f"expected at most {n_columns} names of columns, found {len(columns)}")
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(columns):
+        role = name.strip().lower()
+        if role not in ROLES:
+            continue
+        found.setdefault(role, []).append(index)
+    doubled = [role for role, where in found.items() if len(where) > 1 and role != "if"]
+    if doubled:
+        raise FileFormatError(f"expected one column for each name but 'if', found {doubled[0]!r} twice")
+    if "energy" not in found:
+        raise MissingDataError(f"expected 'energy' among the columns, found {', '.join(columns)}")
+    return found
+
+
+def _numbered_columns(names: Sequence[str], element: str) -> list[int]:
+    """Return the columns of a fluorescence detector with several elements."""
+    symbol = re.escape(element) if element else r"[a-z]{1,2}"
+    for pattern in (
+        r"dtc_?\d+",
+        rf"{symbol}_k(?:a|alpha)?_\w*?\d+",
+        rf"{symbol}_?\d+",
+        r"(?:i?fluor|if|iff|fl)_?\d+",
+    ):
+        columns = [index for index, name in enumerate(names) if re.fullmatch(pattern, name)]
+        if columns and not {names[index] for index in columns} & {"i0", "i1", "i2", "e0"}:
+            return columns
+    return []

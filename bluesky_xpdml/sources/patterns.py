@@ -11,6 +11,7 @@ from bluesky_xpdml.records import FloatArray, PairDistribution, Quality, Sample,
 from bluesky_xpdml.reduction.composition import atom_fractions
 from bluesky_xpdml.reduction.pattern import QUnit, momentum_transfer
 from bluesky_xpdml.sources.table import COMMENT_CHARACTERS, TextTable, parse_table, read_text
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 LARGEST_Q = 60.0
 """No X-ray pattern reaches further [1/angstrom]."""
@@ -46,7 +47,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """What a text file says before its axis is given a meaning."""
+    """Content of a text file, before its axis gets a unit."""
 
     table: TextTable
     settings: dict[str, str]
@@ -61,7 +62,7 @@ def read_pattern(
 ) -> ScatteringPattern:
     r"""Read I(Q) from a text file: axis, intensity and, in a third column, its standard uncertainty.
 
-    The unit of the axis is what the caller says, or else what the header says. It is never guessed from the
+    The unit of the axis is that of the caller, or else that of the header. It is never guessed from the
     numbers: 1/nm and degrees look alike.
 
     Parameters
@@ -69,9 +70,9 @@ def read_pattern(
     path
         Columns of numbers under any header, such as `.chi`, `.xy`, `.iq`.
     q_unit
-        `1/A`, `1/nm`, `2th_deg` or `2th_rad`; wins over the header.
+        `1/A`, `1/nm`, `2th_deg` or `2th_rad`; overrides the header.
     wavelength
-        Of the X-rays [angstrom]; wins over the header.
+        Of the X-rays [angstrom]; overrides the header.
     composition
         Of the sample, a formula.
 
@@ -103,11 +104,10 @@ def read_pattern(
     q = momentum_transfer(axis, unit, length)
     if q.size and q[-1] > LARGEST_Q:
         raise FileFormatError(
-            f"{path.name}: as {unit} the axis runs up to Q = {q[-1]:.4g} 1/angstrom, where no X-ray pattern "
-            "reaches: state the unit with --q-unit"
+            f"{path.name}: as {unit} the axis runs up to Q = {q[-1]:.4g} 1/angstrom, farther than "
+            "any X-ray pattern: state the unit with --q-unit"
         )
     columns = content.table.data[order]
-    quality = Quality().note(*filter(None, [dropped]))
     return ScatteringPattern(
         q=q,
         intensity=np.ascontiguousarray(columns[:, 1]),
@@ -116,19 +116,19 @@ def read_pattern(
         settings={"axis_unit": str(unit)},
         sample=Sample(composition=composition or content.settings.get("composition", "")),
         source=path.name,
-        quality=quality,
+        quality=Quality().note(*dropped),
     )
 
 
 def read_pdf(path: Path | str, *, composition: str = "") -> PairDistribution:
-    r"""Read G(r) from a `.gr` file: r [angstrom], G [1/angstrom^2], and where given sigma of r and of G.
+    r"""Read G(r) from a `.gr` file: r [angstrom], G [1/angstrom^2], and optionally sigma of r and of G.
 
     Parameters
     ----------
     path
         As PDF programs write it, with or without a header of settings.
     composition
-        Of the sample, a formula; wins over the header.
+        Of the sample, a formula; overrides the header.
 
     Raises
     ------
@@ -153,17 +153,17 @@ def read_pdf(path: Path | str, *, composition: str = "") -> PairDistribution:
     content = _read(path)
     r, order, dropped = _axis(path, content.table)
     columns = content.table.data[order]
-    said = composition or content.settings.get("composition", "")
+    stated = composition or content.settings.get("composition", "")
     settings = {_NAMES.get(key, key): _plain(value) for key, value in content.settings.items()}
     return PairDistribution(
         r=r,
         g=np.ascontiguousarray(columns[:, 1]),
         g_variance=_pdf_variance(columns),
-        composition=atom_fractions(said) if said else {},
+        composition=atom_fractions(stated) if stated else {},
         settings=settings,
-        sample=Sample(composition=said),
+        sample=Sample(composition=stated),
         source=path.name,
-        quality=Quality().note(*filter(None, [dropped])),
+        quality=Quality().note(*dropped),
     )
 
 
@@ -183,7 +183,7 @@ def _read(path: Path) -> _File:
 
 
 def _without_count(text: str) -> str:
-    """Blank the fourth line where it holds the number of points and of curves, as some integrators write."""
+    """Blank the fourth line if it holds the number of points and of curves, as some integrators write."""
     lines = text.splitlines()
     count = re.fullmatch(r"\s*(\d+)\s+\d+\s*", lines[3]) if len(lines) > 4 else None
     if count is None or int(count[1]) != sum(1 for line in lines[4:] if line.strip()):
@@ -200,9 +200,9 @@ def _unit(path: Path, content: _File, given: QUnit | str | None) -> QUnit:
             raise FileFormatError(
                 f"expected one of {known} as the unit of the axis, found {given!r}"
             ) from None
-    said = content.settings.get("dataformat", "").lower()
-    if said in _DATA_FORMATS:
-        return _DATA_FORMATS[said]
+    data_format = content.settings.get("dataformat", "").lower()
+    if data_format in _DATA_FORMATS:
+        return _DATA_FORMATS[data_format]
     found = {
         unit
         for _, line in content.table.header
@@ -222,12 +222,14 @@ def _wavelength(content: _File) -> float | None:
         value = float(content.settings.get("wavelength", "").split(" ")[0])
     except ValueError:
         return None
-    # Programs that need no wavelength write 0 or a placeholder of 0.1 and mean nothing by it.
+    # Programs that need no wavelength write 0 or a placeholder of 0.1.
     return value if value > 0.1 else None
 
 
-def _axis(path: Path, table: TextTable) -> tuple[FloatArray, np.ndarray[tuple[int], np.dtype[np.intp]], str]:
-    """Return the axis in ascending order, the order of the rows, and what was left out."""
+def _axis(
+    path: Path, table: TextTable
+) -> tuple[FloatArray, np.ndarray[tuple[int], np.dtype[np.intp]], tuple[Reason, ...]]:
+    """Return the axis in ascending order, the order of the rows, and a remark on rows left out."""
     axis = table.data[:, 0]
     order = np.arange(axis.size)
     order = order[np.isfinite(axis)]
@@ -240,12 +242,13 @@ def _axis(path: Path, table: TextTable) -> tuple[FloatArray, np.ndarray[tuple[in
             f"{path.name}: line {table.rows[row]}: expected an ascending axis, found {axis[row]:g} after "
             f"{axis[order[wrong[0]]]:g}"
         )
-    dropped = axis.size - order.size
-    return axis[order], order, f"{dropped} rows without a position left out" if dropped else ""
+    n_dropped = axis.size - order.size
+    remark = Reason(f"{n_dropped} rows without a position left out", ReasonCode.INTERPRETED_INPUT)
+    return axis[order], order, (remark,) if n_dropped else ()
 
 
 def _variance(columns: FloatArray) -> FloatArray | None:
-    """Return squared uncertainties where a third column holds such."""
+    """Return squared uncertainties if a third column holds them."""
     if columns.shape[1] < 3:
         return None
     sigma = columns[:, 2]
@@ -255,7 +258,7 @@ def _variance(columns: FloatArray) -> FloatArray | None:
 
 
 def _pdf_variance(columns: FloatArray) -> FloatArray | None:
-    """Return the variance of G: of the fourth column, where the third is that of r, or else of the third."""
+    """Return the variance of G: from the fourth column if the third is that of r, or else from the third."""
     if columns.shape[1] > 3:
         return _variance(columns[:, [0, 1, 3]])
     return _variance(columns)

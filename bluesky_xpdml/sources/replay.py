@@ -1,4 +1,4 @@
-"""Scans read from files, told again as Bluesky runs, so that they go the way of a live measurement."""
+"""Scans read from files as Bluesky runs, so that they are analysed like a live measurement."""
 
 import hashlib
 import time
@@ -8,31 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from bluesky_xpdml.documents import REMARK_CODES
 from bluesky_xpdml.records import AbsorptionScan, FloatArray
 
 NAMESPACE = uuid.UUID("6f2f3c5a-0c39-5d0e-9d51-5d7a4b1c7e11")
-"""Under which the uids of replayed runs are made from their content."""
+"""Namespace of the uids of replayed runs, which follow from their content."""
 
 
 def scan_documents(
     scan: AbsorptionScan, *, when: float | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tell a scan as the documents of a run: start, descriptor, one page of events, stop.
+    """Yield the documents of a scan as a run: start, descriptor, one page of events, stop.
 
     The uids follow from the content, so that the same scan is the same run whenever it is replayed. The
-    energy moves, the channels are read; data keys are `energy` [eV], `i0`, `it`, `ir`, `if`, `iy`, `mu`, and
-    the names of the detector elements.
+    energy is the motor, the channels are detectors; data keys are `energy` [eV], `i0`, `it`, `ir`, `if`,
+    `iy`, `mu`, and the names of the detector elements.
 
     Parameters
     ----------
     scan
-        What was read from a file.
+        As it was read from a file.
     when
         Time of all documents [s since 1970]; now if None.
-
-    Yields
-    ------
-    name, document
 
     Examples
     --------
@@ -87,7 +84,7 @@ def _columns(scan: AbsorptionScan) -> dict[str, FloatArray]:
 
 
 def _digest(scan: AbsorptionScan, columns: dict[str, FloatArray]) -> str:
-    """Return a hash of everything that the documents will say, but the time."""
+    """Return a hash of everything in the documents but the time."""
     digest = hashlib.sha256(repr((scan.element, scan.edge, scan.sample, scan.source)).encode())
     digest.update(repr((scan.completeness, scan.quality.reasons)).encode())
     for name, values in columns.items():
@@ -97,7 +94,7 @@ def _digest(scan: AbsorptionScan, columns: dict[str, FloatArray]) -> str:
 
 
 def _start(scan: AbsorptionScan, uid: str, when: float) -> dict[str, Any]:
-    said = {
+    stated = {
         "element": scan.element,
         "edge": scan.edge,
         "sample_name": scan.sample.name,
@@ -113,10 +110,11 @@ def _start(scan: AbsorptionScan, uid: str, when: float) -> dict[str, Any]:
         "motors": ["energy"],
         "hints": {"dimensions": [[["energy"], "primary"]]},
         "num_points": round(scan.energy.size / max(scan.completeness, 1e-6)),
-        "remarks": list(scan.quality.reasons),
+        "remarks": [str(reason) for reason in scan.quality.reasons],
+        REMARK_CODES: [str(getattr(reason, "code", "")) for reason in scan.quality.reasons],
         "detector_elements": list(scan.fluorescence_elements),
-        # A key that is absent says more honestly that nothing is known than an empty one.
-        **{key: value for key, value in said.items() if value},
+        # Unknown is a missing key, not an empty one.
+        **{key: value for key, value in stated.items() if value},
     }
 
 

@@ -1,19 +1,18 @@
-"""Documents from a 0MQ proxy, as `bluesky-0MQ-proxy` forwards them, read without trusting who sends them.
+"""Documents from a 0MQ proxy, as `bluesky-0MQ-proxy` forwards them, read without trusting the sender.
 
-Bluesky's own dispatcher unpickles what it hears unless it is told otherwise, prints to standard output, and
-ends with a `KeyError` at the first message whose name is no document's. This one refuses pickles, counts what
-it cannot read by reason, and goes on. Connections that break come back by themselves.
+By default Bluesky's own dispatcher unpickles messages, prints to standard output, and ends with a `KeyError`
+at the first message whose name is not that of a document. This one refuses pickles, counts what it cannot
+read by reason, and continues. Broken connections are restored by 0MQ.
 """
 
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bluesky_xpdml.errors import DocumentError, SourceError
-from bluesky_xpdml.sources.source import OnDocument
 from bluesky_xpdml.sources.wire import decode, encode
 
 if TYPE_CHECKING:
@@ -22,14 +21,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OnDocument = Callable[[str, dict[str, Any]], object]
+"""Called with the name and the content of each document; an `XpdmlCallback` is one."""
+
 POLL_INTERVAL = 0.2
-"""A stop is noticed after this long at most [s]."""
+"""Longest time until a stop is noticed [s]."""
 BEAT = 10.0
-"""The other side is asked this often whether it is still there [s]; three silent beats end the connection."""
+"""Interval of heartbeats [s]; a connection without a response to three of them is broken."""
 WAITING = 10_000
-"""Messages that may wait in the socket."""
+"""Most messages that wait in the socket."""
 LARGEST_MESSAGE = 1 << 29
-"""A larger message is not read [bytes]: one of many images at once is smaller."""
+"""Larger messages are not read [bytes]; one with many images is smaller."""
 
 _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "start": ("uid",),
@@ -53,26 +55,26 @@ class ZmqSource:
     Parameters
     ----------
     address
-        Where the proxy gives documents out, such as `localhost:5578` or `ipc:///run/documents`.
+        Output of the proxy, such as `localhost:5578` or `ipc:///run/documents`.
     prefix
-        Of the publishers to hear; others are counted as strangers. Empty to hear all.
+        Prefix of the publishers that count; messages of others are refused. If empty, all publishers count.
     allow_remote
-        Whether the address may lie outside this computer. 0MQ neither encrypts nor asks who is there:
-        everybody who reaches the proxy can send documents.
+        Whether the address may be on another computer. 0MQ neither encrypts nor authenticates: everybody who
+        reaches the proxy can send documents.
 
     Attributes
     ----------
     documents : int
-        Documents that were handed on.
+        Documents passed on.
     refused : Counter
         Messages that were no documents, by reason.
     connected : bool
-        Whether the connection stands.
+        Whether the connection is up.
 
     Raises
     ------
     SourceError
-        If the address cannot be understood, or lies outside this computer without leave.
+        If the address cannot be understood, or is on another computer and that is not allowed.
 
     Examples
     --------
@@ -89,14 +91,14 @@ class ZmqSource:
         self.connected = False
 
     def run(self, on_document: OnDocument, stop: Event) -> None:
-        """Hand on every document, until `stop` is set and what had come by then is handed on.
+        """Pass on every document, until `stop` is set and what had arrived by then is passed on.
 
         Parameters
         ----------
         on_document
             Called in this thread with each document.
         stop
-            Set from elsewhere; noticed within 0.2 s.
+            Set by another thread or a signal; noticed within 0.2 s.
 
         Raises
         ------
@@ -109,7 +111,7 @@ class ZmqSource:
         with (
             zmq.Context() as context,
             _listener(context) as listening,
-            # Before it connects: the first connection on one computer stands at once.
+            # Before connecting: a connection within one computer is up at once.
             listening.get_monitor_socket(events) as monitor,
         ):
             _connect(listening, self.address)
@@ -128,7 +130,7 @@ class ZmqSource:
     def _take_waiting(
         self, listening: "zmq.Socket[bytes]", on_document: OnDocument, stop: Event | None
     ) -> None:
-        """Hand on what waits in the socket."""
+        """Pass on what waits in the socket."""
         import zmq
 
         for _ in range(WAITING):
@@ -164,7 +166,7 @@ class ZmqSource:
         return known, document
 
     def _refuse(self, reason: str) -> None:
-        # What differs from message to message stands behind the colon: reasons must not pile up.
+        # What differs between messages follows the colon: the number of reasons must stay small.
         kind = reason.partition(": ")[0]
         self.refused[kind] += 1
         if self.refused[kind] == 1:
@@ -179,24 +181,24 @@ class ZmqSource:
 
 
 def safe_publisher(address: str, *, prefix: bytes = b"", allow_remote: bool = False) -> "Publisher":
-    """Return what a RunEngine subscribes to send its documents to a 0MQ proxy, not pickled.
+    """Return a callback for a RunEngine that sends its documents to a 0MQ proxy, not pickled.
 
     It is Bluesky's own publisher with the serialiser of `bluesky_xpdml.sources.wire`, which never raises. As
-    with every publisher of 0MQ, what is sent in the first moments before the connection stands is lost.
+    with every publisher of 0MQ, what is sent before the connection is up is lost.
 
     Parameters
     ----------
     address
-        Where the proxy takes documents in, such as `localhost:5577`.
+        Input of the proxy, such as `localhost:5577`.
     prefix
-        By which listeners know this publisher; may be empty.
+        Identifies this publisher to listeners; may be empty.
     allow_remote
-        Whether the address may lie outside this computer.
+        Whether the address may be on another computer.
 
     Raises
     ------
     SourceError
-        If the address cannot be understood, or lies outside this computer without leave.
+        If the address cannot be understood, or is on another computer and that is not allowed.
 
     Examples
     --------
@@ -211,32 +213,14 @@ def safe_publisher(address: str, *, prefix: bytes = b"", allow_remote: bool = Fa
 
 
 def checked_prefix(prefix: bytes) -> bytes:
-    """Return a prefix, or refuse it: a space ends it on the wire.
-
-    Raises
-    ------
-    SourceError
-        If there is a space in it.
-    """
+    """Return a prefix; a `SourceError` if there is a space in it, which would end it in the message."""
     if b" " in prefix:
         raise SourceError(f"expected a prefix without spaces, found {prefix!r}")
     return prefix
 
 
 def checked_address(address: str, *, allow_remote: bool) -> str:
-    """Return an address with its protocol, if it may be used.
-
-    Parameters
-    ----------
-    address
-        `host:port`, `tcp://host:port` or `ipc://path`.
-    allow_remote
-        Whether it may lie outside this computer.
-
-    Raises
-    ------
-    SourceError
-        If the address cannot be understood, or lies outside this computer without leave.
+    """Return an address with its protocol; a `SourceError` if it cannot be used.
 
     Examples
     --------
@@ -263,16 +247,16 @@ def checked_address(address: str, *, allow_remote: bool) -> str:
 
 
 def _is_here(host: str) -> bool:
-    """Return whether a host is this computer, seen from within."""
+    """Return whether a name or address is that of this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        # Any other name may be looked up differently the next time.
+        # Any other name may resolve to another address the next time.
         return host.lower() == "localhost"
 
 
 def _listener(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
-    """Return a socket that will hear everything a proxy gives out."""
+    """Return a socket for everything that a proxy sends."""
     import zmq
 
     listening = context.socket(zmq.SUB)

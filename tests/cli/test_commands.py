@@ -59,10 +59,10 @@ def test_debug_brings_the_traceback(xpdml):
     assert "ModelNotFoundError" in done.err
 
 
-def test_version_is_that_of_the_package(xpdml):
+def test_version_is_that_of_the_package(xpdml_process):
     from bluesky_xpdml import __version__
 
-    assert xpdml("--version").out == f"xpdml {__version__}\n"
+    assert xpdml_process("--version").out == f"xpdml {__version__}\n"
 
 
 def test_models_are_listed_shown_and_verified(xpdml):
@@ -159,8 +159,8 @@ def test_replay_without_a_server_answers_and_says_that_nothing_was_published(xpd
 
 
 @pytest.mark.parametrize(("number", "right"), [(3, 5), pytest.param(13, 18, marks=pytest.mark.slow)])
-def test_the_demo_finds_every_sample_again(xpdml, tmp_path: Path, number: int, right: int):
-    done = xpdml("demo", "--samples", number, "--json", timeout=300.0)
+def test_the_demo_finds_every_sample_again(xpdml_process, tmp_path: Path, number: int, right: int):
+    done = xpdml_process("demo", "--samples", number, "--json", timeout=300.0)
     assert done.status == 0, done.err
     (answer,) = done.objects
     assert len(answer["samples"]) == 2 * number

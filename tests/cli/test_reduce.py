@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-KEYS = {"file", "technique", "verdict", "reasons", "element", "edge", "e0", "edge_step", "mode", "quality"}
+KEYS = {"file", "technique", "verdict", "reasons", "codes", "quality"}
+KEYS |= {"element", "edge", "e0", "edge_step", "mode"}
 
 
 def write(path, mu, energy=None):
@@ -29,7 +30,8 @@ def test_two_columns_without_names_are_judged_and_named(xpdml, tmp_path):
     assert answer["e0"] == pytest.approx(7124.0, abs=1.0)
     assert answer["edge_step"] == pytest.approx(1.0, abs=0.05)
     assert any(reason.startswith("element found from the edge: Fe K, 1") for reason in answer["reasons"])
-    assert answer["quality"] == {"verdict": answer["verdict"], "reasons": answer["reasons"]}
+    assert answer["quality"] == {key: answer[key] for key in ("verdict", "reasons", "codes")}
+    assert len(answer["codes"]) == len(answer["reasons"])
 
 
 def test_every_file_has_its_line_and_a_reason_where_it_failed(xpdml, tmp_path):

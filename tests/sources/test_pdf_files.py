@@ -1,4 +1,4 @@
-"""Result files: other programs read them, and so do we."""
+"""Result files, as this and other programs read them."""
 
 import re
 
@@ -13,6 +13,7 @@ from bluesky_xpdml.reduction.xanes import XanesSettings, reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.patterns import read_pattern, read_pdf
 from bluesky_xpdml.sources.pdf_files import write_pdf, write_xanes
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def pdf():
         source="tio2 scan.tif",
         raw_uids=("u-1",),
         settings={"calibration": {"distance": 0.2}},
-        quality=Quality().note("first → remark"),
+        quality=Quality().note(Reason("first → remark", ReasonCode.NOISE)),
     )
     return reduce_pdf(pattern, PdfSettings(r_poly=0.9, q_max=22.0))
 
@@ -82,7 +83,7 @@ def test_what_was_written_is_read_back(pdf, written):
     assert curve.variance == pytest.approx(pdf.intensity_variance, rel=1e-5)
 
 
-def test_the_curves_hold_what_their_names_say(pdf, written):
+def test_each_file_holds_its_curve(pdf, written):
     for suffix, values, variance in ((".fq", pdf.f, pdf.f_variance), (".sq", pdf.s, pdf.s_variance)):
         table = np.loadtxt(
             written[suffix], comments=["#", "["], usecols=(0, 1, 2), skiprows=_skipped(written[suffix])
@@ -96,7 +97,7 @@ def _skipped(path):
     return next(number for number, line in enumerate(lines) if line.startswith("#L")) + 1
 
 
-def test_the_header_says_every_setting(pdf, written):
+def test_the_header_states_every_setting(pdf, written):
     text = written[".fq"].read_text(encoding="ascii")
     for key in ("rpoly", "r_poly_from", "lorch", "scale", "raw_uids", "mode", "quality", "remark1"):
         assert f"\n{key} = " in text

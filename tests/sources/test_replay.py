@@ -1,17 +1,19 @@
-"""Scans told as Bluesky runs."""
+"""Scans of files as Bluesky runs."""
 
 import csv
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from event_model import DocumentNames, DocumentRouter, schema_validators
 
-from bluesky_xpdml.documents import RunKind, collect_run, read_run
+from bluesky_xpdml.documents import REMARK_CODES, RunKind, collect_run, read_run
 from bluesky_xpdml.errors import XpdmlError
 from bluesky_xpdml.records import AbsorptionScan, Quality, Sample
 from bluesky_xpdml.reduction.xanes import reduce_xanes
 from bluesky_xpdml.sources.files import read_scan
 from bluesky_xpdml.sources.replay import scan_documents
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 ENERGY = np.linspace(7000.0, 7200.0, 40)
 
@@ -41,7 +43,7 @@ def test_documents_are_valid_and_in_order():
         router(name, document)
 
 
-def test_the_start_document_says_what_the_file_said():
+def test_the_start_document_states_what_the_file_states():
     start = dict(scan_documents(scan()))["start"]
     assert (start["element"], start["edge"], start["sample_name"], start["source"]) == (
         "Fe",
@@ -60,7 +62,8 @@ def test_uids_follow_from_the_content():
     assert first == second
     later = list(scan_documents(scan(), when=2.0))
     assert later[0][1]["uid"] == first[0][1]["uid"]
-    others = [scan(element="Co"), scan(it=np.linspace(1.0, 2.1, 40)), scan(quality=Quality().note("torn"))]
+    noted = Quality().note(Reason("torn", ReasonCode.GLITCH))
+    others = [scan(element="Co"), scan(it=np.linspace(1.0, 2.1, 40)), scan(quality=noted)]
     uids = {dict(scan_documents(other))["start"]["uid"] for other in [scan(), *others]}
     assert len(uids) == 4
 
@@ -104,11 +107,27 @@ def outcome(measured):
     return xanes.mode, xanes.axis, xanes.e0, xanes.norm.tobytes(), xanes.flat.tobytes()
 
 
-def test_measured_files_reduce_to_the_same_bits_with_and_without_documents(shared_data):
+def test_measured_files_reduce_to_the_same_bits_with_and_without_documents(shared_data, unread):
     folder = shared_data / "experiment" / "xanes"
     with (folder / "labels.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if f"xanes/{row['file']}" not in unread]
     for row in rows:
         original = read_scan(folder / row["file"], element=row["element"], edge=row["edge"])
         assert outcome(through_documents(original)) == outcome(original), row["file"]
-    assert len(rows) == 193
+
+
+def test_remarks_of_a_reader_come_back_with_their_codes():
+    remarks = (Reason("torn", ReasonCode.GLITCH), Reason("no names", ReasonCode.INTERPRETED_INPUT))
+    back = through_documents(scan(quality=Quality().note(*remarks)))
+    assert back.quality.reasons == remarks
+    assert [reason.code for reason in back.quality.reasons] == [reason.code for reason in remarks]
+
+
+@pytest.mark.parametrize("codes", [None, [], ["glitch"], "glitch", ["of a later version", 7]])
+def test_remarks_without_usable_codes_count_as_interpreted_input(codes):
+    remarks = (Reason("torn", ReasonCode.GLITCH), Reason("no names", ReasonCode.NOISE))
+    (name, start), *more = scan_documents(scan(quality=Quality().note(*remarks)))
+    changed = {key: value for key, value in start.items() if key != REMARK_CODES}
+    changed |= {} if codes is None else {REMARK_CODES: codes}
+    (back,) = read_run(collect_run([(name, changed), *more])).scans
+    assert [reason.code for reason in back.quality.reasons] == 2 * [ReasonCode.INTERPRETED_INPUT]

@@ -1,9 +1,9 @@
-"""Which column means what."""
+"""Roles of columns: by their labels, or as the caller states them."""
 
 import pytest
 
 from bluesky_xpdml.errors import FileFormatError, MissingDataError
-from bluesky_xpdml.sources.roles import roles_of_caller, roles_of_labels
+from bluesky_xpdml.sources.files import roles_of_caller, roles_of_labels
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from bluesky_xpdml.sources.roles import roles_of_caller, roles_of_labels
         ("x y z", "Fe", {}),
     ],
 )
-def test_names_of_beamlines_are_understood(labels, element, roles):
+def test_names_of_beamlines_are_known(labels, element, roles):
     assert roles_of_labels(labels.split(), element) == roles
 
 
-def test_the_caller_names_columns_in_file_order():
+def test_a_caller_names_columns_in_file_order():
     assert roles_of_caller(["energy", "_", "if", "IF", "i0"], 7) == {"energy": [0], "if": [2, 3], "i0": [4]}
 
 

@@ -1,4 +1,4 @@
-"""Runs stored in a real Tiled server, told again as documents."""
+"""Documents of stored runs: from a real Tiled server, and from text files."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ from event_model import DocumentNames, schema_validators
 
 from bluesky_xpdml.documents import RunCollector
 from bluesky_xpdml.documents.stored import StoredRow
-from bluesky_xpdml.errors import DocumentError, MissingDataError, PublishError
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, PublishError
 from bluesky_xpdml.records import AbsorptionScan
 from bluesky_xpdml.sources.replay import scan_documents
-from bluesky_xpdml.sources.stored import open_runs, stored_documents
+from bluesky_xpdml.sources.runs import documents_in, open_runs, stored_documents
 
 SCANS = [
     AbsorptionScan(
@@ -36,21 +36,22 @@ def stored(tiled_server):
         yield runs, container
 
 
-def test_stored_runs_come_back_in_the_order_asked_for(stored):
+def test_documents_of_a_stored_run_are_valid_and_in_order(stored):
     runs, container = stored
-    uids = [run[0][1]["uid"] for run in reversed(runs)]
-    documents = list(stored_documents(container, uids))
-    assert [document["uid"] for name, document in documents if name == "start"] == uids
-    assert [name for name, _ in documents] == 2 * ["start", "descriptor", "event_page", "stop"]
-    for name, document in documents:
-        schema_validators[DocumentNames[name]].validate(document)
+    for run in runs:
+        uid = run[0][1]["uid"]
+        documents = list(stored_documents(container, uid))
+        assert documents[0][1]["uid"] == uid
+        assert [name for name, _ in documents] == ["start", "descriptor", "event_page", "stop"]
+        for name, document in documents:
+            schema_validators[DocumentNames[name]].validate(document)
 
 
 def test_stored_numbers_come_back_bit_by_bit(stored):
     runs, container = stored
     for run in runs:
         original = dict(run)
-        back = dict(stored_documents(container, [original["start"]["uid"]]))
+        back = dict(stored_documents(container, original["start"]["uid"]))
         assert back["start"] == original["start"]
         assert back["stop"] == original["stop"]
         assert back["descriptor"]["data_keys"] == original["descriptor"]["data_keys"]
@@ -83,7 +84,7 @@ def spectra_run():
     yield "stop", ended | {"reason": "", "num_events": {"primary": 3}}
 
 
-def test_spectra_are_fetched_when_somebody_looks_at_them(stored):
+def test_spectra_of_stored_events_are_fetched_on_access(stored):
     from bluesky_tiled_plugins import TiledWriter
 
     writer = TiledWriter(stored[1], max_array_size=0)
@@ -91,7 +92,7 @@ def test_spectra_are_fetched_when_somebody_looks_at_them(stored):
         writer(name, document)
     collector = RunCollector({"uid": "spectra"}, array_keys=("apb_stream",))
     pages = []
-    for name, document in stored_documents(stored[1], ["spectra"]):
+    for name, document in stored_documents(stored[1], "spectra"):
         collector.feed(name, document)
         pages += [document] if name == "event_page" else []
     (page, *_) = pages
@@ -103,20 +104,20 @@ def test_spectra_are_fetched_when_somebody_looks_at_them(stored):
     assert stream.columns == {}
 
 
-def test_a_run_that_is_not_there_is_refused(stored):
+def test_a_missing_run_is_refused(stored):
     with pytest.raises(MissingDataError, match="no run nowhere in the container"):
-        list(stored_documents(stored[1], ["nowhere"]))
+        list(stored_documents(stored[1], "nowhere"))
 
 
-def test_what_is_no_run_is_refused(tiled_server, stored):
+def test_a_container_that_is_no_run_is_refused(tiled_server, stored):
     with (
         open_runs(tiled_server.uri) as root,
         pytest.raises(DocumentError, match="stored_runs is no Bluesky run"),
     ):
-        list(stored_documents(root, ["stored_runs"]))
+        list(stored_documents(root, "stored_runs"))
 
 
-def test_a_container_that_is_not_there_is_refused(tiled_server):
+def test_a_missing_container_is_refused(tiled_server):
     with (
         pytest.raises(MissingDataError, match="expected a container 'no/such'"),
         open_runs(tiled_server.uri, path="no/such"),
@@ -124,9 +125,28 @@ def test_a_container_that_is_not_there_is_refused(tiled_server):
         pass
 
 
-def test_a_server_that_is_away_is_refused_at_once():
+def test_a_server_that_is_away_is_reported_at_once():
     with (
         pytest.raises(PublishError, match="expected a Tiled server at"),
         open_runs("http://127.0.0.1:9", path="raw"),
     ):
         pass
+
+
+def test_both_formats_of_lines_are_read(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_text('["start", {"uid": "a"}]\n\n{"name": "stop", "doc": {"uid": "z"}}\n')
+    assert list(documents_in(path)) == [("start", {"uid": "a"}), ("stop", {"uid": "z"})]
+
+
+@pytest.mark.parametrize("line", ["{", "3", "[1]", '["start", 3]', '[1, {"uid": "a"}]', '{"name": "start"}'])
+def test_a_line_that_is_no_document_is_named(tmp_path, line):
+    path = tmp_path / "run.jsonl"
+    path.write_text(f'["start", {{"uid": "a"}}]\n{line}\n')
+    with pytest.raises(FileFormatError, match="line 2"):
+        list(documents_in(path))
+
+
+def test_a_missing_file_is_reported(tmp_path):
+    with pytest.raises(MissingDataError, match="cannot be opened"):
+        list(documents_in(tmp_path / "none.jsonl"))
