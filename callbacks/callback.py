@@ -2,13 +2,12 @@
 
 import atexit
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypedDict, Unpack
 
 from bluesky_xpdml.analysis.memory import FetchRun
 from bluesky_xpdml.analysis.runs import RunAnalysis
@@ -39,6 +38,18 @@ DEFAULT_CAPACITY = 50_000
 _TIMEOUT_AT_EXIT = 10.0
 
 
+class SettingsParts(TypedDict, total=False):
+    """Fields of the settings that may be given one by one; None leaves a field as it is."""
+
+    profile: str | None
+    scattering: ScatteringSettings | None
+    live: LiveSettings | None
+    explain: bool | None
+    repeats: SeriesSettings | None
+    carry: tuple[str, ...] | None
+    pairing: PairingSettings | None
+
+
 class XpdmlCallback:
     """Turns the absorption and total-scattering runs of a document stream into published predictions.
 
@@ -62,8 +73,9 @@ class XpdmlCallback:
         callback if it can be.
     beamtime
         The same as `settings`.
-    profile, scattering, live, explain, repeats, carry, pairing
-        Replace these fields of the settings.
+    **parts
+        Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
+        `carry`, `pairing`.
 
     Raises
     ------
@@ -90,27 +102,12 @@ class XpdmlCallback:
         *,
         store: BundleStore | None = None,
         settings: Settings | XanesSettings | None = None,
-        profile: str | None = None,
         capacity: int = DEFAULT_CAPACITY,
-        scattering: ScatteringSettings | None = None,
         fetch: FetchRun | None = None,
-        live: LiveSettings | None = None,
         beamtime: Settings | None = None,
-        explain: bool | None = None,
-        repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] | None = None,
-        pairing: PairingSettings | None = None,
+        **parts: Unpack[SettingsParts],
     ) -> None:
-        replaced = {
-            "profile": profile,
-            "scattering": scattering,
-            "live": live,
-            "explain": explain,
-            "repeats": repeats,
-            "carry": carry,
-            "pairing": pairing,
-        }
-        fixed = _combined(beamtime, settings, replaced)
+        fixed = _combined(beamtime, settings, parts)
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if fixed.profile == "auto" else load_profile(fixed.profile)
         self._inbox = Inbox(capacity)
@@ -137,13 +134,7 @@ class XpdmlCallback:
         path: str = "xpdml",
         raw_path: str | None = None,
         settings: Settings | XanesSettings | None = None,
-        profile: str | None = None,
-        scattering: ScatteringSettings | None = None,
-        live: LiveSettings | None = None,
-        explain: bool | None = None,
-        repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] | None = None,
-        pairing: PairingSettings | None = None,
+        **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback that publishes into a Tiled server.
 
@@ -160,8 +151,9 @@ class XpdmlCallback:
             None, none are fetched.
         settings
             All that a beamtime fixes, or only how scans are reduced; the defaults if None.
-        profile, scattering, live, explain, repeats, carry, pairing
-            Replace these fields of the settings.
+        **parts
+            Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
+            `carry`, `pairing`.
 
         Raises
         ------
@@ -170,30 +162,15 @@ class XpdmlCallback:
         MissingDataError
             If there is no such profile.
         """
-        fixed = _combined(None, settings, {})
+        fixed = _combined(None, settings, parts)
         fixed = replace(fixed, tiled_uri=uri, tiled_path=path, tiled_raw_path=raw_path or "")
-        replaced = {
-            "profile": profile,
-            "scattering": scattering,
-            "live": live,
-            "explain": explain,
-            "repeats": repeats,
-            "carry": carry,
-            "pairing": pairing,
-        }
-        return cls._connected(_combined(fixed, None, replaced), api_key)
+        return cls._connected(fixed, api_key)
 
     @classmethod
     def from_settings(
         cls,
         settings: Settings | Path | str,
-        *,
-        scattering: ScatteringSettings | None = None,
-        live: LiveSettings | None = None,
-        explain: bool | None = None,
-        repeats: SeriesSettings | None = None,
-        carry: tuple[str, ...] | None = None,
-        pairing: PairingSettings | None = None,
+        **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
 
@@ -201,8 +178,8 @@ class XpdmlCallback:
         ----------
         settings
             Of the beamtime, or the path of its `xpdml.toml`.
-        scattering, live, explain, repeats, carry, pairing
-            Replace these fields of the settings.
+        **parts
+            Fields of the settings that are replaced, as above.
 
         Raises
         ------
@@ -217,15 +194,7 @@ class XpdmlCallback:
         if not fixed.tiled_uri:
             where = fixed.file or "the settings"
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
-        replaced = {
-            "scattering": scattering,
-            "live": live,
-            "explain": explain,
-            "repeats": repeats,
-            "carry": carry,
-            "pairing": pairing,
-        }
-        return cls._connected(_combined(fixed, None, replaced), fixed.api_key())
+        return cls._connected(_combined(fixed, None, parts), fixed.api_key())
 
     @classmethod
     def _connected(cls, settings: Settings, key: str | None) -> Self:
@@ -298,13 +267,14 @@ class XpdmlCallback:
 
 
 def _combined(
-    beamtime: Settings | None, settings: Settings | XanesSettings | None, replaced: Mapping[str, Any]
+    beamtime: Settings | None, settings: Settings | XanesSettings | None, parts: SettingsParts
 ) -> Settings:
     """Return one record of settings: whole ones, with the parts that a caller replaces."""
     fixed = settings if isinstance(settings, Settings) else beamtime or Settings()
     if isinstance(settings, XanesSettings):
         fixed = replace(fixed, xanes=settings)
-    return replace(fixed, **{name: value for name, value in replaced.items() if value is not None})
+    given: dict[str, Any] = {name: value for name, value in parts.items() if value is not None}
+    return replace(fixed, **given)
 
 
 def _live_updates(analysis: RunAnalysis, publisher: Publisher) -> LiveUpdates | None:
