@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 from bluesky_xpdml.analysis.memory import FetchRun
 from bluesky_xpdml.analysis.runs import RunAnalysis
