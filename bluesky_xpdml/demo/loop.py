@@ -214,10 +214,7 @@ def evaluations(
 def steer(
     session: LoopSession, seed: int, settings: LoopSettings, *, progress: Callable[[int], object]
 ) -> Search:
-    """Let a planner find the front of one furnace; the seed is that of front, noise and failures.
-
-    The callable `progress` is called with the number of measurements.
-    """
+    """Let a planner find the front of one furnace; `progress` is called with the number of measurements."""
     from bluesky_adaptive.plans import optimize
     from bluesky_adaptive.protocols import OptimizationProblem
 
@@ -323,18 +320,10 @@ class LoopResult:
 
 
 def run_loops(seeds: Sequence[int], *, jobs: int, found: Callable[[Search], object]) -> list[LoopResult]:
-    """Search the fronts of some seeds, and return the results in the order of the seeds.
+    """Search the fronts of some seeds in `jobs` processes, and return the results in the order of the seeds.
 
-    Each process has a Tiled server and a RunEngine of its own.
-
-    Parameters
-    ----------
-    seeds
-        One per front.
-    jobs
-        Number of processes.
-    found
-        Called with each search when it ends.
+    Each process has a Tiled server and a RunEngine of its own. `found` is called with each search when it
+    ends.
     """
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_open_session) as pool:
         searches = [pool.submit(_search, seed) for seed in seeds]

@@ -47,13 +47,7 @@ def found_front(optimizer: BoundaryOptimizer) -> FloatArray:
 
 
 def front_distance(found: FloatArray, truth: FloatArray) -> float:
-    """Return the mean distance of two fronts [range of temperatures], from temperatures [K], (n,) each.
-
-    Examples
-    --------
-    >>> front_distance(np.array([500.0, 520.0]), np.array([510.0, 520.0]))
-    0.01
-    """
+    """Return the mean distance of two fronts [range of temperatures], from temperatures [K], (n,) each."""
     return float(np.mean(np.abs(found - truth)) / (TEMPERATURES[1] - TEMPERATURES[0]))
 
 
@@ -69,10 +63,7 @@ class ModelAnswers:
     """Standard deviation of repeated answers [unit of the descriptor]."""
 
     def at(self, front: ReactionFront, rows: FloatArray, random: np.random.Generator) -> FloatArray:
-        """Return noisy answers for a true front, NaN for failed scans, (m,).
-
-        The rows are positions [mm] and temperatures [K], (m, 2).
-        """
+        """Return noisy answers for a true front, NaN for failed scans, (m,), at [mm] and [K], (m, 2)."""
         answers = np.interp(front.fraction(rows[:, 0], rows[:, 1]), self.fractions, self.values)
         answers = answers + self.noise * random.normal(size=len(rows))
         return np.where(random.random(len(rows)) < FAILING, np.nan, answers)
@@ -124,20 +115,9 @@ def random_search(
     seed: int,
     measurements: int,
 ) -> RandomSearch:
-    """Find a front with random points.
+    """Find a true front with random points; the seed is that of the optimizer that reads the answers.
 
-    Parameters
-    ----------
-    front
-        The true one.
-    answers
-        Of the models.
-    random
-        Of places, noise and failures.
-    seed
-        Of the optimizer that reads the answers.
-    measurements
-        Number of points that the search took.
+    `measurements` is the number of points that the steered search took.
     """
     low, high = np.array([POSITIONS, TEMPERATURES]).T
     rows = low + (high - low) * random.random((RASTER**2, 2))

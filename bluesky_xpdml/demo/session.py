@@ -40,14 +40,9 @@ CURVES = {Technique.XANES: ("energy", "mu_flat"), Technique.PDF: ("r", "g_r")}
 
 
 class Session:
-    """An embedded Tiled server, a RunEngine, the simulated beamlines and the callback.
+    """An embedded Tiled server, a RunEngine, the simulated beamlines and the callback, as a context manager.
 
-    Use it as a context manager; leaving it closes the callback and the server.
-
-    Parameters
-    ----------
-    seed
-        Of the counting statistics.
+    The seed is that of the counting statistics. Leaving it closes the callback and the server.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -10,13 +10,7 @@ SAMPLE = "LaFeO3"
 
 
 def simulated_scan(seed: int = 0) -> AbsorptionScan:
-    """Return counts of one sample of the simulated beamline, as the devices give them.
-
-    Parameters
-    ----------
-    seed
-        Of the counting statistics.
-    """
+    """Return counts of one sample of the simulated beamline; the seed is that of their noise."""
     beamline = XasBeamline(seed=seed)
     beamline.wheel.set(SAMPLE)
     energy = energy_grid(beamline.wheel.sample.edge_energy)

@@ -102,13 +102,7 @@ class Acquire:
 
 
 def returned_uids(result: object) -> tuple[str, ...]:
-    """Return the uids that the plan of a measurement returned, one or a sequence.
-
-    Raises
-    ------
-    PlanningError
-        If it returned none: there would be nothing to wait for.
-    """
+    """Return the uids that the plan of a measurement returned; a `PlanningError` if there are none."""
     uids = split_uids(result) if isinstance(result, str | list | tuple) else ()
     if not uids or "None" in uids:
         msg = f"expected a plan that returns the uid of its run, found {result!r}: end it with `return uid`"

@@ -84,17 +84,8 @@ class Advice:
     def best(self, descriptor: str) -> Gain | None:
         """Return the modality that narrows a descriptor most; None if nothing is left to measure.
 
-        Its gain may be zero or negative: then no measurement is expected to help.
-
-        Parameters
-        ----------
-        descriptor
-            `oxidation_state`, `coordination_number` or `bond_length`.
-
-        Raises
-        ------
-        PlanningError
-            If the prediction does not hold the descriptor.
+        Its gain may be zero or negative: then no measurement is expected to help. A `PlanningError` is raised
+        if the prediction does not hold the descriptor.
         """
         if descriptor not in self.descriptors:
             msg = f"no advice about {str(descriptor)!r}: the prediction holds {', '.join(self.descriptors)}"
@@ -236,15 +227,7 @@ def _gain(measured: _Measured, modality: Technique, descriptor: Descriptor, tabl
 def predicted_class(
     values: Mapping[Descriptor, float], descriptor: Descriptor, cells: Mapping[str, Cell]
 ) -> str:
-    """Return the class of the table that is nearest to a prediction, `all` if it has none.
-
-    Examples
-    --------
-    >>> cell = Cell(n=9, formulas=9, now=2.0, after=1.0, error_now=0.3, error_after=0.2, standard_error=0.1)
-    >>> state = Descriptor.OXIDATION_STATE
-    >>> predicted_class({state: 2.67}, state, {"2": cell, "3": cell, "all": cell})
-    '3'
-    """
+    """Return the class of the table that is nearest to a prediction, `all` if it has none."""
     names = [name for name in cells if name != ALL_CLASSES]
     value = values.get(BINNED_BY[descriptor])
     if value is None or not names:
@@ -253,17 +236,7 @@ def predicted_class(
 
 
 def expected(table: AdviceTable, key: Key, name: str) -> Cell:
-    """Return the expectation for a class: its counts, shrunk to its element's, and these to all elements'.
-
-    Parameters
-    ----------
-    table
-        Counts.
-    key
-        Element, measured technique, technique to be measured, descriptor.
-    name
-        Class, or `all`.
-    """
+    """Return the expectation for a class: its counts, shrunk to its element's, and these to all elements'."""
     all_elements = table.cells.get((ALL_ELEMENTS, *key[1:]), {}).get(ALL_CLASSES)
     cells = table.cells[key]
     element = cells[ALL_CLASSES]

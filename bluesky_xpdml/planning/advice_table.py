@@ -106,18 +106,7 @@ class AdviceTable:
 
 @lru_cache(maxsize=4)
 def load_table(path: Path = SHIPPED) -> AdviceTable:
-    """Read a table; by default the one of the package.
-
-    Raises
-    ------
-    PlanningError
-        If the file is not a table, or has a format that this version does not read.
-
-    Examples
-    --------
-    >>> "Fe" in load_table().elements
-    True
-    """
+    """Read a table, by default that of the package; a `PlanningError` if the file holds none."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
@@ -145,11 +134,6 @@ def gain_of(now: float, after: float) -> float:
     """Return the share by which a width is narrowed: 1 - after / now, and now / after - 1 if it widens.
 
     The second form keeps widening above -1, as the first keeps narrowing below 1.
-
-    Examples
-    --------
-    >>> gain_of(2.0, 1.5), gain_of(1.5, 2.0), gain_of(0.0, 0.0)
-    (0.25, -0.25, 0.0)
     """
     widest = max(now, after)
     return (now - after) / widest if widest > 0.0 else 0.0

@@ -135,10 +135,7 @@ def query_answers(catalog: PredictionCatalog, raw_uids: Sequence[str]) -> QueryR
 
 
 def wait_for_answers(query: Callable[[], QueryResult], request: AnswerRequest) -> Pauses[dict[str, Answer]]:
-    """Query, in a thread, until each trial has its answer or none will come, at most for the timeout.
-
-    Returns the answers by the id of the trial.
-    """
+    """Query, in a thread, until each trial, by id, has its answer, or none will come, or the timeout."""
     end = time.monotonic() + request.criteria.timeout
     pause, result = SHORTEST_PAUSE, QueryResult(error="the server of the predictions did not respond")
     thread = ThreadPoolExecutor(1, thread_name_prefix="xpdml-query")

@@ -111,23 +111,11 @@ class BoundaryOptimizer(SearchOptimizer):
         return self._moved(len(self.answered))
 
     def is_above(self, points: Sequence[Mapping[str, float]]) -> NDArray[np.bool_]:
-        """Return whether the descriptor is above the level, (n,), at points with a value for each parameter.
-
-        Raises
-        ------
-        PlanningError
-            If no boundary was found yet.
-        """
+        """Return whether the descriptor is above the level, (n,); a `PlanningError` without a boundary."""
         return np.asarray(self.signed(self.space.to_unit(points)) > 0.0)
 
     def signed(self, rows: FloatArray) -> FloatArray:
-        """Return the squeezed descriptor, zero on the boundary, (n,), at points of the unit cube, (n, d).
-
-        Raises
-        ------
-        PlanningError
-            If no boundary was found yet.
-        """
+        """Return the squeezed descriptor, zero on the boundary, (n,), at points of the unit cube, (n, d)."""
         fit = self._fit(self.answered)
         if fit is None:
             raise PlanningError(

@@ -28,25 +28,10 @@ class WidthKind(StrEnum):
 
 
 def answer_width(values: Sequence[float], intervals: Sequence[float], kind: WidthKind) -> float:
-    """Return the width of the answer to one sample; infinite if it is not known yet.
+    """Return the width of the answer to one sample [unit of the descriptor]; infinite if it is not known yet.
 
-    The interval of the mean of n answers with standard deviation s is 2 t(0.95, n - 1) s / sqrt(n) wide.
-
-    Parameters
-    ----------
-    values
-        Of the descriptor, in the order of measurement [its unit], (n,).
-    intervals
-        Widths of their 90 % intervals [its unit], (n,).
-    kind
-        Which width.
-
-    Examples
-    --------
-    >>> answer_width([2.1, 2.3], [0.8, 0.6], WidthKind.INTERVAL)
-    0.6
-    >>> round(answer_width([2.1, 2.3, 2.2], [0.8, 0.6, 0.7], WidthKind.SCATTER), 3)
-    0.337
+    The values and the widths of their 90 % intervals are in the order of measurement, (n,). The interval of
+    the mean of n answers with standard deviation s is 2 t(0.95, n - 1) s / sqrt(n) wide.
     """
     if kind is WidthKind.INTERVAL:
         return float(intervals[-1]) if intervals and isfinite(intervals[-1]) else inf
@@ -161,12 +146,7 @@ class CountOptimizer:
         """Return repeats to measure next: `_id`, and the entries of the sample.
 
         There are fewer than `num_points` (one if None) if no more are allowed before pending ones are
-        answered, and none at the end.
-
-        Raises
-        ------
-        PlanningError
-            If all allowed repeats are pending.
+        answered, and none at the end. If all allowed repeats are pending, a `PlanningError` is raised.
         """
         suggested: list[dict[str, Any]] = []
         for number, sample in enumerate(self.progress):
@@ -182,35 +162,17 @@ class CountOptimizer:
         return suggested
 
     def register_suggestions(self, suggestions: Sequence[Point]) -> Sequence[dict[str, Any]]:
-        """Register repeats chosen elsewhere as pending trials, and return them with a new `_id` each.
-
-        Raises
-        ------
-        PlanningError
-            If a suggestion is none of the samples.
-        """
+        """Register repeats of the samples, chosen elsewhere, and return them with a new `_id` each."""
         return [self._register(self._sample_number(suggestion)) for suggestion in suggestions]
 
     def register_failures(self, suggestions: Sequence[Point]) -> None:
-        """Register repeats as failed, by their `_id` or, if suggested elsewhere, the entries of the sample.
-
-        Raises
-        ------
-        PlanningError
-            If a trial is unknown and is none of the samples.
-        """
+        """Register repeats as failed, by their `_id` or, if suggested elsewhere, by the sample's entries."""
         for suggestion in suggestions:
             identifier, number = self._settle(suggestion)
             self._failed[identifier] = number
 
     def ingest(self, points: Sequence[Point]) -> None:
-        """Learn from outcomes as `DescriptorEvaluation` returns them. A second outcome replaces the first.
-
-        Raises
-        ------
-        PlanningError
-            If an outcome is of an unknown trial and of none of the samples.
-        """
+        """Learn from outcomes as `DescriptorEvaluation` returns them. A second outcome replaces the first."""
         for outcome in points:
             identifier, number = self._settle(outcome)
             value = float(outcome.get(self.descriptor, nan))

@@ -133,12 +133,7 @@ class DescriptorEvaluation:
     ) -> list[dict[str, Any]]:
         """Return an outcome for each suggestion, in their order.
 
-        Parameters
-        ----------
-        uid
-            Start uid of the raw run; of several a sequence, or one text with commas between.
-        suggestions
-            The measured points, with `_id`.
+        The uid is that of the raw run; of several runs a sequence, or one text with commas between.
         """
         outcomes = self._ready.pop(_request_key(uid, suggestions), None)
         return outcomes if outcomes is not None else wait_blocking(self._outcomes(uid, suggestions))
@@ -194,13 +189,7 @@ class DescriptorEvaluation:
 
 
 def split_uids(uid: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the uids of an acquisition: one uid, several separated by commas, or a sequence.
-
-    Examples
-    --------
-    >>> split_uids("a,b"), split_uids(["a", "b"]), split_uids("")
-    (('a', 'b'), ('a', 'b'), ())
-    """
+    """Return the uids of an acquisition: one uid, several separated by commas, or a sequence."""
     parts = uid.split(SEPARATOR) if isinstance(uid, str) else [str(each) for each in uid]
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 

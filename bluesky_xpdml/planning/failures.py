@@ -61,14 +61,7 @@ class FailedTrials:
         return self._with_new_ids(self.optimizer.suggest(num_points))
 
     def ingest(self, points: Sequence[Point]) -> None:
-        """Pass on outcomes of successful trials; each trial once.
-
-        Parameters
-        ----------
-        points
-            Outcomes as `DescriptorEvaluation` returns them; with the parameters too if the point was not
-            suggested here.
-        """
+        """Pass on outcomes, with parameters if suggested elsewhere, of successful trials; each trial once."""
         for outcome in points:
             identifier = str(outcome.get(ID, new_id()))
             if identifier in self._answered:

@@ -32,21 +32,9 @@ SMALLEST_VARIANCE = 1e-9
 class SearchOptimizer(TrialOptimizer):
     """An optimizer that chooses the next point among candidates that fill the space.
 
-    Parameters
-    ----------
-    space, descriptor, accept
-        As for `TrialOptimizer`.
-    initial
-        Number of points that fill the space before anything is fitted, at most 8.
-    at_most
-        Number of measurements after which the search always ends.
-    seed
-        Of the initial points and the candidates.
-
-    Raises
-    ------
-    PlanningError
-        If there are fewer measurements than initial points.
+    At most 8 `initial` points fill the space before anything is fitted, and `at_most` measurements end the
+    search; the seed is that of the points. A `PlanningError` is raised if there are fewer measurements than
+    initial points.
     """
 
     def __init__(
@@ -138,15 +126,7 @@ class Surrogate:
 
 
 def fit_surrogate(points: FloatArray, values: FloatArray) -> Surrogate:
-    """Fit a process to values around zero and of the order of one, (n,), at points of the unit cube, (n, d).
-
-    Examples
-    --------
-    >>> points = np.linspace(0.0, 1.0, 9)[:, None]
-    >>> mean, deviation = fit_surrogate(points, np.sin(3.0 * points[:, 0])).predict(np.array([[0.55]]))
-    >>> bool(abs(mean[0] - np.sin(1.65)) < 0.02), bool(deviation[0] < 0.1)
-    (True, True)
-    """
+    """Fit a process to values around zero, of the order of one, (n,), at points of the unit cube, (n, d)."""
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     lengths = np.full(points.shape[1], 0.4)

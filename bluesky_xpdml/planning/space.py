@@ -12,13 +12,7 @@ from bluesky_xpdml.records import FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of the experiment: a motor position, a temperature, a composition.
-
-    Raises
-    ------
-    PlanningError
-        If the range is empty or not finite.
-    """
+    """A parameter of the experiment, with a finite range: a motor position, a temperature."""
 
     name: str
     """Key of suggestions; an actuator of the same name is moved to the value."""
@@ -70,17 +64,9 @@ class Space:
         return tuple(parameter.name for parameter in self.parameters)
 
     def to_unit(self, points: Sequence[Mapping[str, object]]) -> FloatArray:
-        """Return points in the unit cube, (n, d).
+        """Return points, with a value for each parameter by name [its unit], in the unit cube, (n, d).
 
-        Parameters
-        ----------
-        points
-            A value for each parameter, by name [its unit]; further entries are ignored.
-
-        Raises
-        ------
-        PlanningError
-            If a value is missing or not a finite number.
+        Further entries are ignored; a `PlanningError` is raised if a value is missing or not a finite number.
         """
         low = np.array([parameter.low for parameter in self.parameters])
         high = np.array([parameter.high for parameter in self.parameters])

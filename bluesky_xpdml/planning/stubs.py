@@ -34,13 +34,7 @@ SamplePlan: TypeAlias = Callable[[str, Mapping[str, Any]], Plan]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementSetup:
-    """The plans that measure samples, and the catalog of their predictions.
-
-    Raises
-    ------
-    PlanningError
-        If there is no plan, or the timeout is not positive.
-    """
+    """The plans that measure samples, at least one, and the catalog of their predictions."""
 
     plans: Mapping[str, SamplePlan]
     """By technique: `xanes`, `pdf`, `dpdf`."""

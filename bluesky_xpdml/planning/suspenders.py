@@ -21,13 +21,7 @@ SCORE, THRESHOLD = "novelty_score", "novelty_threshold"
 
 
 def is_novel(diagnostics: Mapping[str, float]) -> bool:
-    """Return whether the diagnostics of a prediction call its sample unlike the training data.
-
-    Examples
-    --------
-    >>> is_novel({"novelty_score": 3.1, "novelty_threshold": 1.8}), is_novel({})
-    (True, False)
-    """
+    """Return whether the diagnostics of a prediction call its sample unlike the training data."""
     prefixes = [name.removesuffix(SCORE) for name in diagnostics if name.endswith(SCORE)]
     return any(
         diagnostics[prefix + SCORE] > diagnostics.get(prefix + THRESHOLD, float("inf")) for prefix in prefixes
@@ -107,14 +101,8 @@ class PredictionAlarm:
 class SuspendOnAlarm(SuspenderBase):  # type: ignore[misc]
     """Suspends the RunEngine until an alarm is acknowledged.
 
-    Parameters
-    ----------
-    alarm
-        The alarm.
-    sleep
-        How long to wait after the acknowledgement [s].
-    pre_plan, post_plan
-        Plans of the RunEngine before it waits and before it goes on, such as closing and opening a shutter.
+    It waits for `sleep` [s] after that, and runs plans before it waits and before it goes on, such as closing
+    and opening a shutter.
     """
 
     def __init__(

@@ -49,19 +49,7 @@ def trial_metadata(campaign: str, suggestion: Mapping[str, Any]) -> dict[str, An
     """Return the metadata that identifies a trial in the start document of its raw run: `md` of its plan.
 
     The prediction carries the metadata on, so that a planner finds the answers to its trials, also after a
-    restart.
-
-    Parameters
-    ----------
-    campaign
-        Name of the campaign; the same name continues the same campaign.
-    suggestion
-        What an optimizer suggested: `_id`, and a value for each parameter.
-
-    Examples
-    --------
-    >>> trial_metadata("front-7", {"_id": "a1", "temperature": 512.0})
-    {'xpdml_trial': {'campaign': 'front-7', 'id': 'a1', 'parameters': {'temperature': 512.0}}}
+    restart. The suggestion of an optimizer holds `_id`, and a value for each parameter.
     """
     parameters = {name: value for name, value in suggestion.items() if name != ID}
     return {TRIAL: {"campaign": campaign, "id": suggestion[ID], "parameters": parameters}}
@@ -97,19 +85,8 @@ class AnsweredTrial:
 class TrialOptimizer(ABC):
     """An optimizer that learns from predictions of one descriptor.
 
-    Parameters
-    ----------
-    space
-        Parameters that may be changed.
-    descriptor
-        `oxidation_state`, `coordination_number`, `bond_length` or another member of `Descriptor`.
-    accept
-        Verdicts of predictions to learn from; predictions with another verdict are failed trials.
-
-    Raises
-    ------
-    PlanningError
-        If the descriptor is unknown.
+    Predictions with a verdict that is not accepted are failed trials. A `PlanningError` is raised if the
+    descriptor is unknown.
     """
 
     def __init__(self, space: Space, descriptor: str, *, accept: tuple[Verdict, ...] = USABLE) -> None:
@@ -141,13 +118,7 @@ class TrialOptimizer(ABC):
         return self.register_suggestions(self.space.from_unit(rows))
 
     def register_suggestions(self, suggestions: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """Register points chosen elsewhere as pending trials, and return them with a new `_id` each.
-
-        Raises
-        ------
-        PlanningError
-            If a parameter is missing.
-        """
+        """Register points chosen elsewhere, with all parameters, and return them with a new `_id` each."""
         registered: list[dict[str, Any]] = []
         for point, row in zip(suggestions, self.space.to_unit(suggestions), strict=True):
             identifier = new_id()
@@ -156,30 +127,16 @@ class TrialOptimizer(ABC):
         return registered
 
     def register_failures(self, suggestions: Sequence[Mapping[str, Any]]) -> None:
-        """Register trials as failed, by their `_id` or, if suggested elsewhere, their parameters.
-
-        Raises
-        ------
-        PlanningError
-            If a trial is unknown and its parameters are missing.
-        """
+        """Register trials as failed, by their `_id` or, if suggested elsewhere, their parameters."""
         for suggestion in suggestions:
             identifier, point = self._settle(suggestion)
             self._failed[identifier] = point
 
     def ingest(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Learn from outcomes. A second outcome of a trial replaces the first.
+        """Learn from outcomes as `DescriptorEvaluation` returns them; the last one of a trial counts.
 
-        Parameters
-        ----------
-        points
-            Outcomes as `DescriptorEvaluation` returns them; with the parameters too if the point was
-            suggested elsewhere.
-
-        Raises
-        ------
-        PlanningError
-            If an outcome lacks the descriptor, or is of an unknown trial without parameters.
+        Points that were suggested elsewhere need their parameters. A `PlanningError` is raised if an outcome
+        lacks the descriptor, or is of an unknown trial without parameters.
         """
         for outcome in points:
             if self.descriptor not in outcome:

@@ -114,15 +114,7 @@ class UncertaintyOptimizer(SearchOptimizer):
     def expected_widths(self, points: Sequence[Mapping[str, float]]) -> FloatArray:
         """Return the expected width of the 90 % interval [unit of the descriptor], (n,).
 
-        Parameters
-        ----------
-        points
-            A value for each parameter.
-
-        Raises
-        ------
-        PlanningError
-            If there are fewer than two answers.
+        It raises a `PlanningError` if there are fewer than two answers.
         """
         fit = self._fit()
         if fit is None:

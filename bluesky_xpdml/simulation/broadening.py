@@ -21,13 +21,6 @@ def width(x: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArra
     """Return the standard deviation of the Gaussian of each spectrum at each energy [eV], (n, m).
 
     sigma(x) = low + (high - low) (1/2 + atan((x - half_edge - 2) / 5) / pi)
-
-    Parameters
-    ----------
-    x
-        Energy [eV], (m,).
-    half_edge, low, high
-        Half edge, width far below and far above it [eV], (n,).
     """
     turn = np.arctan((x[None, :] - half_edge[:, None] - TURN) / TURN_WIDTH) / np.pi
     return np.asarray(low[:, None] + (high - low)[:, None] * (0.5 + turn))
@@ -36,32 +29,10 @@ def width(x: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArra
 def broaden(
     x: FloatArray, mu: FloatArray, half_edge: FloatArray, low: FloatArray, high: FloatArray
 ) -> FloatArray:
-    """Broaden each spectrum with a width that grows through its edge.
+    """Broaden spectra, (n, m), by widths that grow from `low` to `high` through their half edges [eV], (n,).
 
-    The result is interpolated between copies smoothed by fixed widths, 0.5 eV apart.
-
-    Parameters
-    ----------
-    x
-        Evenly spaced energy [eV], (m,).
-    mu
-        Spectra [any unit], (n, m).
-    half_edge, low, high
-        As for `width` [eV], (n,).
-
-    Returns
-    -------
-    FloatArray
-        Broadened spectra, (n, m).
-
-    Examples
-    --------
-    >>> x = np.arange(0.0, 35.0, 0.25)
-    >>> step = (x > 12.0).astype(float)[None, :]
-    >>> one = np.ones(1)
-    >>> broad = broaden(x, step, 12.0 * one, 0.5 * one, 3.0 * one)
-    >>> [round(float(broad[0, x == energy][0]), 2) for energy in (8.0, 12.0, 16.0)]
-    [0.0, 0.46, 0.97]
+    The energies x [eV], (m,), are evenly spaced. The result is interpolated between copies smoothed by fixed
+    widths, 0.5 eV apart.
     """
     sigma = width(x, half_edge, low, high) / LEVEL_STEP
     lower = np.floor(sigma).astype(int)

@@ -28,40 +28,11 @@ MARGIN = 10.0
 def measured_curve(
     pairs: PairHistogram, *, r_max: float, instrument: Instrument, u_iso: float | Mapping[str, float]
 ) -> tuple[FloatArray, FloatArray]:
-    """Compute the curve that a perfect measurement of X-rays would give.
+    """Compute r [angstrom] and G(r) [1/angstrom^2], (n,), as a perfect measurement of X-rays would give them.
 
-    Parameters
-    ----------
-    pairs
-        Distances of the structure, up to 10 angstrom beyond `r_max`.
-    r_max
-        End of the curve, not included [angstrom].
-    instrument
-        Range and resolution.
-    u_iso
-        Isotropic displacement of every atom, or of each species by symbol [angstrom^2].
-
-    Returns
-    -------
-    r, g
-        Distance [angstrom] from 0 in the steps of the histogram, and G(r) [1/angstrom^2], both (n,).
-
-    Raises
-    ------
-    SimulationError
-        If the histogram ends too early.
-    ReductionError
-        If an element has no form factor, or q_max is beyond what is tabulated.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.simulation.pair_histogram import pair_histogram
-    >>> from bluesky_xpdml.simulation.structure import Structure
-    >>> cube = Structure(lattice=3.0 * np.eye(3), fractional=np.zeros((1, 3)), species=("Cu",))
-    >>> pairs = pair_histogram(cube, reach=15.0)
-    >>> r, g = measured_curve(pairs, r_max=5.0, instrument=Instrument(q_max=20.0), u_iso=0.01)
-    >>> round(float(r[np.argmax(g)]), 1)
-    4.2
+    The arguments are those of `pair_distribution.curve`, with pairs up to 10 angstrom beyond `r_max`. It
+    raises `SimulationError` if they end earlier, and `ReductionError` if there is no form factor for an
+    element or q_max.
     """
     if pairs.reach < r_max + MARGIN - 1e-9:
         msg = f"pairs were collected up to {pairs.reach:.2f} angstrom: expected {r_max + MARGIN:.2f} or more"

@@ -101,14 +101,12 @@ def pair_distribution(
     ----------
     structure
         Cell and atoms.
-    q_max
-        Upper end of the transform [1/angstrom].
+    q_max, q_min
+        Ends of the transform [1/angstrom].
     u_iso
         Isotropic displacement of every atom, or of each species by symbol [angstrom^2].
     r_max, r_step
         End (not included) and spacing of the grid [angstrom].
-    q_min
-        Lower end of the transform [1/angstrom].
     q_damp
         Decay of G(r) by the resolution in Q [1/angstrom].
     metal
@@ -127,17 +125,6 @@ def pair_distribution(
     ------
     SimulationError
         If the structure or the settings cannot be simulated, or the engine is not installed.
-
-    Examples
-    --------
-    >>> copper = Structure(
-    ...     lattice=1.805 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]),
-    ...     fractional=np.zeros((1, 3)),
-    ...     species=("Cu",),
-    ... )
-    >>> r, g = pair_distribution(copper, q_max=25.0, u_iso=0.005, r_max=10.0)
-    >>> round(float(r[np.argmax(g[:300])]), 2)
-    2.55
     """
     which = Pairs(pairs or (Pairs.SCATTERING if metal else Pairs.TOTAL))
     instrument = Instrument(q_max=q_max, q_min=q_min, q_damp=q_damp)
@@ -154,17 +141,7 @@ def pair_distribution(
 
 
 def reach_needed(r_max: float, instrument: Instrument, u_iso: float) -> float:
-    """Return the distance up to which pairs are needed for a curve to r_max [angstrom].
-
-    Parameters
-    ----------
-    r_max
-        End of the curve [angstrom].
-    instrument
-        Range in Q.
-    u_iso
-        Largest displacement parameter [angstrom^2].
-    """
+    """Return up to which distance a curve to r_max needs pairs [angstrom]; u_iso is the largest."""
     return r_max + sum(_extensions(instrument, u_iso))
 
 
@@ -177,32 +154,10 @@ def curve(
     which: Pairs = Pairs.TOTAL,
     metal: str = "",
 ) -> tuple[FloatArray, FloatArray]:
-    """Compute one curve from the pair histogram of a structure.
+    """Compute r, from 0 in the steps of the histogram, and G(r), as `pair_distribution` does.
 
-    Parameters
-    ----------
-    pairs
-        Distances of the structure.
-    r_max
-        End of the curve, not included [angstrom].
-    instrument
-        Range and resolution.
-    u_iso
-        Isotropic displacement of every atom, or of each species by symbol [angstrom^2].
-    which
-        Pairs that count.
-    metal
-        Chemical symbol, for all but the total.
-
-    Returns
-    -------
-    r, g
-        Distance [angstrom] from 0 in the steps of the histogram, and G(r) [1/angstrom^2], both (n,).
-
-    Raises
-    ------
-    SimulationError
-        If the histogram ends too early or is too coarse, or the metal is not in the structure.
+    All but the total need the metal. It raises `SimulationError` if the histogram ends too early or is too
+    coarse, or the metal is not in the structure.
     """
     displacement = displacements(pairs, u_iso)
     _require_fit(pairs, r_max, instrument, displacement)
@@ -243,13 +198,7 @@ def pair_weights(pairs: PairHistogram, which: Pairs, metal: str) -> tuple[FloatA
 
 
 def forward_factors(species: Iterable[str]) -> FloatArray:
-    """Return f0 at Q = 0 of neutral atoms, by the Waasmaier-Kirfel sums [electrons], (n,).
-
-    Examples
-    --------
-    >>> [round(float(factor), 4) for factor in forward_factors(["O", "Ti"])]
-    [7.9997, 21.9981]
-    """
+    """Return f0 at Q = 0 of neutral atoms, by the Waasmaier-Kirfel sums [electrons], (n,)."""
     return np.array([_forward_factor(symbol) for symbol in species])
 
 

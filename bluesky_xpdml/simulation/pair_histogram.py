@@ -43,31 +43,11 @@ class PairHistogram:
 
 
 def pair_histogram(structure: Structure, *, reach: float, r_step: float = 0.01) -> PairHistogram:
-    """Collect the distances of a structure.
+    """Collect the distances of a structure up to `reach` on a grid of spacing `r_step` [angstrom].
 
     Each distance is shared between six neighbouring points of the grid, such that a smooth peak put on it
-    afterwards is centred on the distance, not on a point of the grid.
-
-    Parameters
-    ----------
-    structure
-        Cell and atoms.
-    reach
-        Largest distance [angstrom].
-    r_step
-        Spacing of the grid [angstrom].
-
-    Raises
-    ------
-    SimulationError
-        If the structure is empty, two atoms coincide, or the range is not positive.
-
-    Examples
-    --------
-    >>> cube = Structure(lattice=3.0 * np.eye(3), fractional=np.zeros((1, 3)), species=("Cu",))
-    >>> pairs = pair_histogram(cube, reach=3.5)
-    >>> round(float(pairs.values.sum()), 9)
-    2.0
+    afterwards is centred on the distance, not on a point of the grid. It raises `SimulationError` if the
+    structure is empty, two atoms coincide, or the range is not positive.
     """
     if not structure.species or not 0.0 < r_step < reach < np.inf:
         msg = f"{len(structure.species)} atoms, r_step {r_step}, reach {reach}: expected 0 < r_step < reach"

@@ -50,47 +50,13 @@ class Structure:
 
 
 def read_cif(text: str) -> Structure:
-    r"""Read the first structure of a CIF.
-
-    Parameters
-    ----------
-    text
-        Contents of the file.
-
-    Raises
-    ------
-    FileFormatError
-        If the text holds no ordered structure.
-
-    Examples
-    --------
-    >>> cell = "".join(f"_cell_length_{axis} 3.0\n" for axis in "abc")
-    >>> cell += "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
-    >>> atoms = "loop_\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n"
-    >>> atoms += "_atom_site_fract_z\nCu 0 0 0\n"
-    >>> structure = read_cif("data_Cu\n" + cell + atoms)
-    >>> structure.species, round(structure.volume, 6)
-    (('Cu',), 27.0)
-    """
+    """Read the first structure of the text of a CIF; a `FileFormatError` if it holds no ordered one."""
     plain = _read_plain(text)
     return plain if plain is not None else _read_with_pymatgen(text)
 
 
 def lattice_vectors(lengths: FloatArray, angles: FloatArray) -> FloatArray:
-    """Return the cell vectors as rows, a along x and b in the xy plane.
-
-    Parameters
-    ----------
-    lengths
-        a, b, c [angstrom].
-    angles
-        alpha, beta, gamma [degree].
-
-    Raises
-    ------
-    FileFormatError
-        If the angles span no cell.
-    """
+    """Return the cell vectors as rows [angstrom], a along x, b in the xy plane; the angles are in degrees."""
     a, b, c = lengths
     cos_alpha, cos_beta, cos_gamma = np.cos(np.radians(angles))
     sin_gamma = float(np.sin(np.radians(angles[2])))

@@ -108,15 +108,7 @@ def _direct_beam(calibration: Calibration, turned: FloatArray) -> tuple[float, f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensor:
-    """Properties of the pixels of a detector.
-
-    Examples
-    --------
-    >>> pixels = Sensor().pixels((64, 64), seed=1)
-    >>> frame = pixels.expose(None, 1.0, np.random.default_rng(1))
-    >>> frame.dtype, frame.shape
-    (dtype('uint16'), (64, 64))
-    """
+    """Properties of the pixels of a detector."""
 
     offset: float = 120.0
     """Of the electronics [counts]."""

@@ -38,15 +38,7 @@ Phase = TypeVar("Phase", SimulatedSample, ScatteringSample)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReactionFront:
-    """The temperature at which half of the sample has reacted, as a function of position.
-
-    Examples
-    --------
-    >>> front = ReactionFront.random(seed=1)
-    >>> halfway = front.temperature(np.array([5.0]))
-    >>> front.fraction(np.array([5.0]), halfway).tolist()
-    [0.5]
-    """
+    """The temperature at which half of the sample has reacted, as a function of position."""
 
     middle: float
     """Mean temperature of the front [K]."""
@@ -86,10 +78,7 @@ class ReactionFront:
         return halfway + self.width * float(np.log(fraction / (1.0 - fraction)))
 
     def fraction(self, position: FloatArray, temperature: FloatArray) -> FloatArray:
-        """Return the reacted fraction, 0 to 1, (n,), at positions [mm] and temperatures [K].
-
-        The fraction is 1 / (1 + exp((T_front - T) / width)).
-        """
+        """Return the reacted fraction 1 / (1 + exp((T_front - T) / width)), (n,), at [mm] and T [K], (n,)."""
         return np.asarray(1.0 / (1.0 + np.exp((self.temperature(position) - temperature) / self.width)))
 
 
@@ -132,24 +121,13 @@ class ReactionCell:
     front
         Of the reaction.
     before, after
-        Names of the phases: samples of the package, of one metal.
+        Names of the phases: samples of the package, of one metal, else a `BeamlineError` is raised.
     seed
         Of counting statistics and failing pixels.
     pixels
         Rows and columns of the area detector.
     source
         Flux at the absorption beamline; its own by default.
-
-    Raises
-    ------
-    BeamlineError
-        If there is no such sample, or the phases are of two metals.
-
-    Examples
-    --------
-    >>> cell = ReactionCell(front=ReactionFront.random(seed=1), seed=1)
-    >>> cell.temperature.set(800.0).done, round(cell.xas.wheel.sample.oxidation_state, 3)
-    (True, 4.0)
     """
 
     front: ReactionFront

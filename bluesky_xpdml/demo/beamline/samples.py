@@ -158,13 +158,7 @@ def load_samples() -> tuple[SimulatedSample, ...]:
 
 @lru_cache
 def load_scattering_samples() -> tuple[ScatteringSample, ...]:
-    """Return the package's samples of the total-scattering beamline.
-
-    Examples
-    --------
-    >>> {sample.name: sample.composition for sample in load_scattering_samples()}["LaFeO3"]
-    {'Fe': 1.0, 'La': 1.0, 'O': 3.0}
-    """
+    """Return the package's samples of the total-scattering beamline."""
     return tuple(_scattering_sample(entry) for entry in _entries("structures.json"))
 
 

@@ -219,10 +219,7 @@ def pattern(illumination: Illumination, sample: ScatteringSample | None, q_top: 
 
 
 def flat_panel(*, pixels: int = 2048, wavelength: float = Illumination().wavelength) -> Calibration:
-    """Return the calibration of the detector: 0.2 m behind the sample, slightly tilted.
-
-    It has as many rows as columns; fewer pixels are larger. The wavelength is in angstrom.
-    """
+    """Return the calibration of the detector, slightly tilted, for a wavelength [angstrom]."""
     return Calibration(
         distance=0.2,
         poni1=0.5 * SIDE + 1.1e-3,
@@ -248,26 +245,13 @@ class ScatteringBeamline:
     pixels
         Rows and columns of the detector.
     calibration
-        Of the detector; `flat_panel` by default.
+        Of the detector, for the X-rays of the illumination; `flat_panel` by default.
     samples
         In the changer; the package's samples by default.
     illumination, sensor
         Intensities and noise.
     image_format, folder
         How frames are stored, and the folder of their files.
-
-    Raises
-    ------
-    BeamlineError
-        If the calibration is for other X-rays than the illumination.
-
-    Examples
-    --------
-    >>> beamline = ScatteringBeamline(seed=1, pixels=128)
-    >>> beamline.changer.set("LaFeO3").done, beamline.shutter.set("open").done
-    (True, True)
-    >>> beamline.detector.expose().shape
-    (128, 128)
     """
 
     changer: SampleChanger

@@ -102,13 +102,7 @@ class Illumination:
 
 
 def compton_pattern(composition: dict[str, float], q: FloatArray, wavelength: float) -> FloatArray:
-    """Return Compton scattering with its recoil [electron units per atom], (n,).
-
-    Examples
-    --------
-    >>> compton_pattern({"O": 1.0}, np.array([1.0, 25.0]), 0.1836).round(1)
-    array([0.7, 7.2])
-    """
+    """Return Compton scattering with its recoil [electron units per atom], (n,)."""
     points = np.linspace(0.0, float(q.max()), COARSE_POINTS)
     smooth = np.interp(q, points, compton(composition, points))
     sine = np.clip(q * wavelength / (4.0 * np.pi), 0.0, 1.0)
@@ -150,21 +144,9 @@ def _forward_of(composition: tuple[tuple[str, float], ...]) -> float:
 def powder_pattern(structure: Structure, q: FloatArray, *, u_iso: float, q_damp: float) -> FloatArray:
     """Compute the coherent scattering of a powder [electron units per atom], (n,).
 
-    Parameters
-    ----------
-    structure
-        Cell and atoms.
-    q
-        Momentum transfer [1/angstrom], evenly spaced from above 0, (n,).
-    u_iso
-        Isotropic displacement of every atom [angstrom^2].
-    q_damp
-        Standard deviation of the resolution [1/angstrom].
-
-    Raises
-    ------
-    SimulationError
-        If the grid is uneven, begins at 0, or is too coarse for the resolution.
+    The momentum transfers are evenly spaced from above 0 [1/angstrom], (n,), and fine enough for the
+    resolution, a standard deviation of `q_damp` [1/angstrom], else a `SimulationError` is raised; `u_iso` is
+    in angstrom^2.
     """
     step = _require_grid(q, q_damp)
     factors = {symbol: form_factor(symbol, q) for symbol in sorted(set(structure.species))}

@@ -40,7 +40,7 @@ def scattering_scan(
     background: str = "",
     md: Mapping[str, object] | None = None,
 ) -> Plan:
-    """Move a sample into the beam and take frames of what it scatters.
+    """Move a sample into the beam and take frames of what it scatters; the plan returns the uid of the run.
 
     Parameters
     ----------
@@ -61,26 +61,10 @@ def scattering_scan(
     md
         More for the start document.
 
-    Returns
-    -------
-    Plan
-        Returns the uid of the run.
-
     Raises
     ------
     BeamlineError
         If no sample has that name, or `frames` is less than one.
-
-    Examples
-    --------
-    >>> from bluesky import RunEngine
-    >>> documents = []
-    >>> engine = RunEngine({})
-    >>> token = engine.subscribe(lambda name, document: documents.append(name))
-    >>> beamline = ScatteringBeamline(pixels=64)
-    >>> uids = engine(scattering_scan(beamline, "LaFeO3", frames=2, dark=Dark.NONE, mask=False))
-    >>> documents
-    ['start', 'descriptor', 'event', 'event', 'stop']
     """
     if frames < 1:
         raise BeamlineError(f"expected at least one frame, found {frames}")

@@ -74,10 +74,7 @@ UNVARIED = Augmentation(
 
 
 class PlainForest:
-    """A forest of valences on spectra without augmentation, shifted by one energy constant per element.
-
-    This is the usual recipe for comparing simulated with measured spectra; its likeliest class is the answer.
-    """
+    """A forest of valences on spectra as simulated, moved by one energy constant: the usual simple recipe."""
 
     def __init__(self, spectra: SiteSpectra, edge_model: EdgeModel, recipe: XanesRecipe) -> None:
         aligned = align(spectra, FOIL_ENERGIES[spectra.element], edge_model)

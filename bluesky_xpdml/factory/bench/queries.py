@@ -91,10 +91,7 @@ def realistic(runs: int, *, seed: int) -> Iterator[Document]:
 
 
 def fill(folder: Path, path: str, starts: Iterator[Document] | Sequence[Document]) -> list[int]:
-    """Insert derived runs into the catalog of an embedded server, and return the document sizes [bytes].
-
-    They go into its database directly and have no streams: a thousand per second.
-    """
+    """Insert derived runs, without streams, into a server's database; return their sizes [bytes]."""
     import sqlalchemy as sa
     from sqlalchemy.orm import Session
     from tiled.catalog import orm

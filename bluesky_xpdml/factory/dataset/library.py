@@ -220,19 +220,9 @@ class Dataset:
 
 
 def load_dataset(folder: Path, *, verify: bool) -> Dataset:
-    """Open a data set.
+    """Open the output of `xpdml dataset build`; with `verify` the SHA-256 of its tables is checked.
 
-    Parameters
-    ----------
-    folder
-        Output of `xpdml dataset build`.
-    verify
-        Compare the tables with their SHA-256 in the manifest.
-
-    Raises
-    ------
-    TrainingError
-        If there is no finished data set, or a table is missing or was altered.
+    It raises `TrainingError` if there is no finished data set, or a table is missing or was altered.
     """
     manifest = read_manifest(folder)
     for name in TABLES:

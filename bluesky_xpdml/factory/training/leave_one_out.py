@@ -53,8 +53,7 @@ def left_out_folds(
 ) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
     """Yield the spectra of each compound with a bundle that was built without it.
 
-    Intervals of the bundles are one standard deviation wide. Arguments are those of
-    `leave_one_compound_out`.
+    Intervals of the bundles are one standard deviation wide.
     """
     groups = by_compound(spectra)
     for done, members in enumerate(groups, start=1):
@@ -71,8 +70,7 @@ def left_out_sources(
 ) -> Iterator[tuple[list[MeasuredSpectrum], Bundle]]:
     """Yield the spectra of each source and element with a bundle built without the source.
 
-    The compounds of the source are left out wherever else they were measured, too. Arguments are those of
-    `leave_one_compound_out`.
+    The compounds of the source are left out wherever else they were measured, too.
     """
     folds = sorted({(item.source, item.element) for item in spectra})
     for done, (source, element) in enumerate(folds, start=1):

@@ -42,15 +42,6 @@ class QueuedPlan:
     """The plan that measures one trial.
 
     It needs no `md`: the RE manager writes the `meta` of an item into the start document of its runs.
-
-    Examples
-    --------
-    >>> plan = QueuedPlan(name="measure", kwargs={"sample": "LFP"}, keywords={"temperature": "kelvin"})
-    >>> item = plan.item("front-7", {"_id": "a1", "temperature": 512.0})
-    >>> item["kwargs"]
-    {'sample': 'LFP', 'kelvin': 512.0}
-    >>> item["meta"]["xpdml_trial"]["id"]
-    'a1'
     """
 
     name: str
@@ -144,17 +135,10 @@ def new_optimizer(
 
 
 def read_campaign(path: Path) -> Campaign:
-    """Read a campaign file.
+    """Read a campaign from a TOML file, as in `docs/how-to/plan-through-the-queue.md`.
 
-    Parameters
-    ----------
-    path
-        A TOML file, as in `docs/how-to/plan-through-the-queue.md`.
-
-    Raises
-    ------
-    PlanningError
-        If it cannot be read, or an entry is missing, unknown, or of the wrong type.
+    It raises a `PlanningError` if the file cannot be read, or an entry is missing, unknown, or of the wrong
+    type.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -65,16 +65,8 @@ class QueueState:
 class QueueAccess:
     """Address of the RE manager, and the user who adds items.
 
-    Raises
-    ------
-    PlanningError
-        If the address is neither `tcp://` nor `http(s)://`, or a connection to another computer would not be
-        encrypted.
-
-    Examples
-    --------
-    >>> QueueAccess(address="tcp://localhost:60615").over_http
-    False
+    It raises a `PlanningError` if the address is neither `tcp://` nor `http(s)://`, or a connection to
+    another computer would not be encrypted.
     """
 
     address: str
@@ -123,19 +115,9 @@ class QueueAccess:
 
 
 class RunQueue:
-    """The queue of an RE manager, through bluesky-queueserver-api.
+    """The queue of an RE manager, by bluesky-queueserver-api; a `PlanningError` if it is not installed.
 
-    Parameters
-    ----------
-    access
-        Address and user.
-    api_key
-        Of the HTTP server; None if it needs none.
-
-    Raises
-    ------
-    PlanningError
-        If bluesky-queueserver-api is not installed.
+    The key is that of the HTTP server; None if it needs none.
     """
 
     def __init__(self, access: QueueAccess, *, api_key: str | None = None) -> None:
@@ -160,13 +142,7 @@ class RunQueue:
         )
 
     def check_plan(self, plan: str) -> None:
-        """Check that the RE manager can run a plan.
-
-        Raises
-        ------
-        PlanningError
-            If there is no RE manager, its environment is not open, or it does not allow the plan.
-        """
+        """Raise a `PlanningError` unless the RE manager has an open environment and allows a plan."""
         if not self._call("status", reload=True)["worker_environment_exists"]:
             raise PlanningError(
                 f"expected an open environment at {self.access.address}, found none: "
@@ -180,14 +156,9 @@ class RunQueue:
             )
 
     def add(self, item: Mapping[str, Any]) -> None:
-        """Add a plan: `name`, `args`, `kwargs` and `meta`.
+        """Add a plan: `name`, `args`, `kwargs` and `meta`; a `PlanningError` if the RE manager refuses it.
 
-        Raises
-        ------
-        UnreachableError
-            If the RE manager does not respond; the item may have been added nevertheless.
-        PlanningError
-            If it refuses the plan.
+        If it does not respond, an `UnreachableError`; the item may have been added nevertheless.
         """
         from bluesky_queueserver_api import BPlan
 

@@ -122,21 +122,10 @@ class QueuePlanner:
     def run(
         self, stop: Event, *, pause: float = 1.0, report: Callable[[StepReport], None] = lambda _: None
     ) -> StepReport:
-        """Repeat steps until the campaign is finished or `stop` is set, and return the last report.
+        """Repeat steps, with pauses [s], until the campaign is finished or `stop` is set.
 
-        Parameters
-        ----------
-        stop
-            Ends it; items that wait in the queue stay there.
-        pause
-            Between two steps [s].
-        report
-            Called after each step.
-
-        Raises
-        ------
-        PlanningError
-            If the plan cannot be run, or was refused.
+        It returns the last report. Items that wait in the queue stay there. `report` is called after each
+        step. A `PlanningError` is raised if the plan cannot be run, or was refused.
         """
         self._queue.check_plan(self._plan.name)
         while True:
@@ -148,10 +137,8 @@ class QueuePlanner:
     def step(self) -> StepReport:
         """Ingest new answers, and add missing items.
 
-        Raises
-        ------
-        PlanningError
-            If the RE manager refuses a plan, or trials of the campaign lack a parameter.
+        It raises a `PlanningError` if the RE manager refuses a plan, or trials of the campaign lack a
+        parameter.
         """
         try:
             state = self._queue.state()
@@ -274,11 +261,7 @@ class QueuePlanner:
         return ""
 
     def _suggest(self) -> Suggestion | None:
-        """Return a suggestion away from rejected points.
-
-        Skipped suggestions stay pending in the optimizer, which therefore looks elsewhere; they are no
-        measurements.
-        """
+        """Return a suggestion away from rejected points; others stay pending, so that it looks elsewhere."""
         for _ in range(MAX_TRIES):
             (suggestion,) = self._optimizer.suggest(1)
             if not self._rejected:
