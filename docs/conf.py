@@ -12,7 +12,12 @@ from sphinx.application import Sphinx
 from bluesky_xpdml.cli.app import add_plugins, app
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from settings_table import markdown  # noqa: E402 - beside this file
+
 PACKAGE = HERE.parent / "bluesky_xpdml"
+GENERATED = HERE / "_generated"
 
 project = "bluesky_xpdml"
 author = "The bluesky_xpdml developers"
@@ -31,12 +36,12 @@ napoleon_use_rtype = False
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-# Words in the place of a type, as "element" in a list of results, are no references.
+# Words in the place of a type, such as "element" in a list of results, are no references.
 suppress_warnings = ["ref.python"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-ROOMS = {
+PACKAGES = {
     "callbacks": "Callbacks",
     "sources": "Sources",
     "documents": "Documents",
@@ -44,31 +49,53 @@ ROOMS = {
     "features": "Features",
     "models": "Models",
     "simulation": "Simulation",
-    "training": "Training",
+    "analysis": "Analysis",
+    "pairing": "Pairing",
     "publish": "Publishing",
     "planning": "Planning",
-    "beamline": "Simulated beamline",
+    "planning.queue": "Planning through the queue server",
+    "figures": "Figures",
+    "demo": "Demonstrations",
+    "demo.beamline": "Simulated beamlines",
+    "factory.dataset": "Factory: data sets",
+    "factory.training": "Factory: training",
+    "factory.bench": "Factory: benchmarks",
 }
+"""Titles of the reference pages by package."""
 
 
 def write_reference(_app: Sphinx) -> None:
-    """Write one page a room, so that a new module appears in the reference by itself."""
-    folder = HERE / "_generated"
-    folder.mkdir(exist_ok=True)
-    for room, title in ROOMS.items():
-        modules = sorted(path.stem for path in (PACKAGE / room).glob("*.py") if not path.stem.startswith("_"))
-        names = [f"bluesky_xpdml.{room}.{module}" for module in modules]
-        lines = [title, "=" * len(title), "", f".. automodule:: bluesky_xpdml.{room}", "   :no-members:", ""]
+    """Write one page for each package, so that a new module appears in the reference by itself."""
+    for package, title in PACKAGES.items():
+        folder = PACKAGE.joinpath(*package.split("."))
+        modules = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+        names = [f"bluesky_xpdml.{package}.{module}" for module in modules]
+        lines = [
+            title,
+            "=" * len(title),
+            "",
+            f".. automodule:: bluesky_xpdml.{package}",
+            "   :no-members:",
+            "",
+        ]
         for name in names:
             lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
-        _write(folder / f"{room}.rst", lines)
+        _write(GENERATED / f"{package}.rst", lines)
+    for page in GENERATED.glob("*.rst"):
+        if page.stem not in {*PACKAGES, "command-line"}:
+            page.unlink()
+
+
+def write_settings(_app: Sphinx) -> None:
+    """Write the table of the keys of a settings file, which `reference/settings.md` includes."""
+    _write(GENERATED / "settings-keys.inc", [markdown()])
 
 
 def write_command_line(_app: Sphinx) -> None:
-    """Write what `--help` of each command says."""
+    """Write the help text of each command."""
     add_plugins(app)
     group = typer.main.get_command(app)
-    lines = ["Command line", "============", "", "``xpdml COMMAND --help`` says the same.", ""]
+    lines = ["Command line", "============", "", "``xpdml COMMAND --help`` prints the same text.", ""]
     for name, command in _commands(group, "xpdml"):
         lines += [name, "-" * len(name), ""]
         lines += [f"{inspect.cleandoc(text)}\n" for text in (command.help, command.epilog) if text]
@@ -80,7 +107,7 @@ def write_command_line(_app: Sphinx) -> None:
                 ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
             )
             lines += [f"``{names}``", f"   {parameter.help or '...'}", ""]
-    _write(HERE / "_generated" / "command-line.rst", lines)
+    _write(GENERATED / "command-line.rst", lines)
 
 
 def _commands(command: Any, name: str) -> list[tuple[str, Any]]:
@@ -91,14 +118,16 @@ def _commands(command: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def _write(page: Path, lines: list[str]) -> None:
-    """Leave a page that has not changed as it is, so that it is not built again."""
+    """Write a page if its text has changed, so that only changed pages are built again."""
+    GENERATED.mkdir(exist_ok=True)
     text = "\n".join(lines)
     if not page.exists() or page.read_text(encoding="utf-8") != text:
         page.write_text(text, encoding="utf-8")
 
 
 def setup(application: Sphinx) -> None:
-    """Write the reference before anything is read."""
+    """Generate the reference before Sphinx reads the pages."""
     sys.dont_write_bytecode = True
     application.connect("builder-inited", write_reference)
+    application.connect("builder-inited", write_settings)
     application.connect("builder-inited", write_command_line)

@@ -160,7 +160,7 @@ class PdfSettings:
     r_max: float = 30.0
     """Last distance [angstrom]."""
     r_step: float = 0.01
-    """[angstrom]"""
+    """Distance between two points of G(r) [angstrom]."""
     lorch: bool = False
     """Whether to damp F(Q) towards q_max, which trades resolution for ripples."""
 

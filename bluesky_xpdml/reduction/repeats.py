@@ -186,6 +186,7 @@ class RepeatSettings:
     """
 
     alignment: Alignment = Alignment.AUTO
+    """How the energy axes are aligned: by the foils, else by the shape; only by the shape; or not at all."""
     largest_shift: float = 1.0
     """A repeat whose edge lies farther from the others is an outlier [eV]."""
 

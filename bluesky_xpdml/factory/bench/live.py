@@ -42,7 +42,7 @@ class Cut:
     completeness: float
     """Share of the points of the file."""
     error: Mapping[Descriptor, float]
-    """|partial - final| by descriptor."""
+    """Absolute difference of the partial from the final answer, by descriptor."""
     edge_error: float
     """The same for the oxidation state by the edge position alone [e]."""
     inside: bool
