@@ -1,4 +1,4 @@
-"""The code in the documentation runs."""
+"""The code in the documentation runs; where it needs a server or a beamline, what it imports exists."""
 
 import ast
 import importlib
@@ -53,6 +53,58 @@ def test_an_experiment_steers_itself_as_the_page_says() -> None:
     assert "8 measurements, level" in done.stdout
     assert "8 answers from before, 0 failures" in done.stdout
     assert sum("'temperature'" in line for line in lines) == 8
+
+
+NEED_NOTHING = (
+    "how-to/add-a-profile",
+    "how-to/calibrate-the-axis",
+    "how-to/choose-the-next-modality",
+    "how-to/explain-a-prediction",
+    "how-to/measure-until",
+    "how-to/plan-through-the-queue",
+    "how-to/repeats",
+    "how-to/run-a-night-shift",
+    "reference/quality",
+)
+"""Pages whose code needs neither a server nor a beamline."""
+
+
+@pytest.mark.parametrize("page", NEED_NOTHING)
+def test_the_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = code_of(DOCS / f"{page}.md")
+    assert code
+    exec(code, {})  # noqa: S102 - the page's own code
+
+
+ROOT = DOCS.parent
+CURRENT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", DOCS / "index.md"]
+CURRENT += [page for page in DOCS.glob("*/*.md") if page.parent.name not in {"decisions", "_generated"}]
+
+
+@pytest.mark.parametrize("page", sorted(CURRENT), ids=lambda page: page.stem)
+def test_dotted_names_and_paths_on_the_pages_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    dotted = {name.rstrip(".") for name in re.findall(r"`{1,2}(bluesky_xpdml(?:\.\w+)+)", text)}
+    assert {name for name in dotted if not _is_there(name)} == set()
+    paths = re.findall(r"`((?:bluesky_xpdml|benchmarks|tests|callbacks)/[\w/.]+)`", text)
+    new = {"bluesky_xpdml/documents/emission.py", "bluesky_xpdml/reduction/emission.py"}
+    new |= {"bluesky_xpdml/models/emission.py"}
+    assert {path for path in paths if path not in new and not (ROOT / path).exists()} == set()
+
+
+def _is_there(dotted: str) -> bool:
+    names = dotted.split(".")
+    found: object = importlib.import_module(names[0])
+    for n, name in enumerate(names[1:], start=2):
+        if hasattr(found, name):
+            found = getattr(found, name)
+            continue
+        try:
+            found = importlib.import_module(".".join(names[:n]))
+        except ModuleNotFoundError:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*/*.md")), ids=lambda page: page.stem)
