@@ -29,7 +29,7 @@ from bluesky_xpdml.cli import (
     simulate,
     watch,
 )
-from bluesky_xpdml.cli.console import note
+from bluesky_xpdml.cli.console import VisibleFormatter, note, progress_console
 from bluesky_xpdml.errors import XpdmlError, attempt
 
 DEBUG = "--debug"
@@ -133,7 +133,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command; return 0 only on success, 1 if something failed, 2 on wrong usage, 130 if stopped."""
     words = [argument for argument in arguments if argument != DEBUG]
     debug = len(words) < len(arguments)
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter(logging.BASIC_FORMAT))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[handler])
     if debug:
         logging.getLogger("matplotlib").setLevel(logging.INFO)
     try:
@@ -147,7 +149,7 @@ def run(arguments: Sequence[str]) -> int:
     message, status = _explained(outcome)
     note(message, style="red")
     if debug and status == 1:
-        traceback.print_exception(outcome)
+        progress_console.print("".join(traceback.format_exception(outcome)), end="")
     return status
 
 

@@ -1,11 +1,13 @@
 """`xpdml calibrate`: a beamline's own standards move the edge curves."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bluesky_xpdml.cli.console import JSON, print_json, print_table, progress_console
+from bluesky_xpdml.models.edge_calibration import EdgeCalibration
 from bluesky_xpdml.models.store import SHIPPED
 from bluesky_xpdml.vocabulary import Descriptor
 
@@ -25,8 +27,6 @@ def calibrate(
     json: bool = JSON,
 ) -> None:
     """Fit the edge curves of a beamline on its own standards, and test each standard against the others."""
-    from dataclasses import asdict
-
     from bluesky_xpdml.models.edge_calibration import write_calibrations
     from bluesky_xpdml.models.standards import calibrate_edges
     from bluesky_xpdml.models.store import BundleStore
@@ -46,8 +46,12 @@ def calibrate(
     progress_console.print(f"written: {output}; name it in xpdml.toml, as file under [calibration]")
     if json:
         print_json({"file": str(output), "elements": [asdict(one) for one in found]})
-        return
-    standards_of = [(one.element, each) for one in found for each in one.standards]
+    else:
+        _show(found)
+
+
+def _show(found: list[EdgeCalibration]) -> None:
+    standards = [(one.element, each) for one in found for each in one.standards]
     print_table(
         "standards: oxidation state by the bundle's curve, and by the curve of the other standards",
         [
@@ -69,7 +73,7 @@ def calibrate(
                 f"{each.state_before:.2f}",
                 f"{each.state_left_out:.2f}",
             ]
-            for symbol, each in standards_of
+            for symbol, each in standards
         ],
     )
     print_table(

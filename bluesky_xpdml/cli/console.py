@@ -1,6 +1,7 @@
 """Output: answers on stdout, everything else on stderr, with texts of others as text, never as markup."""
 
 import json
+import logging
 import signal
 import sys
 import unicodedata
@@ -50,6 +51,14 @@ def visible(text: object, limit: int = LONGEST_LINE) -> str:
         each.encode("unicode_escape").decode() if unicodedata.category(each) in _INVISIBLE else each
         for each in cut
     )
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats log records with the texts of others as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as lines that a terminal may show."""
+        return "\n".join(map(visible, super().format(record).split("\n")))
 
 
 class PlainConsole(Console):
@@ -180,7 +189,12 @@ def progress_bars() -> Iterator[Advance]:
     if not progress_console.is_terminal:
         yield lambda what, done, total: None  # noqa: ARG005 - called like the bar's own
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=progress_console, transient=True) as progress:
         tasks: dict[str, Any] = {}
 

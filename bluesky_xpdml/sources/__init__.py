@@ -1,1 +1,1 @@
-"""Where measurements come from besides the RunEngine: data files and stored runs."""
+"""Measurements from elsewhere than a RunEngine: data files, stored runs, and 0MQ."""

@@ -13,7 +13,7 @@ from bluesky_xpdml.reduction.image import BoolArray, as_mask, average_frames
 from bluesky_xpdml.sources.table import read_text
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".edf", ".cbf", ".npy")
-"""What `read_image` reads; other formats that fabio knows are tried as well."""
+"""Formats that `read_image` reads; others that fabio knows are tried as well."""
 
 
 def read_image(path: Path | str) -> NDArray[Any]:
@@ -22,12 +22,12 @@ def read_image(path: Path | str) -> NDArray[Any]:
     Parameters
     ----------
     path
-        TIFF, EDF, CBF, NPY, or what else fabio reads.
+        TIFF, EDF, CBF, NPY, or any other format of fabio.
 
     Returns
     -------
     image
-        (rows, columns), or (n, rows, columns) where the file holds several frames.
+        (rows, columns), or (n, rows, columns) if the file holds several frames.
 
     Raises
     ------
@@ -69,15 +69,13 @@ def read_mask(path: Path | str, shape: tuple[int, int], *, bad: bool = True) -> 
     path
         Image file of zeros and one other number.
     shape
-        Of the images that it belongs to.
+        Shape of the images that it belongs to.
     bad
-        Which value marks a bad pixel: True (pyFAI, Fit2D), or False where 1 stands for good.
+        Value that marks a bad pixel: True (pyFAI, Fit2D), or False if 1 marks good pixels.
 
     Raises
     ------
-    MissingDataError
-        If there is no such file.
-    FileFormatError
+    DocumentError
         If it cannot be read as an image.
     ReductionError
         If it is no mask of that shape.
@@ -102,14 +100,14 @@ def read_calibration(path: Path | str, *, shape: tuple[int, int] | None = None) 
     path
         As pyFAI writes it, any version.
     shape
-        Rows and columns of the detector, where the file does not say.
+        Rows and columns of the detector, if the file does not state them.
 
     Raises
     ------
     MissingDataError
         If there is no such file.
     ReductionError
-        If anything that a calibration needs is missing.
+        If a value that a calibration needs is missing.
 
     Examples
     --------
@@ -137,14 +135,14 @@ def read_frame(
     mask: BoolArray | None = None,
     composition: str = "",
 ) -> ScatteringFrame:
-    """Read an image file, and its dark file, as a frame ready to be reduced; stacks are averaged.
+    """Read an image file and its dark file as a frame for the reduction; stacks are averaged.
 
     Parameters
     ----------
     path
         Image, or stack of them.
     calibration
-        Where the detector stood.
+        Geometry of the detector.
     dark
         Dark image, or stack of them.
     mask
@@ -154,10 +152,8 @@ def read_frame(
 
     Raises
     ------
-    MissingDataError
-        If a file is not there.
-    FileFormatError
-        If one cannot be read as an image.
+    DocumentError
+        If a file is missing, or cannot be read as an image.
 
     Examples
     --------

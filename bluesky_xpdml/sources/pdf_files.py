@@ -1,6 +1,6 @@
 """Results as text files: `.gr`, `.fq`, `.sq`, `.iq` and `.xanes`, columns under a header of all settings.
 
-The headers are what the readers of diffpy and GSAS-II look for: settings under their usual names, a line
+The headers suit the readers of diffpy and GSAS-II: settings under their usual names, a line
 `#### start data`, a line `#L` with the names of the columns, plain ASCII.
 """
 
@@ -29,7 +29,7 @@ _NUMBER = "%.8g"
 
 
 def write_pdf(pdf: PairDistribution, folder: Path | str, name: str = "") -> tuple[Path, ...]:
-    """Write G(r), and where they are known F(Q), S(Q) and I(Q), to `<name>.gr`, `.fq`, `.sq`, `.iq`.
+    """Write G(r), and F(Q), S(Q) and I(Q) if they are known, to `<name>.gr`, `.fq`, `.sq`, `.iq`.
 
     `.gr` holds r, G, 0 and the standard uncertainty of G, the others Q, value and standard uncertainty;
     without variances those columns are left out. The point r = 0, where G is 0 by definition, is left out.
@@ -37,21 +37,21 @@ def write_pdf(pdf: PairDistribution, folder: Path | str, name: str = "") -> tupl
     Parameters
     ----------
     pdf
-        What was reduced.
+        Reduced curves.
     folder
-        Made if it is not there.
+        Created if it does not exist.
     name
-        Of the files, without suffix; that of the source if empty.
+        Name of the files, without suffix; if empty, that of the source.
 
     Returns
     -------
     paths
-        Of what was written.
+        Files that were written.
 
     Raises
     ------
     MissingDataError
-        If there is neither a name nor a source to take it from.
+        If neither name nor source is known.
 
     Examples
     --------
@@ -85,16 +85,16 @@ def write_xanes(xanes: Xanes, folder: Path | str, name: str = "") -> Path:
     Parameters
     ----------
     xanes
-        What was reduced.
+        Reduced spectrum.
     folder
-        Made if it is not there.
+        Created if it does not exist.
     name
-        Of the file, without suffix; that of the source if empty.
+        Name of the file, without suffix; if empty, that of the source.
 
     Raises
     ------
     MissingDataError
-        If there is neither a name nor a source to take it from.
+        If neither name nor source is known.
 
     Examples
     --------
@@ -127,13 +127,13 @@ def _target(folder: Path | str, name: str, source: str) -> tuple[Path, str]:
 
 
 def _header(settings: Mapping[str, Any], source: str, quality: Quality) -> dict[str, Any]:
-    said = {_USUAL_NAMES.get(key, key): value for key, value in settings.items()}
+    named = {_USUAL_NAMES.get(key, key): value for key, value in settings.items()}
     remarks = {f"remark{number}": reason for number, reason in enumerate(quality.reasons, start=1)}
-    return {"inputfile": source} | said | {"quality": quality.verdict.value} | remarks
+    return {"inputfile": source} | named | {"quality": quality.verdict.value} | remarks
 
 
 def _g_columns(pdf: PairDistribution) -> tuple[str, dict[str, FloatArray]]:
-    # Readers give up all uncertainties when one of them is 0, as that of G(0) is.
+    # Readers ignore all uncertainties if one of them is 0, as that of G(0) is.
     chosen = pdf.r > 0.0
     columns = {"r(A)": pdf.r[chosen], "G(A^-2)": pdf.g[chosen]}
     if pdf.g_variance is not None:
@@ -154,7 +154,7 @@ def _write(path: Path, header: Mapping[str, Any], kind: str, columns: Mapping[st
 
 
 def _lines(header: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Write settings as lines, nested ones under dotted names; what is unknown is left out."""
+    """Yield settings as lines, nested ones under dotted names; unknown ones are left out."""
     for key, value in header.items():
         if isinstance(value, Mapping):
             yield from _lines(value, f"{prefix}{key}.")

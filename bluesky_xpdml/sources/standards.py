@@ -1,8 +1,8 @@
-"""Measured spectra of compounds with known labels: what edge curves are fitted and models are judged on.
+"""Measured spectra of compounds with known labels, for the fit of edge curves and the test of models.
 
-A folder of standards holds `labels.csv`, a row a file: `file, element, group` (the compound)`,
+A folder of standards holds `labels.csv`, one row per file: `file, element, group` (the compound)`,
 oxidation_state, coordination_number, mean_m_o_distance, is_oxide, label_confidence, energy_offset` [eV, to be
-added to the file's energies; blank where nothing tells it].
+added to the energies of the file; blank if unknown].
 """
 
 import csv
@@ -33,10 +33,10 @@ class Standards:
 
 
 def load_standards(folder: Path) -> Standards:
-    """Read and reduce every oxide with a known valence.
+    """Read and reduce every oxide with a known oxidation state.
 
-    Kept are rows with `is_oxide` 1, confidence high or medium, an oxidation state, and an element whose foil
-    energy is tabulated. A stated energy offset is applied; without one the reference channel is asked.
+    Rows count if `is_oxide` is 1, the confidence is high or medium, and oxidation state and foil energy are
+    known. A stated energy offset is applied; without one the reference channel calibrates the axis.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def _uncalibrated(scan: AbsorptionScan) -> XanesObservation | None:
     try:
         return _observation(scan, "none")
     except XpdmlError:
-        # An axis may be so far off that no edge is found where it should be.
+        # The axis may be so far off that the edge is outside the expected range.
         return None
 
 

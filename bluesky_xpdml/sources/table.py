@@ -1,4 +1,4 @@
-"""Numeric tables in text files: where the numbers begin, and which line is not one of them."""
+"""Numeric tables in text files: header, comments and numbers."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from bluesky_xpdml.errors import FileFormatError, MissingDataError
 from bluesky_xpdml.records import FloatArray
 
 COMMENT_CHARACTERS = "#%;*!"
-"""What a line of a header may begin with."""
+"""First characters of comment lines."""
 LARGEST_FILE = 64 * 1024 * 1024
-"""A scan of one spectrum is never larger [bytes]."""
+"""Larger than any file of one spectrum [bytes]."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _FORTRAN_EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
@@ -20,10 +20,10 @@ _FORTRAN_EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """The lines of a text file, divided into what was said and what was measured."""
+    """The lines of a text file: header, comments and numbers."""
 
     header: tuple[tuple[int, str], ...]
-    """Line number, counted from 1, and text of each line above the numbers."""
+    """Line number from 1 and text of each line above the numbers."""
     remarks: tuple[tuple[int, str], ...]
     """Comment lines between or below the numbers, likewise."""
     rows: tuple[int, ...]
@@ -33,14 +33,9 @@ class TextTable:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, whatever of the usual encodings it is in.
+    """Return the text of a file in UTF-8 or Latin-1.
 
-    Raises
-    ------
-    MissingDataError
-        If there is no such file or it cannot be opened.
-    FileFormatError
-        If it is empty, binary, or larger than a spectrum can be.
+    A `MissingDataError` if it cannot be opened, a `FileFormatError` if it is empty, binary or too large.
 
     Examples
     --------
@@ -74,21 +69,8 @@ def read_text(path: Path) -> str:
 def parse_table(text: str, *, strict: bool = False) -> TextTable:
     r"""Divide a text into its header and its table of numbers.
 
-    The table begins with the first line that holds two numbers or more and nothing else. From there on
-    every line is a row, a comment, or an error.
-
-    Parameters
-    ----------
-    text
-        Content of a file.
-    strict
-        Take the first line that is no comment as the first row, whatever it holds.
-
-    Raises
-    ------
-    FileFormatError
-        If there is no table, rows differ in length, or something in the table is no number; the message
-        names the line.
+    The table begins with the first line of two numbers or more; if `strict`, with the first line that is no
+    comment. From there on every line is a row, a comment, or a `FileFormatError` that names it.
 
     Examples
     --------
@@ -117,7 +99,7 @@ def parse_table(text: str, *, strict: bool = False) -> TextTable:
 
 
 def words(line: str) -> list[str]:
-    """Return the words of a line, divided by blanks, commas or semicolons.
+    """Return the words of a line, separated by blanks, commas or semicolons.
 
     Examples
     --------
@@ -135,7 +117,7 @@ def _begins_table(line: str, strict: bool) -> bool:
 
 
 def _refuse_faulty_first_row(header: list[tuple[int, str]], n_columns: int) -> None:
-    """Refuse a table whose first row holds one fault, which would pass for a line of the header."""
+    """Refuse a table with one fault in its first row, which looks like a line of the header."""
     number, line = header[-1] if header else (0, "")
     parts = words(line)
     wrong = [part for part in parts if not _is_number(part)]

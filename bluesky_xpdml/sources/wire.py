@@ -1,9 +1,9 @@
-"""Documents as bytes, and back, without ever running what came over the wire.
+"""Documents as bytes and back, without ever running received code.
 
 Documents are written as msgpack, with numpy arrays in the layout of msgpack-numpy, which beamlines use for
-0MQ and Kafka: arrays stay arrays, and an image takes its own size, where JSON would make it lists of digits
-several times as long. Reading is our own, because msgpack-numpy unpickles arrays of objects, and a pickle is
-a program: here such arrays, like whole pickled documents, are refused. Documents in JSON are read too.
+0MQ and Kafka: an image keeps its size, where JSON would make it several times as long. msgpack-numpy itself
+unpickles arrays of objects when it reads, and a pickle is a program: here such arrays and pickled documents
+are refused. Documents in JSON are read too.
 """
 
 import json
@@ -24,14 +24,14 @@ _SCALARS = (bool, int, float, str, bytes, type(None))
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """Return a document as bytes; a value that no format has goes as its text, and nothing raises.
+    """Return a document as bytes; a value that msgpack does not have becomes text, and nothing raises.
 
     A publisher calls this in the thread of the RunEngine, where an error would end the plan.
 
     Parameters
     ----------
     document
-        A Bluesky document; arrays and scalars of numpy may stand anywhere in it.
+        A Bluesky document; it may hold arrays and scalars of numpy.
 
     Examples
     --------
@@ -49,17 +49,17 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    r"""Return the document that stands in bytes: msgpack or JSON, told apart by the first byte.
+    r"""Return the document in bytes: msgpack or JSON, distinguished by the first byte.
 
     Parameters
     ----------
     data
-        What came over the wire.
+        As received.
 
     Raises
     ------
     DocumentError
-        If it is a pickle, which is not opened, or no mapping in either format.
+        If it is a pickle, which is not loaded, or no mapping in either format.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def _unpacked(data: bytes) -> object:
 
 
 def _packable(value: object) -> object:
-    """Return what msgpack can write of a value that it does not know."""
+    """Return a value that msgpack does not know as one that it can write."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject and value.dtype.names is None:
         return {
             b"nd": True,
@@ -116,7 +116,7 @@ def _packable(value: object) -> object:
 
 
 def _plain(value: object, depth: int) -> object:
-    """Return a value with everything replaced that cannot be written, however it is nested."""
+    """Return a value with everything replaced that cannot be written, at any depth."""
     if depth > _MAXIMUM_DEPTH:
         return str(type(value))
     if isinstance(value, Mapping):
@@ -135,7 +135,7 @@ def _plain_scalar(value: object) -> object:
 
 
 def _float(value: int) -> float:
-    """Return an integer that is too long for the wire as a float."""
+    """Return an integer that is too long for msgpack as a float."""
     if abs(value) > 10**300:
         return math.inf if value > 0 else -math.inf
     return float(value)
@@ -146,7 +146,7 @@ def _is_array(value: object) -> bool:
 
 
 def _opened(mapping: dict[Any, Any]) -> object:
-    """Return the array or scalar that a mapping stands for; any other mapping as it is."""
+    """Return the array or scalar that a mapping encodes; any other mapping as it is."""
     if b"nd" not in mapping:
         return mapping
     if mapping.get(b"kind", b"") == b"O":
@@ -162,7 +162,7 @@ def _opened(mapping: dict[Any, Any]) -> object:
 
 
 def _dtype(found: object) -> np.dtype[Any]:
-    """Return the type of an array's numbers: the plain ones, and records of them."""
+    """Return the type of the numbers of an array: a plain one, or a record of them."""
     if isinstance(found, str) and _DTYPE.fullmatch(found):
         return np.dtype(found)
     if isinstance(found, list) and found:

@@ -1,4 +1,4 @@
-"""Headers of XDI files (XAS Data Interchange 1.0): fields, column names, and what is wrong with them.
+"""Headers of XDI files (XAS Data Interchange 1.0): fields, column names and faults.
 
 Faults that leave the meaning of the numbers open are errors, as in the reference list of malformed files
 that comes with the format; all others are collected as remarks.
@@ -40,7 +40,7 @@ _FORMATS = {
     ),
     "facility.energy": (_NUMBER + r"\s*[gGmM]eV\b.*", "a number and GeV or MeV"),
     "facility.current": (_NUMBER + r"\s*m?A\b.*", "a number and mA or A"),
-    # "room temperature" is said by many and misleads nobody.
+    # Many write "room temperature", which is clear enough.
     "sample.temperature": (_NUMBER + r"\s*(deg)?\s*[KCF]\b.*|[^\d]*", "a number and K, C or F"),
     "mono.d_spacing": (_NUMBER + r"(\s.*)?", "a number"),
 }
@@ -48,12 +48,12 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XdiHeader:
-    """What the header of an XDI file says."""
+    """Content of the header of an XDI file."""
 
     fields: Mapping[str, str]
     """Value of each `family.key`, in lower case."""
     labels: tuple[str, ...]
-    """Text of each column's label, empty where there is none."""
+    """Label of each column, empty if there is none."""
     remarks: tuple[str, ...]
     """Faults that do not change the meaning of the numbers."""
 
@@ -66,7 +66,7 @@ class _Sections:
 
 
 def is_xdi(text: str) -> bool:
-    """Say whether the first line claims the XDI format.
+    """Return whether the first line claims the XDI format.
 
     Examples
     --------
@@ -77,13 +77,9 @@ def is_xdi(text: str) -> bool:
 
 
 def parse_header(table: TextTable) -> XdiHeader:
-    r"""Read the header of an XDI file.
+    r"""Return the header of an XDI file.
 
-    Raises
-    ------
-    FileFormatError
-        If a line of the header is not `Family.Key: value`, or the table holds NaN or infinity; the
-        message names the line.
+    A `FileFormatError` names the line that is not `Family.Key: value`, or that holds NaN or infinity.
 
     Examples
     --------
@@ -149,7 +145,7 @@ def _refuse_nonfinite(table: TextTable) -> None:
 
 
 def _labels(fields: Mapping[str, str], line: str, n_columns: int) -> tuple[tuple[str, ...], list[str]]:
-    """Return a label for each column: what `Column.N` says, else the line above the data."""
+    """Return a label for each column: that of `Column.N`, else that of the line above the data."""
     given = {int(key[7:]): text for key, text in fields.items() if re.fullmatch(r"column\.\d+", key)}
     names = words(line)
     names = names if len(names) == n_columns else [""] * n_columns

@@ -144,7 +144,7 @@ def test_the_reduction_of_patterns_is_that_of_the_file(xpdml, nickel: Path, tmp_
 
     def used(*options: str) -> tuple[float, float]:
         (answer,) = xpdml(command, nickel, "--q-unit", "1/A", "--json", *options).objects
-        settings = answer["settings"] if command == "reduce" else answer["analysis"]["settings"]
+        settings = answer["settings"] if command == "reduce" else answer["analysis"]["settings"]["reduction"]
         return settings["q_max"], settings["r_poly"]
 
     assert used() == (21.0, 0.9)

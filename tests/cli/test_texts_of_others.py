@@ -1,12 +1,21 @@
 """Texts of documents and files are shown as text: no markup, no terminal codes; JSON has them unchanged."""
 
 import json
+import logging
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bluesky_xpdml.cli.console import LONGEST_CELL, LONGEST_LINE, note, print_line, print_table, visible
+from bluesky_xpdml.cli.console import (
+    LONGEST_CELL,
+    LONGEST_LINE,
+    VisibleFormatter,
+    note,
+    print_line,
+    print_table,
+    visible,
+)
 from bluesky_xpdml.publish import TiledPublisher, derived_run
 from bluesky_xpdml.records import Prediction, Quality, Sample
 from bluesky_xpdml.vocabulary import Reason, ReasonCode, Technique
@@ -112,6 +121,20 @@ def test_help_shows_units(xpdml, command, units, monkeypatch):
     text = xpdml(*command, "--help").out
     for unit in units:
         assert unit in text
+
+
+def test_log_records_and_tracebacks_are_text_too(xpdml, monkeypatch):
+    formatter = VisibleFormatter("%(message)s")
+    record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "run %s\nnext", ("\x1b[2J",), None)
+    assert formatter.format(record) == "run \\x1b[2J\nnext"
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("\x1b[2Jgone")
+
+    monkeypatch.setattr("bluesky_xpdml.cli.find.PredictionCatalog.from_uri", fail)
+    error = xpdml("find", "--tiled", "http://localhost:1", "--debug").err
+    assert "\x1b" not in error
+    assert error.splitlines()[-1] == "RuntimeError: \\x1b[2Jgone"
 
 
 def test_objects_on_stdout_are_valid_whatever_they_hold(capsys):

@@ -1,4 +1,4 @@
-"""`xpdml watch` as beamlines run it: a RunEngine, a 0MQ proxy and a Tiled server, each where it belongs."""
+"""`xpdml watch` as beamlines run it, with a RunEngine, a 0MQ proxy and a Tiled server."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,17 +140,48 @@ def measure(proxy, run_engine):
     return run
 
 
+class Echo:
+    """Listens to the proxy, to know that what was sent went through it."""
+
+    def __init__(self, context, proxy):
+        self.socket = context.socket(zmq.SUB)
+        self.socket.set(zmq.RCVHWM, 0)
+        self.socket.subscribe(b"")
+        self.socket.connect(proxy.addresses[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def confirm(self, send):
+        """Send a harmless document until it comes out of the proxy, and with it all that was sent before."""
+        probe = uuid.uuid4().hex
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            send(b' datum {"datum_id": "%s", "resource": "none"}' % probe.encode())
+            while self.socket.poll(100):
+                if probe.encode() in self.socket.recv():
+                    return
+        raise AssertionError("the proxy passes nothing on")
+
+
 @contextmanager
 def publishing(proxy):
+    """Give a publisher whose connection is up; what it sent has left it when it is closed."""
     publisher = safe_publisher(proxy.addresses[0])
-    # What is sent before the connection stands is lost.
-    time.sleep(1.0)
-    try:
-        yield publisher
-    finally:
-        # Closing drops what has not gone out yet.
-        time.sleep(0.5)
-        publisher.close()
+
+    def send(message):
+        publisher("datum", json.loads(message.split(b" ", 2)[2]))
+
+    with zmq.Context() as context, Echo(context, proxy) as echo:
+        echo.confirm(send)
+        try:
+            yield publisher
+        finally:
+            echo.confirm(send)
+            publisher.close()
 
 
 @pytest.fixture
@@ -178,11 +210,11 @@ class Trap:
         return (Path.touch, (self.path,))
 
 
-def test_strangers_are_counted_and_their_pickles_stay_closed(watcher, proxy, measure, found, tmp_path):
+def test_messages_of_strangers_are_counted_and_pickles_never_loaded(watcher, proxy, measure, found, tmp_path):
     trap = tmp_path / "sprung"
-    with zmq.Context() as context, context.socket(zmq.PUB) as stranger:
+    with zmq.Context() as context, context.socket(zmq.PUB) as stranger, Echo(context, proxy) as echo:
         stranger.connect(proxy.addresses[0])
-        time.sleep(1.0)
+        echo.confirm(stranger.send)
         for message in (
             os.urandom(300).replace(b" ", b"x"),
             b" start " + pickle.dumps(Trap(trap)),
@@ -203,7 +235,7 @@ def test_strangers_are_counted_and_their_pickles_stay_closed(watcher, proxy, mea
 
 
 @pytest.mark.slow
-def test_it_finds_a_proxy_that_was_started_again(watcher, proxy, measure):
+def test_a_restarted_proxy_is_found_again(watcher, proxy, measure):
     proxy.restart()
     watcher.note("connected to")
     uid = measure(scan_sample(XasBeamline(seed=3), "La2NiWO6"))
@@ -211,7 +243,7 @@ def test_it_finds_a_proxy_that_was_started_again(watcher, proxy, measure):
 
 
 @pytest.mark.slow
-def test_images_that_documents_name_are_read_from_disk(watcher, measure, found, tmp_path):
+def test_images_in_external_files_are_read_from_disk(watcher, measure, found, tmp_path):
     beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=tmp_path)
     uid = measure(scattering_scan(beamline, "LaFeO3", frames=2))
     said = json.loads(watcher.line())
@@ -220,7 +252,7 @@ def test_images_that_documents_name_are_read_from_disk(watcher, measure, found, 
     assert start["analysis"]["settings"]["integration"]["n_frames"] == 2
 
 
-def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, found, run_engine):
+def test_waiting_documents_are_analysed_before_it_stops(proxy, tiled_server, found, run_engine):
     """The signal comes while the documents of several runs wait, and in the midst of another."""
     process = watching(proxy, tiled_server, "--live", "--live-interval", "0")
     with publishing(proxy) as publisher:
@@ -229,8 +261,7 @@ def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, f
         uids = [run_engine(scan_sample(beamline, name))[-1] for name in ("NaFeO2", "CaMnO3")]
         run_engine.unsubscribe(token)
         publisher("start", {"uid": "cut off", "time": 0.0, "plan_name": "xafs", "element": "Fe", "edge": "K"})
-        time.sleep(0.5)
-        assert process.end(signal.SIGINT) == 0
+    assert process.end(signal.SIGINT) == 0
     lines = list(process.out.queue)
     assert [line.split()[:3] for line in lines] == [
         [uids[0][:8], "xanes", "Fe"],
@@ -243,14 +274,14 @@ def test_what_waits_is_worked_off_when_it_is_told_to_stop(proxy, tiled_server, f
         assert "xpdml" in {start["purpose"] for start in found(uid)}, "what waited was published"
 
 
-def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
+def test_a_settings_file_is_enough_and_its_repeats_are_merged(
     proxy, tiled_server, run_engine, iron_scan, tmp_path
 ):
     address, _, key = tiled_server.uri.partition("?api_key=")
     path = tmp_path / "night.toml"
     path.write_text(
         f'[tiled]\nuri = "{address}"\npath = "night"\n'
-        "[calibration]\nenergy_offset = 0.5\n[repeats]\nwithin = 3600\n"
+        "[calibration]\nenergy_offset = 0.5\n[repeats]\nwithin = 3600\n[pairing]\nwithin = 3600\n"
     )
     named = ("--settings", path, "--api-key", key)
     process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *named, "--json")
@@ -268,8 +299,8 @@ def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
     assert (alone["uid"], series["uid"]) == (said[0]["derived_uid"], said[2]["derived_uid"])
     assert series["analysis"]["settings"]["repeats"]["count"] == 2
     assert series["analysis"]["settings"]["energy_axis"]["offset"] == 0.5
-    told = series["analysis"]["resolved_settings"]["values"]
-    assert told["repeats_within"] == {"value": 3600.0, "origin": "file"}
+    values = series["analysis"]["resolved_settings"]["values"]
+    assert values["repeats_within"] == {"value": 3600.0, "origin": "file"}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +312,7 @@ def test_a_settings_file_is_all_that_it_needs_and_repeats_are_merged(
         (("--zmq", "localhost", "--tiled", "http://127.0.0.1:1"), "expected an address"),
     ],
 )
-def test_what_cannot_be_watched_is_one_clear_line(xpdml, arguments, message):
+def test_a_source_or_server_that_cannot_be_used_is_one_line(xpdml, arguments, message):
     outcome = xpdml("watch", *arguments)
     assert (outcome.status, outcome.out) == (1, "")
     assert message in outcome.err
