@@ -1,14 +1,16 @@
-"""`xpdml doctor`: what is installed, reachable and loadable, and what to do about the rest."""
+"""`xpdml doctor`: what is installed, reachable and loadable, its size, and what to do about the rest."""
 
+import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from rich.text import Text
 
 from bluesky_xpdml import __version__
@@ -18,31 +20,14 @@ from bluesky_xpdml.errors import ModelError, PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.settings import FILE_NAME, Settings, resolve_settings
 
-REQUIRED = (
-    "bluesky",
-    "bluesky-tiled-plugins",
-    "databroker",
-    "matplotlib",
-    "numpy",
-    "ophyd",
-    "pyFAI",
-    "pymatgen",
-    "scikit-learn",
-    "scipy",
-    "tiled",
-    "xraydb",
-    "xraylib",
-)
-EXTRAS = {
-    "torch": ("torch", "pip install 'bluesky-xpdml[torch]'"),
-    "kafka": ("bluesky_kafka", "pip install 'bluesky-xpdml[kafka]'"),
-    "srreal": (
-        "diffpy.srreal",
-        "conda install -c conda-forge diffpy.srreal: its library is on conda-forge only",
-    ),
-    "dashboard": ("bokeh", "pip install 'bluesky-xpdml[dashboard]'"),
+PROJECT = "bluesky-xpdml"
+MEGABYTE = 1e6
+N_NAMED = 2
+"""Packages named in a cell of a table."""
+ADVICE = {
+    "srreal": "pip install 'bluesky-xpdml[srreal]', or diffpy.srreal from conda-forge",
 }
-"""Importable name of each extra, and how to get it."""
+"""How to get an extra, where that is not `pip install 'bluesky-xpdml[EXTRA]'`."""
 
 
 class Check(NamedTuple):
@@ -61,12 +46,16 @@ def doctor(
     api_key: options.Key = None,
     models: options.Models = None,
     settings: options.SettingsFile = None,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Only list how much each extra installs.")] = False,
     json: bool = JSON,
 ) -> None:
     """Show what is installed, reachable and loadable, and which settings apply.
 
     The exit status is 1 if something needed is broken.
     """
+    if sizes:
+        _print_sizes(json=json)
+        return
     found, of_settings = _settings(settings, {"tiled.uri": tiled, "models.folder": models})
     server = _server(found.tiled_uri, api_key or found.api_key())
     checks = [*_python(), *_packages(), *_extras(), *of_settings, *_models(found), *_data(), *server]
@@ -89,20 +78,155 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    for name in REQUIRED:
-        try:
-            yield Check(name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Check(name, "broken", "not installed", f"pip install {name}")
+    for requirement in _requirements(PROJECT, ""):
+        installed = _installed(requirement.name)
+        if installed is None:
+            yield Check(requirement.name, "broken", "not installed", f"pip install '{requirement}'")
+        elif not requirement.specifier.contains(installed.version, prereleases=True):
+            yield Check(requirement.name, "broken", installed.version, f"pip install '{requirement}'")
+        else:
+            yield Check(requirement.name, "ok", installed.version)
 
 
 def _extras() -> Iterator[Check]:
-    for extra, (module, advice) in EXTRAS.items():
-        parent = module.partition(".")[0]
-        found = find_spec(parent) is not None and find_spec(module) is not None
-        yield (
-            Check(f"extra {extra}", "ok", module) if found else Check(f"extra {extra}", "missing", "", advice)
-        )
+    for extra in _extra_names():
+        needed = [requirement.name for requirement in _requirements(PROJECT, extra)]
+        missing = _closure(extra).missing
+        if not needed:
+            yield Check(f"extra {extra}", "missing", "not for this Python", _advice(extra))
+        elif missing:
+            yield Check(f"extra {extra}", "missing", f"without {_first(missing)}", _advice(extra))
+        else:
+            yield Check(f"extra {extra}", "ok", _first(needed))
+
+
+def _extra_names() -> list[str]:
+    return sorted(distribution(PROJECT).metadata.get_all("Provides-Extra") or ())
+
+
+def _advice(extra: str) -> str:
+    return ADVICE.get(extra, f"pip install 'bluesky-xpdml[{extra}]'")
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return names for a cell of a table.
+
+    Examples
+    --------
+    >>> _first(["fabio", "pyfai", "tifffile", "xraylib", "silx"])
+    'fabio, pyfai and 3 more'
+    """
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
+class Closure(NamedTuple):
+    """Everything that the core or an extra needs, directly or through another package; not the project."""
+
+    installed: dict[str, Distribution]
+    missing: list[str]
+
+
+def _closure(extra: str) -> Closure:
+    """Follow the requirements of the core (no extra) or of an extra alone, as they hold on this computer."""
+    installed: dict[str, Distribution] = {}
+    missing: dict[str, None] = {}
+    waiting = [(PROJECT, extra)]
+    seen = set(waiting)
+    while waiting:
+        name, part = waiting.pop()
+        for requirement in _requirements(name, part):
+            found = _installed(requirement.name)
+            key = canonicalize_name(requirement.name)
+            if found is None:
+                missing[requirement.name] = None
+                continue
+            installed[key] = found
+            parts = {(key, each) for each in ("", *requirement.extras)} - seen
+            # An extra of ours that names another one of ours does not bring the core in.
+            parts -= {(PROJECT, "")}
+            seen |= parts
+            waiting += parts
+    installed.pop(PROJECT, None)
+    return Closure(installed, list(missing))
+
+
+def _requirements(name: str, extra: str) -> Iterator[Requirement]:
+    """Yield what an installed package needs here for one of its extras, or without any."""
+    found = _installed(name)
+    for text in (found.requires or ()) if found else ():
+        requirement = Requirement(text)
+        plain = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if extra:
+            chosen = requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+            if chosen and not plain:
+                yield requirement
+        elif plain:
+            yield requirement
+
+
+def _installed(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _print_sizes(*, json: bool) -> None:
+    """Print how many packages, and how many megabytes, the core has and each extra adds to it."""
+    core = _closure("").installed
+    own = _megabytes(_project_files())
+    described: dict[str, Any] = {
+        "core": _cost(core, missing=()) | {"own_megabytes": round(own, 1)},
+        "extras": {},
+    }
+    described["core"]["megabytes"] = round(described["core"]["megabytes"] + own, 1)
+    for extra in _extra_names():
+        found = _closure(extra)
+        added = {name: found.installed[name] for name in found.installed.keys() - core.keys()}
+        described["extras"][extra] = _cost(added, missing=found.missing)
+    if json:
+        print_json(described)
+        return
+    rows = [_size_row(f"core (own files {own:.0f})", "", described["core"])]
+    rows += [_size_row(extra, "+", cost) for extra, cost in described["extras"].items()]
+    print_table("", ("what", "packages", "MB", "largest [MB]", "not installed"), rows)
+
+
+def _cost(packages: Mapping[str, Distribution], *, missing: Sequence[str]) -> dict[str, Any]:
+    megabytes = {name: _megabytes(_files(package)) for name, package in packages.items()}
+    largest = sorted(megabytes, key=lambda name: -megabytes[name])[:10]
+    return {
+        "packages": len(packages),
+        "megabytes": round(sum(megabytes.values()), 1),
+        "largest": {name: round(megabytes[name], 1) for name in largest},
+        "missing": list(missing),
+    }
+
+
+def _size_row(name: str, sign: str, cost: Mapping[str, Any]) -> list[str]:
+    largest = [f"{package} {size:.0f}" for package, size in cost["largest"].items()]
+    return [
+        name,
+        f"{sign}{cost['packages']}",
+        f"{sign}{cost['megabytes']:.0f}",
+        ", ".join(largest[:3]),
+        _first(cost["missing"]),
+    ]
+
+
+def _files(package: Distribution) -> Iterator[Path]:
+    return (Path(str(package.locate_file(file))) for file in package.files or ())
+
+
+def _project_files() -> Iterator[Path]:
+    """Yield our own files, models among them; an editable installation records only a link to them."""
+    for folder, _, names in os.walk(Path(__file__).resolve().parents[1], followlinks=True):
+        yield from (Path(folder, name) for name in names if not name.endswith(".pyc"))
+
+
+def _megabytes(files: Iterable[Path]) -> float:
+    return sum(file.stat().st_size for file in files if file.is_file()) / MEGABYTE
 
 
 def _settings(file: Path | None, given: Mapping[str, object]) -> tuple[Settings, list[Check]]:
