@@ -11,6 +11,7 @@
     ├── ModelError
     │   ├── BundleError(ValueError)      a bundle is damaged, altered or of an unknown format
     │   └── ModelNotFoundError(LookupError)   no bundle answers for this element and modality
+    ├── MissingExtraError(ImportError)   a part needs packages that are not installed
     ├── SettingsError(ValueError)        a settings file or variable says what cannot be used
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
     ├── SourceError(RuntimeError)        a stream of documents cannot be listened to
@@ -23,7 +24,8 @@ Each is also a builtin exception, so that callers catch either. Messages say wha
 found, and what to do. Each carries a reason code, which a prediction that fails with it publishes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
@@ -106,6 +108,12 @@ class ModelNotFoundError(ModelError, LookupError):
     default_code = ReasonCode.MODEL_MISSING
 
 
+class MissingExtraError(XpdmlError, ImportError):
+    """A part of the package needs an extra that is not installed; the message says which."""
+
+    default_code = ReasonCode.EXTRA_MISSING
+
+
 class SettingsError(XpdmlError, ValueError):
     """A settings file, a variable of the environment or an option says what cannot be used."""
 
@@ -146,6 +154,26 @@ class BeamlineError(XpdmlError, ValueError):
     """The simulated beamline was asked for a sample or a position that it does not have."""
 
     default_code = ReasonCode.SIMULATION_FAILED
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turn the failed import of a package into an error that says which extra to install.
+
+    Examples
+    --------
+    >>> with needs_extra("demo"):
+    ...     import absent
+    Traceback (most recent call last):
+    ...
+    bluesky_xpdml.errors.MissingExtraError: expected absent, found no such package: pip install 'bluesky-xpdml[demo]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"expected {error.name}, found no such package: pip install 'bluesky-xpdml[{extra}]'"
+        ) from error
 
 
 def attempt(action: Callable[[], Result]) -> Result | Exception:

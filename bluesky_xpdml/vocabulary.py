@@ -221,6 +221,8 @@ class ReasonCode(StrEnum):
     PAIR_CHOICE = "pair-choice"
     """Which of several answers were paired."""
     # Everything else
+    EXTRA_MISSING = "extra-missing"
+    """A package is not installed; the text says which extra brings it."""
     SETTINGS_INVALID = "settings-invalid"
     SIMULATION_FAILED = "simulation-failed"
     TRAINING_FAILED = "training-failed"

@@ -8,6 +8,7 @@ import numpy as np
 
 from bluesky_xpdml.demo.beamline.front import POSITIONS, TEMPERATURES
 from bluesky_xpdml.demo.loop_baselines import ACROSS, RASTER, TOLERANCE
+from bluesky_xpdml.errors import needs_extra
 from bluesky_xpdml.figures.curves import ACCENT, INK, MUTED, STYLE
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ DRAWN = 3
 
 def draw_loop(results: Sequence["LoopResult"], path: Path) -> None:
     """Draw the first searches as maps, and distance and number of measurements of all, to PNG, SVG or PDF."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     drawn = results[:DRAWN]
     with rc_context(STYLE):

@@ -44,6 +44,7 @@ from bluesky_xpdml.demo.loop_baselines import (
     random_search,
     raster_front,
 )
+from bluesky_xpdml.errors import needs_extra
 from bluesky_xpdml.planning.acquisition import Acquire, Measure
 from bluesky_xpdml.planning.answers import wait_in_plan
 from bluesky_xpdml.planning.boundary import BoundaryOptimizer
@@ -215,8 +216,9 @@ def steer(
     session: LoopSession, seed: int, settings: LoopSettings, *, progress: Callable[[int], object]
 ) -> Search:
     """Let a planner find the front of one furnace; `progress` is called with the number of measurements."""
-    from bluesky_adaptive.plans import optimize
-    from bluesky_adaptive.protocols import OptimizationProblem
+    with needs_extra("plan"):
+        from bluesky_adaptive.plans import optimize
+        from bluesky_adaptive.protocols import OptimizationProblem
 
     cell = ReactionCell(front=ReactionFront.random(seed), seed=seed, source=SOURCE)
     session.engine(background_scan(cell.scattering, exposure=PDF_EXPOSURE))
@@ -348,8 +350,9 @@ def compare(search: Search, answers: ModelAnswers) -> LoopResult:
 
 def _open_session() -> None:
     """Start the server and the RunEngine of a process, on one core."""
-    from threadpoolctl import threadpool_limits
-    from tiled.server.simple import SimpleTiledServer
+    with needs_extra("demo"):
+        from threadpoolctl import threadpool_limits
+        from tiled.server.simple import SimpleTiledServer
 
     threadpool_limits(1)
     resources = ExitStack()

@@ -20,7 +20,7 @@ from bluesky_xpdml.demo.beamline import (
     scan_sample,
     scattering_scan,
 )
-from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.errors import PublishError, needs_extra
 from bluesky_xpdml.publish import find_predictions
 from bluesky_xpdml.records import DemoMeasurement
 from bluesky_xpdml.vocabulary import Technique
@@ -48,7 +48,9 @@ class Session:
     def __init__(self, seed: int = 0) -> None:
         from bluesky import RunEngine
         from tiled.client import from_uri
-        from tiled.server.simple import SimpleTiledServer
+
+        with needs_extra("demo"):
+            from tiled.server.simple import SimpleTiledServer
 
         self._resources = ExitStack()
         folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="xpdml-"))

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, needs_extra
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_DOCUMENTS = 100_000
@@ -291,7 +291,8 @@ def _new_style(template: str, filename: str) -> str:
 
 
 def _tiff(path: Path) -> Iterator[Frame]:
-    import tifffile
+    with needs_extra("scattering"):
+        import tifffile
 
     with tifffile.TiffFile(path) as file:
         for page in file.pages:

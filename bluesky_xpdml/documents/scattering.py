@@ -26,7 +26,7 @@ from bluesky_xpdml.documents.run import (
     planned_points,
 )
 from bluesky_xpdml.documents.start import claims_scattering
-from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, needs_extra
 from bluesky_xpdml.records import Quality, Sample
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -325,12 +325,14 @@ def _read(path: Path) -> NDArray[Any]:
     if suffix == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     if suffix in {".tif", ".tiff"}:
-        import tifffile
+        with needs_extra("scattering"):
+            import tifffile
 
         return np.asarray(tifffile.imread(path))
     if suffix in {".txt", ".dat"}:
         return np.loadtxt(path, ndmin=2)
-    import fabio
+    with needs_extra("scattering"):
+        import fabio
 
     with fabio.open(str(path)) as image:
         return np.asarray(image.data)

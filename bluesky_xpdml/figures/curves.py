@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.errors import needs_extra
 from bluesky_xpdml.models.repeats import RepeatedPrediction
 from bluesky_xpdml.records import DemoMeasurement, FloatArray, PairDistribution, Prediction, Xanes
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
@@ -55,8 +56,9 @@ def draw_repeats(answers: Sequence[RepeatedPrediction], path: Path) -> None:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=(8.0, 2.8), layout="constrained")
@@ -129,8 +131,9 @@ def draw_demo(measurements: Sequence[DemoMeasurement], path: Path) -> None:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     groups = {technique: [m for m in measurements if m.technique is technique] for technique in LABELS}
     groups = {technique: members for technique, members in groups.items() if members}
@@ -201,8 +204,9 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     from bluesky_xpdml.publish.documents import summary
 
@@ -233,8 +237,9 @@ def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     ordered = sorted(answers, key=lambda row: (row["true"], row["element"], row["value"]))
     place = np.arange(len(ordered))
@@ -265,8 +270,9 @@ def draw_xanes(xanes: Xanes, path: Path) -> Path:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=(8.0, 2.8), layout="constrained")
@@ -297,8 +303,9 @@ def draw_pdf(pdf: PairDistribution, path: Path) -> Path:
     path
         PNG, SVG or PDF.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     curves = [
         ("Q [1/Å]", pdf.q, "I(Q) [electron units]", pdf.intensity, None),

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from bluesky_xpdml.errors import needs_extra
 from bluesky_xpdml.figures.curves import ACCENT, INK, LABELS, MUTED, STYLE, curve_of
 from bluesky_xpdml.models.explain import DISTINGUISHABLE
 from bluesky_xpdml.records import Attribution, Explanation, FloatArray, Prediction
@@ -35,7 +36,8 @@ def draw_explanation(prediction: Prediction, target: Path | IO[str], kind: str) 
     kind
         `png`, `svg` or `pdf`.
     """
-    from matplotlib import rc_context
+    with needs_extra("demo"):
+        from matplotlib import rc_context
 
     with rc_context(STYLE | {"svg.hashsalt": "bluesky_xpdml"}):
         # Without a date, the same answer gives the same file.
@@ -63,7 +65,8 @@ def parts_of(explanation: Explanation, target: Descriptor) -> dict[str, float]:
 
 
 def _figure(prediction: Prediction) -> "Figure":
-    from matplotlib.figure import Figure
+    with needs_extra("demo"):
+        from matplotlib.figure import Figure
 
     explanation = prediction.explanation
     if explanation is None:

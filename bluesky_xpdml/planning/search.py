@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.errors import PlanningError, needs_extra
 from bluesky_xpdml.planning.space import Space
 from bluesky_xpdml.planning.trials import TrialOptimizer
 from bluesky_xpdml.records import FloatArray, Verdict
@@ -127,7 +127,8 @@ class Surrogate:
 
 def fit_surrogate(points: FloatArray, values: FloatArray) -> Surrogate:
     """Fit a process to values around zero, of the order of one, (n,), at points of the unit cube, (n, d)."""
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    with needs_extra("plan"):
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     lengths = np.full(points.shape[1], 0.4)
     smooth = Matern(lengths, LENGTHS, nu=2.5)
@@ -138,8 +139,9 @@ def fit_surrogate(points: FloatArray, values: FloatArray) -> Surrogate:
 
 
 def _fit(kernel: Any, points: FloatArray, values: FloatArray, *, optimizer: str | None) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
+    with needs_extra("plan"):
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
 
     process = GaussianProcessRegressor(kernel, optimizer=optimizer, random_state=0)
     with warnings.catch_warnings():

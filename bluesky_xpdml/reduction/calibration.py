@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.errors import ReductionError, needs_extra
 from bluesky_xpdml.records import Calibration
 from bluesky_xpdml.vocabulary import ReasonCode
 
@@ -172,7 +172,8 @@ def _known_detector(name: str) -> dict[str, Any]:
 
     Its shape is left out, because detectors are binned and cropped.
     """
-    from pyFAI.detectors import ALL_DETECTORS
+    with needs_extra("scattering"):
+        from pyFAI.detectors import ALL_DETECTORS
 
     made = ALL_DETECTORS.get(re.sub(r"[\s-]+", "_", name.lower())) or ALL_DETECTORS.get(name.lower())
     if made is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.errors import ReductionError, needs_extra
 from bluesky_xpdml.records import Calibration, FloatArray, Quality, ScatteringFrame, ScatteringPattern
 from bluesky_xpdml.reduction.calibration import HOW_TO_GIVE, describe
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
@@ -373,8 +373,9 @@ def _integrator(calibration: Calibration) -> Any:
     """Return the integrator of a calibration; making its lookup table takes seconds."""
     # silx warns on every machine without a graphics card.
     logging.getLogger("silx.opencl.common").setLevel(logging.ERROR)
-    from pyFAI.detectors import Detector
-    from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+    with needs_extra("scattering"):
+        from pyFAI.detectors import Detector
+        from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
     detector = Detector(
         pixel1=calibration.pixel1,

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bluesky_xpdml.errors import ReductionError
+from bluesky_xpdml.errors import ReductionError, needs_extra
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.composition import ELEMENTS, atom_fractions
 from bluesky_xpdml.vocabulary import ReasonCode
@@ -113,7 +113,8 @@ def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray
     >>> compton("O", np.array([0.0, 25.0])).round(1)
     array([0. , 7.8])
     """
-    import xraylib
+    with needs_extra("scattering"):
+        import xraylib
 
     total = np.zeros_like(q, dtype=float)
     for element, fraction in atom_fractions(composition).items():

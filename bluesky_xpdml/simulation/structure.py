@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bluesky_xpdml.errors import FileFormatError
+from bluesky_xpdml.errors import FileFormatError, needs_extra
 from bluesky_xpdml.records import FloatArray
 
 CELL_KEYS = (
@@ -154,7 +154,8 @@ def _numbers(texts: Iterable[str]) -> FloatArray:
 
 
 def _read_with_pymatgen(text: str) -> Structure:
-    from pymatgen.core import Structure as PymatgenStructure
+    with needs_extra("train"):
+        from pymatgen.core import Structure as PymatgenStructure
 
     try:
         with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import FileFormatError, MissingDataError, ReductionError
+from bluesky_xpdml.errors import FileFormatError, MissingDataError, ReductionError, needs_extra
 from bluesky_xpdml.records import Calibration, Sample, ScatteringFrame
 from bluesky_xpdml.reduction.calibration import calibration_from_poni
 from bluesky_xpdml.reduction.image import BoolArray, as_mask, average_frames
@@ -188,10 +188,12 @@ def _load(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
     if path.suffix.lower() in {".tif", ".tiff"}:
-        import tifffile
+        with needs_extra("scattering"):
+            import tifffile
 
         return np.asarray(tifffile.imread(path))
-    import fabio
+    with needs_extra("scattering"):
+        import fabio
 
     with fabio.open(path) as file:
         if file.nframes > 1:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from bluesky_xpdml.demo.beamline.detector import Frame
-from bluesky_xpdml.errors import BeamlineError
+from bluesky_xpdml.errors import BeamlineError, needs_extra
 
 DATASET = "/entry/data/data"
 """Dataset of the frames in the HDF5 files of areaDetector."""
@@ -102,7 +102,8 @@ class TiffStore(ResourceStore):
     """Writes one TIFF file per frame."""
 
     def _put(self, frame: Frame) -> object:
-        import tifffile
+        with needs_extra("scattering"):
+            import tifffile
 
         folder = self._folder / self._uid
         folder.mkdir(parents=True, exist_ok=True)

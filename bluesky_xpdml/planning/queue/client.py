@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from bluesky_xpdml.errors import PlanningError
+from bluesky_xpdml.errors import PlanningError, needs_extra
 from bluesky_xpdml.records import TRIAL
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -160,7 +160,8 @@ class RunQueue:
 
         If it does not respond, an `UnreachableError`; the item may have been added nevertheless.
         """
-        from bluesky_queueserver_api import BPlan
+        with needs_extra("plan"):
+            from bluesky_queueserver_api import BPlan
 
         plan = BPlan(item["name"], *item["args"], **item["kwargs"])
         plan.meta = dict(item["meta"])
@@ -205,12 +206,8 @@ class RunQueue:
 
 
 def _connect(access: QueueAccess, api_key: str | None) -> Any:
-    try:
+    with needs_extra("plan"):
         from bluesky_queueserver_api import http, zmq
-    except ImportError as error:
-        raise PlanningError(
-            "expected bluesky-queueserver-api, found none: pip install 'bluesky-xpdml[queueserver]'"
-        ) from error
     if access.over_http:
         api: Any = http.REManagerAPI(http_server_uri=access.address, timeout=access.timeout)
         if api_key is not None:
