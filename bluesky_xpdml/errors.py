@@ -166,13 +166,13 @@ def needs_extra(extra: str) -> Iterator[None]:
     ...     import absent
     Traceback (most recent call last):
     ...
-    bluesky_xpdml.errors.MissingExtraError: expected absent, found no such package: pip install 'bluesky-xpdml[demo]'
+    bluesky_xpdml.errors.MissingExtraError: expected absent, not installed: pip install 'bluesky-xpdml[demo]'
     """
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"expected {error.name}, found no such package: pip install 'bluesky-xpdml[{extra}]'"
+            f"expected {error.name}, not installed: pip install 'bluesky-xpdml[{extra}]'"
         ) from error
 
 
