@@ -64,7 +64,7 @@ def is_derived(start: Mapping[str, object]) -> bool:
 
 def claims_absorption(start: Mapping[str, object], profile: Profile) -> bool:
     """Return whether a run states that it is an absorption scan, or names both an element and an edge."""
-    if _names_technique(start, profile, profile.absorption.claims):
+    if names_technique(start, profile, profile.absorption.claims):
         return True
     return bool(elements_of(start, profile) and look_up_text(start, profile.start.edge))
 
@@ -76,13 +76,14 @@ def claims_scattering(start: Mapping[str, object], profile: Profile) -> bool:
     if the beamline measures nothing else.
     """
     keys = profile.scattering
-    if keys.every_run or _names_technique(start, profile, keys.claims):
+    if keys.every_run or names_technique(start, profile, keys.claims):
         return True
     marks = (*keys.calibration, *keys.poni, *keys.dark_uid)
     return look_up(start, marks) is not None or is_dark(start, profile)
 
 
-def _names_technique(start: Mapping[str, object], profile: Profile, pattern: str) -> bool:
+def names_technique(start: Mapping[str, object], profile: Profile, pattern: str) -> bool:
+    """Return whether technique or plan name of a run match a pattern."""
     texts = (look_up(start, (path,)) for path in profile.start.technique)
     return any(isinstance(text, str) and re.search(pattern, text, re.IGNORECASE) for text in texts)
 
