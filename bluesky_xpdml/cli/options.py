@@ -36,13 +36,6 @@ class Setting(NamedTuple):
     key: str
 
 
-Element = Annotated[str, typer.Option(help="Absorbing element, if the file does not state it.")]
-Edge = Annotated[str, typer.Option(help="Absorption edge, if the file does not state it.")]
-Columns = Annotated[
-    str,
-    typer.Option(help="Meaning of the columns, in file order: energy,i0,it,ir,if,mu; `-` skips one."),
-]
-Unit = Annotated[EnergyUnit | None, typer.Option(help="Unit of the energies, if the file does not state it.")]
 Offset = Annotated[
     float | None,
     typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
@@ -51,55 +44,6 @@ Offset = Annotated[
 Kind = Annotated[
     FileKind, typer.Option("--technique", help="What was measured; by the suffix of the file if auto.")
 ]
-Composition = Annotated[
-    str,
-    typer.Option(help="Formula of the sample, if the file does not state it."),
-    Setting("pdf.composition"),
-]
-QUnitOption = Annotated[
-    QUnit | None,
-    typer.Option("--q-unit", help="Unit of the axis of a pattern, if the file does not state it."),
-]
-Wavelength = Annotated[
-    float | None, typer.Option(help="Of the X-rays [angstrom], for patterns over 2 theta.")
-]
-Poni = Annotated[Path | None, typer.Option(help="Calibration of the detector, for images.")]
-Dark = Annotated[Path | None, typer.Option(help="Dark image, for images.")]
-Mask = Annotated[Path | None, typer.Option(help="Mask, for images: bad pixels are not zero.")]
-Background = Annotated[Path | None, typer.Option(help="Pattern or image of the sample's environment alone.")]
-BackgroundScale = Annotated[
-    float | None,
-    typer.Option(help="Scale of the background; fitted by default."),
-    Setting("pdf.background_scale"),
-]
-QMin = Annotated[
-    float | None,
-    typer.Option(help="Lower end of F(Q) [1/angstrom]; chosen by default."),
-    Setting("pdf.q_min"),
-]
-QMax = Annotated[
-    float | None,
-    typer.Option(help="Upper end of the transform [1/angstrom]; chosen by default."),
-    Setting("pdf.q_max"),
-]
-QMaxInst = Annotated[
-    float | None,
-    typer.Option(help="Upper end of the pattern that is used [1/angstrom]; chosen by default."),
-    Setting("pdf.q_max_inst"),
-]
-RPoly = Annotated[
-    float | None,
-    typer.Option(help="Length of the polynomial correction [angstrom]; chosen by default."),
-    Setting("pdf.r_poly"),
-]
-Far = Annotated[
-    Path | None,
-    typer.Option(
-        help="Pattern far below the edge (dpdf): the file is near it, and their difference is taken."
-    ),
-]
-FarWavelength = Annotated[float | None, typer.Option(help="Of the X-rays of that pattern [angstrom].")]
-FarPoni = Annotated[Path | None, typer.Option(help="Calibration of the detector for that pattern.")]
 SettingsFile = Annotated[
     Path | None,
     typer.Option(
@@ -141,8 +85,13 @@ Models = Annotated[
 class ScanOptions:
     """How absorption scans are read."""
 
-    columns: Columns = ""
-    energy_unit: Unit = None
+    columns: Annotated[
+        str,
+        typer.Option(help="Meaning of the columns, in file order: energy,i0,it,ir,if,mu; `-` skips one."),
+    ] = ""
+    energy_unit: Annotated[
+        EnergyUnit | None, typer.Option(help="Unit of the energies, if the file does not state it.")
+    ] = None
     energy_offset: Offset = None
 
 
@@ -150,35 +99,75 @@ class ScanOptions:
 class ElementOptions:
     """What absorbed."""
 
-    element: Element = ""
-    edge: Edge = ""
+    element: Annotated[str, typer.Option(help="Absorbing element, if the file does not state it.")] = ""
+    edge: Annotated[str, typer.Option(help="Absorption edge, if the file does not state it.")] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatternOptions:
     """How patterns and pair distribution functions are read."""
 
-    composition: Composition = ""
-    q_unit: QUnitOption = None
-    wavelength: Wavelength = None
+    composition: Annotated[
+        str,
+        typer.Option(help="Formula of the sample, if the file does not state it."),
+        Setting("pdf.composition"),
+    ] = ""
+    q_unit: Annotated[
+        QUnit | None,
+        typer.Option("--q-unit", help="Unit of the axis of a pattern, if the file does not state it."),
+    ] = None
+    wavelength: Annotated[
+        float | None, typer.Option(help="Of the X-rays [angstrom], for patterns over 2 theta.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
     """How images and patterns are reduced."""
 
-    poni: Poni = None
-    dark: Dark = None
-    mask: Mask = None
-    background: Background = None
-    background_scale: BackgroundScale = None
-    q_min: QMin = None
-    q_max: QMax = None
-    q_max_inst: QMaxInst = None
-    r_poly: RPoly = None
-    far: Far = None
-    far_wavelength: FarWavelength = None
-    far_poni: FarPoni = None
+    poni: Annotated[Path | None, typer.Option(help="Calibration of the detector, for images.")] = None
+    dark: Annotated[Path | None, typer.Option(help="Dark image, for images.")] = None
+    mask: Annotated[Path | None, typer.Option(help="Mask, for images: bad pixels are not zero.")] = None
+    background: Annotated[
+        Path | None, typer.Option(help="Pattern or image of the sample's environment alone.")
+    ] = None
+    background_scale: Annotated[
+        float | None,
+        typer.Option(help="Scale of the background; fitted by default."),
+        Setting("pdf.background_scale"),
+    ] = None
+    q_min: Annotated[
+        float | None,
+        typer.Option(help="Lower end of F(Q) [1/angstrom]; chosen by default."),
+        Setting("pdf.q_min"),
+    ] = None
+    q_max: Annotated[
+        float | None,
+        typer.Option(help="Upper end of the transform [1/angstrom]; chosen by default."),
+        Setting("pdf.q_max"),
+    ] = None
+    q_max_inst: Annotated[
+        float | None,
+        typer.Option(help="Upper end of the pattern that is used [1/angstrom]; chosen by default."),
+        Setting("pdf.q_max_inst"),
+    ] = None
+    r_poly: Annotated[
+        float | None,
+        typer.Option(help="Length of the polynomial correction [angstrom]; chosen by default."),
+        Setting("pdf.r_poly"),
+    ] = None
+    far: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pattern far below the edge (dpdf): the file is near it, and their difference is taken."
+        ),
+    ] = None
+    far_wavelength: Annotated[
+        float | None, typer.Option(help="Of the X-rays of that pattern [angstrom].")
+    ] = None
+    far_poni: Annotated[Path | None, typer.Option(help="Calibration of the detector for that pattern.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
