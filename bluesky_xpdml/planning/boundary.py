@@ -5,7 +5,7 @@ h half the difference of the plateaus. A Gaussian process is fitted to the squee
 
     s = tanh(1.2 (y - L) / h)
 
-and the next point is where the sign of s is least certain: the largest sigma - |mean| ("straddle", Bryan et
+and the next point is where the sign of s is least certain: the largest ``sigma - |mean|`` ("straddle", Bryan et
 al., NIPS 18, 163, 2005). The search ends when further answers no longer move the boundary. (The error that
 the process itself expects is no guide: it was too small with few points on a smooth step, and too large with
 a sharp step.)
@@ -24,7 +24,7 @@ from bluesky_xpdml.planning.trials import USABLE, AnsweredTrial
 from bluesky_xpdml.records import FloatArray, Verdict
 
 STRADDLE = 1.0
-"""Weight of sigma against |mean|; 1.96 explores more and ends later."""
+"""Weight of sigma against ``|mean|``; 1.96 explores more and ends later."""
 STEEPNESS = 1.2
 """Half the difference of the plateaus is squeezed to tanh of this."""
 N_INITIAL = 8

@@ -171,7 +171,5 @@ def _labels(rows: Materials | SiteSpectra) -> dict[str, FloatArray]:
         Descriptor.COORDINATION_NUMBER: rows.coordination_number,
         Descriptor.GEOMETRY: np.array([GEOMETRIES.get(name, np.nan) for name in rows.geometry.tolist()]),
         Descriptor.BOND_LENGTH: rows.bond_length,
-        Descriptor.OCN: rows.ocn,
-        Descriptor.NNRS: rows.nnrs,
-        Descriptor.MOOD: rows.mood,
+        **{name: getattr(rows, name) for name in Descriptor.surroundings()},
     }

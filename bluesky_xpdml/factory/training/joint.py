@@ -107,9 +107,7 @@ def material_spectra(spectra: SiteSpectra, materials: Materials) -> SiteSpectra:
         coordination_number=materials.coordination_number,
         bond_length=materials.bond_length,
         geometry=materials.geometry,
-        nnrs=materials.nnrs,
-        ocn=materials.ocn,
-        mood=materials.mood,
+        **{name: getattr(materials, name) for name in Descriptor.surroundings()},
     )
 
 
