@@ -6,9 +6,9 @@ h half the difference of the plateaus. A Gaussian process is fitted to the squee
     s = tanh(1.2 (y - L) / h)
 
 and the next point is where the sign of s is least certain: the largest ``sigma - |mean|`` ("straddle",
-Bryan et al., NIPS 18, 163, 2005). The search ends when further answers no longer move the boundary. (The error that
-the process itself expects is no guide: it was too small with few points on a smooth step, and too large with
-a sharp step.)
+Bryan et al., NIPS 18, 163, 2005). The search ends when further answers no longer move the boundary. (The
+error that the process itself expects is no guide: it was too small with few points on a smooth step, and too
+large with a sharp step.)
 """
 
 from collections.abc import Mapping, Sequence
