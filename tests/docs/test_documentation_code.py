@@ -28,7 +28,7 @@ def test_first_tutorial_leads_to_a_prediction() -> None:
     # In a process of its own: one process can hold the key of one embedded Tiled server only.
     code = code_of(DOCS / "tutorials" / "from-run-engine-to-prediction.md") + REPORT
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=1800
     )
     assert done.returncode == 0, done.stderr
     names = json.loads(done.stdout.splitlines()[-1])
@@ -45,7 +45,7 @@ def test_first_tutorial_leads_to_a_prediction() -> None:
 def test_an_experiment_steers_itself_as_the_page_says() -> None:
     code = code_of(DOCS / "how-to" / "steer-an-experiment.md")
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=1800
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
