@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 
 from bluesky_xpdml.analysis.failed import failed_prediction
 from bluesky_xpdml.analysis.memory import Backgrounds, DarkFrames, FetchedRuns, FetchRun
@@ -51,7 +51,7 @@ class RunAnalysis:
     def prepare(self) -> None:
         """Import what the first spectrum and the first image need."""
         for module in ("scipy.ndimage", "pyFAI.integrator.azimuthal"):
-            if find_spec(module.partition(".")[0]) is not None:
+            with suppress(ImportError):
                 import_module(module)
 
     def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:

@@ -19,6 +19,7 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.errors import needs_extra
 
 if TYPE_CHECKING:
     from bluesky_xpdml.demo.loop import LoopResult, Search
@@ -42,8 +43,9 @@ def loop(
     planner is started anew after 15 measurements. Found and true front are drawn; a 20 x 20 raster and
     random choice stand beside.
     """
-    from bluesky_xpdml.demo.figures import draw_loop
-    from bluesky_xpdml.demo.loop import run_loops
+    with needs_extra("demo"):
+        from bluesky_xpdml.demo.figures import draw_loop
+        from bluesky_xpdml.demo.loop import run_loops
 
     progress_console.print(f"{seeds} fronts to find, {jobs} at a time; each takes a minute or two ...")
     results = run_loops(range(first, first + seeds), jobs=jobs, found=_report)
@@ -134,8 +136,9 @@ def demo(
     """
     if context.invoked_subcommand is not None:
         return
-    from bluesky_xpdml.demo.session import Session
-    from bluesky_xpdml.figures.curves import draw_demo
+    with needs_extra("demo"):
+        from bluesky_xpdml.demo.session import Session
+        from bluesky_xpdml.figures.curves import draw_demo
 
     progress_console.print("starting a Tiled server in this process ...")
     with Session(seed) as session:
