@@ -20,17 +20,7 @@ class LiveAnalysis(Protocol):
 
 
 class LiveUpdates:
-    """Publishes partial predictions, one live run for each raw run and element.
-
-    Parameters
-    ----------
-    analysis
-        Gives the predictions for what was collected so far.
-    publisher
-        Where the rows go.
-    clock
-        Tells the time [s].
-    """
+    """Publishes partial predictions, one live run for each raw run and element."""
 
     def __init__(
         self,
