@@ -193,8 +193,9 @@ def score_rivals(target: str, known: TargetRows, threads: int) -> dict[str, dict
     answers, seconds = {}, {}
     for name, make in learners(classes=classes).items():
         start = perf_counter()
-        # Networks that are stopped after their last epoch warn of it; that is how they are meant.
-        with warnings.catch_warnings(record=True):
+        # Networks have a fixed number of epochs: that they have not converged after the last one is no error.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             answers[name] = _answer(make(known.seed, threads), known, classes=classes)
         seconds[name] = perf_counter() - start
     for name, members in MIXTURES.items():
