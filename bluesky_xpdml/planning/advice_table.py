@@ -76,32 +76,18 @@ class AdviceTable:
         """Return the techniques that can be measured in addition, for an element of the table."""
         return tuple(dict.fromkeys(Technique(key[2]) for key in self.cells if key[:2] == (element, measured)))
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the table as plain JSON values."""
-        cells = [
-            {
-                "element": element,
-                "measured": measured,
-                "other": other,
-                "descriptor": descriptor,
-                "classes": {name: _rounded(cell) for name, cell in by_class.items()},
-            }
-            for (element, measured, other, descriptor), by_class in self.cells.items()
-        ]
-        return {
-            "format": FORMAT,
-            "columns": list(Cell.__dataclass_fields__),
-            "recipe": dict(self.recipe),
-            "data": dict(self.data),
-            "cells": cells,
-        }
-
     def write(self, path: Path) -> None:
         """Write the table, one line per group of cells."""
-        document = self.as_json()
-        cells = ",\n".join(json.dumps(cell) for cell in document.pop("cells"))
-        head = json.dumps(document, indent=1)
-        path.write_text(f'{head[:-2]},\n "cells": [\n{cells}\n ]\n}}\n', encoding="utf-8")
+        columns = list(Cell.__dataclass_fields__)
+        head = {"format": FORMAT, "columns": columns, "recipe": dict(self.recipe), "data": dict(self.data)}
+        lines = []
+        for key, by_class in self.cells.items():
+            classes = {name: _rounded(cell) for name, cell in by_class.items()}
+            names = ("element", "measured", "other", "descriptor")
+            lines.append(json.dumps({**dict(zip(names, key, strict=True)), "classes": classes}))
+        cells = ",\n".join(lines)
+        text = f'{json.dumps(head, indent=1)[:-2]},\n "cells": [\n{cells}\n ]\n}}\n'
+        path.write_text(text, encoding="utf-8")
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -164,6 +164,11 @@ def _read_with_pymatgen(text: str) -> Structure:
     except (ValueError, KeyError, IndexError, AssertionError) as error:
         msg = f"the text holds no structure that can be read ({error}): expected a CIF"
         raise FileFormatError(msg) from error
+    return from_pymatgen(found)
+
+
+def from_pymatgen(found: Any) -> Structure:
+    """Return the structure of pymatgen's, its sites in the same order; a `FileFormatError` if disordered."""
     if not found.is_ordered:
         msg = f"{found.composition.reduced_formula} has sites of mixed or partial occupancy: order it first"
         raise FileFormatError(msg)

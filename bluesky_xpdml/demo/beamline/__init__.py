@@ -1,11 +1,10 @@
 """Simulated beamlines of ophyd devices with modelled physics: one for XAS, one for total scattering."""
 
 from bluesky_xpdml.demo.beamline.detector import Sensor
-from bluesky_xpdml.demo.beamline.front import Axis, ReactionCell, ReactionFront
+from bluesky_xpdml.demo.beamline.front import ReactionCell, ReactionFront
 from bluesky_xpdml.demo.beamline.image_files import ImageFormat
 from bluesky_xpdml.demo.beamline.physics import Detection, Source, foil_absorption
 from bluesky_xpdml.demo.beamline.samples import (
-    PowderMixture,
     ScatteringSample,
     SimulatedSample,
     held_out_formulas,
@@ -15,19 +14,13 @@ from bluesky_xpdml.demo.beamline.samples import (
 )
 from bluesky_xpdml.demo.beamline.scattering import (
     EMPTY,
-    AreaDetector,
-    SampleChanger,
     ScatteringBeamline,
-    Shutter,
     flat_panel,
 )
 from bluesky_xpdml.demo.beamline.scattering_physics import Illumination
 from bluesky_xpdml.demo.beamline.scattering_plans import Dark, background_scan, dark_scan, scattering_scan
 from bluesky_xpdml.demo.beamline.xas import (
     AxisError,
-    Detectors,
-    Monochromator,
-    SampleWheel,
     XasBeamline,
     energy_grid,
     scan_sample,
@@ -36,24 +29,16 @@ from bluesky_xpdml.demo.beamline.xas import (
 
 __all__ = [
     "EMPTY",
-    "AreaDetector",
-    "Axis",
     "AxisError",
     "Dark",
     "Detection",
-    "Detectors",
     "Illumination",
     "ImageFormat",
-    "Monochromator",
-    "PowderMixture",
     "ReactionCell",
     "ReactionFront",
-    "SampleChanger",
-    "SampleWheel",
     "ScatteringBeamline",
     "ScatteringSample",
     "Sensor",
-    "Shutter",
     "SimulatedSample",
     "Source",
     "XasBeamline",

@@ -165,10 +165,6 @@ class Pixels:
         counts = random.standard_normal(self.offset.shape, dtype=np.float32)
         counts *= np.float32(self.noise)
         counts += self.offset
-        counts += random.poisson(_mean(arriving, exposure))
+        counts += random.poisson((arriving * np.float32(exposure)).astype(np.float64))
         np.rint(counts, out=counts)
         return np.clip(counts, 0.0, FULL, out=counts).astype(np.uint16)
-
-
-def _mean(arriving: NDArray[np.float32], exposure: float) -> FloatArray:
-    return np.asarray(arriving * np.float32(exposure), dtype=np.float64)

@@ -43,6 +43,9 @@ class ImageFormat(StrEnum):
 class ImageStore(ABC):
     """Stores the frames of one series, with its data key, in a folder."""
 
+    external = ""
+    """In the data key of frames that are in files."""
+
     def __init__(self, folder: Path, key: str) -> None:
         self.key = key
         self.count = 0
@@ -61,9 +64,16 @@ class ImageStore(ABC):
         while self._documents:
             yield self._documents.pop(0)
 
-    @abstractmethod
     def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the data key of the frames, of rows and columns."""
+        key = {
+            "source": "simulation",
+            "dtype": "array",
+            "shape": [1, *shape] if self.external else list(shape),
+            "dtype_numpy": np.dtype(np.uint16).str,
+            "units": "counts",
+        }
+        return key | ({"external": self.external} if self.external else {})
 
     @abstractmethod
     def _put(self, frame: Frame) -> object: ...
@@ -72,10 +82,6 @@ class ImageStore(ABC):
 class EventStore(ImageStore):
     """Stores frames in the events."""
 
-    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return the data key of the frames, of rows and columns."""
-        return _data_key(shape)
-
     def _put(self, frame: Frame) -> object:
         return frame
 
@@ -83,9 +89,7 @@ class EventStore(ImageStore):
 class ResourceStore(ImageStore):
     """Base of stores with Resource and Datum documents."""
 
-    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return the data key of the frames, of rows and columns."""
-        return _data_key((1, *shape)) | {"external": "FILESTORE:"}
+    external = "FILESTORE:"
 
     def _name(self, resource: dict[str, Any]) -> str:
         """Add the documents of the next frame, and of the file for the first one, and return its name."""
@@ -124,9 +128,7 @@ class Hdf5Store(ResourceStore):
 class StreamStore(ImageStore):
     """Writes one HDF5 file per series and refers to its frames by index."""
 
-    def describe(self, shape: tuple[int, int]) -> dict[str, Any]:
-        """Return the data key of the frames, of rows and columns."""
-        return _data_key((1, *shape)) | {"external": "STREAM:"}
+    external = "STREAM:"
 
     def _put(self, frame: Frame) -> object:
         path = self._folder / f"{self._uid}.h5"
@@ -165,16 +167,6 @@ def open_store(image_format: ImageFormat, folder: Path | None, key: str) -> Imag
         msg = f"frames as {image_format} files need a folder that exists, found {folder}: name one"
         raise BeamlineError(msg)
     return STORES[image_format](folder or Path(), key)
-
-
-def _data_key(shape: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "source": "simulation",
-        "dtype": "array",
-        "shape": list(shape),
-        "dtype_numpy": np.dtype(np.uint16).str,
-        "units": "counts",
-    }
 
 
 def _append(path: Path, frame: Frame) -> None:

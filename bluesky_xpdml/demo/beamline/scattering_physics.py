@@ -173,7 +173,8 @@ def _peaks(
 ) -> tuple[FloatArray, FloatArray]:
     """Return length and integrated intensity of every reciprocal vector on the grid."""
     indices = _reflections(structure.lattice, float(q[-1]))
-    lengths = np.linalg.norm(indices @ _reciprocal(structure.lattice), axis=1)
+    reciprocal = 2.0 * np.pi * np.linalg.inv(structure.lattice).T
+    lengths = np.linalg.norm(indices @ reciprocal, axis=1)
     inside = (lengths > q[0]) & (lengths < q[-1])
     indices, lengths = indices[inside], lengths[inside]
     amplitude = np.zeros(lengths.size, dtype=np.complex128)
@@ -193,10 +194,6 @@ def _reflections(lattice: FloatArray, longest: float) -> FloatArray:
     axes = [np.arange(-limit, limit + 1) for limit in most]
     box = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     return box.astype(np.float64)
-
-
-def _reciprocal(lattice: FloatArray) -> FloatArray:
-    return np.asarray(2.0 * np.pi * np.linalg.inv(lattice).T)
 
 
 def _require_grid(q: FloatArray, q_damp: float) -> float:

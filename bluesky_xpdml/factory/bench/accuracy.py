@@ -15,7 +15,7 @@ from bluesky_xpdml.factory.bench.accuracy_tables import (
     joint_against_single,
     summary,
 )
-from bluesky_xpdml.factory.bench.cells import ALL, KINDS, SHARED, Progress, compute_cells
+from bluesky_xpdml.factory.bench.cells import KINDS, Progress, compute_cells
 from bluesky_xpdml.factory.bench.novelty import measure_novelty, novelty_table
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.bench.scoring import COVERAGE, CellRecipe
@@ -100,6 +100,3 @@ def measure_accuracy(
         ),
         figures=[*rows, *strange],
     )
-
-
-__all__ = ["ALL", "SHARED", "Accuracy", "measure_accuracy"]

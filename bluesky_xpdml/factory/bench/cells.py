@@ -18,8 +18,7 @@ from bluesky_xpdml.factory.bench.samples import (
 )
 from bluesky_xpdml.factory.bench.scoring import CellRecipe, score_cell
 from bluesky_xpdml.factory.dataset.library import library_files, load_site_spectra
-from bluesky_xpdml.factory.dataset.tables import STRUCTURES_FILE
-from bluesky_xpdml.factory.training.build import file_hashes
+from bluesky_xpdml.factory.dataset.tables import STRUCTURES_FILE, file_hashes
 from bluesky_xpdml.factory.training.materials import (
     Materials,
     PdfAugmentation,
@@ -112,23 +111,7 @@ class ElementData:
 
 
 class CellStore:
-    """Finished cells of one recipe and one data set, one JSON line per cell."""
-
-    def __init__(self, folder: Path, recipe: CellRecipe) -> None:
-        self._folder = folder
-        # How many threads work does not change what comes out.
-        self._recipe = asdict(replace(recipe, threads=1)) | {"revision": REVISION, "copies": COPIES}
-
-    def open(self, data: Path, element: str) -> "ElementStore":
-        """Return the finished cells of one element."""
-        names = dict.fromkeys((*library_files(data, element), STRUCTURES_FILE))
-        key = json.dumps([self._recipe, file_hashes(data, names)], sort_keys=True)
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return ElementStore(self._folder / f"cells-{element}-{digest}.jsonl")
-
-
-class ElementStore:
-    """Finished cells of one element."""
+    """Finished cells of one element, recipe and data set, one JSON line per cell."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -148,6 +131,16 @@ class ElementStore:
         stored: dict[str, Any] = json.loads(line)["result"]
         self._found[cell] = stored
         return stored
+
+
+def open_store(cache: Path, recipe: CellRecipe, data: Path, element: str) -> CellStore:
+    """Return the finished cells of one element."""
+    # How many threads work does not change what comes out.
+    named = asdict(replace(recipe, threads=1)) | {"revision": REVISION, "copies": COPIES}
+    names = dict.fromkeys((*library_files(data, element), STRUCTURES_FILE))
+    key = json.dumps([named, file_hashes(data, names)], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return CellStore(cache / f"cells-{element}-{digest}.jsonl")
 
 
 def _read(path: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -191,7 +184,7 @@ def compute_cells(
             return score_cell(samples, cell.split, cell.seed, recipe, calibrated=calibrated)
 
     known = element_data(data, elements, cache=cache, progress=progress)
-    return run_cells(cells, known, CellStore(cache, recipe), compute, what="cells")
+    return run_cells(cells, known, cache, recipe, compute, what="cells")
 
 
 def element_data(
@@ -207,13 +200,14 @@ def element_data(
 def run_cells(
     cells: Sequence[Cell],
     data: Mapping[str, ElementData],
-    store: CellStore,
+    cache: Path,
+    recipe: CellRecipe,
     compute: Callable[[Cell, Samples], dict[str, Any]],
     *,
     what: str,
 ) -> dict[Cell, dict[str, Any]]:
     """Return the result of every cell, computing and storing those that are not cached."""
-    stores = {element: store.open(each.folder, element) for element, each in data.items()}
+    stores = {element: open_store(cache, recipe, each.folder, element) for element, each in data.items()}
     results = {}
     for done, cell in enumerate(cells, start=1):
         own, stored = data[cell.element], stores[cell.element]

@@ -18,6 +18,7 @@ from bluesky_xpdml.factory.bench.cells import SMALLEST_CLASS, ElementData, Progr
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, load_site_spectra, site_rows
 from bluesky_xpdml.factory.dataset.tables import load_structures
 from bluesky_xpdml.factory.training.alignment import EXTENT, AlignedSpectra, on_fine_grid
+from bluesky_xpdml.factory.training.conformal import split_groups
 from bluesky_xpdml.factory.training.materials import PdfAugmentation, copies_of
 from bluesky_xpdml.factory.training.novelty import fit_novelty
 from bluesky_xpdml.factory.training.scores import TEST_SHARE, distorted
@@ -212,13 +213,8 @@ def _metal(element: str, modality: Modality, random: np.random.Generator) -> Flo
 
 def _three_ways(formula: StringArray, seed: int) -> tuple[Any, Any, Any]:
     """Return rows to train on, to calibrate with and to test on, every formula in one of them."""
-    from sklearn.model_selection import GroupShuffleSplit
-
-    known, test = next(
-        GroupShuffleSplit(1, test_size=TEST_SHARE, random_state=seed).split(formula, groups=formula)
-    )
-    inner = GroupShuffleSplit(1, test_size=CALIBRATION_SHARE, random_state=seed)
-    train, calibration = next(inner.split(known, groups=formula[known]))
+    known, test = split_groups(formula, TEST_SHARE, seed)
+    train, calibration = split_groups(formula[known], CALIBRATION_SHARE, seed)
     return known[train], known[calibration], test
 
 

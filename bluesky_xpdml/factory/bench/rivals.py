@@ -8,32 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from bluesky_xpdml.factory.bench.accuracy_tables import short
+from bluesky_xpdml.factory.bench.accuracy_tables import HEADLINES, short
 from bluesky_xpdml.factory.bench.cells import (
     SHARED,
     Cell,
-    CellStore,
     Progress,
     element_data,
     run_cells,
 )
 from bluesky_xpdml.factory.bench.report import Report
 from bluesky_xpdml.factory.bench.samples import COPIES, Samples
-from bluesky_xpdml.factory.bench.scoring import CellRecipe, TargetRows, divide, target_rows
+from bluesky_xpdml.factory.bench.scoring import CellRecipe, TargetRows, split_samples
 from bluesky_xpdml.factory.training.scores import class_metrics, number_metrics
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Descriptor, Modality
 
 MODALITIES = (Modality.XANES, Modality.DPDF, Modality.XANES_DPDF)
 TARGETS = Descriptor.main()
-COLUMNS = {
-    "OS accuracy": (Descriptor.OXIDATION_STATE, "accuracy"),
-    "OS mF1": (Descriptor.OXIDATION_STATE, "macro_f1"),
-    "CN accuracy": (Descriptor.COORDINATION_NUMBER, "accuracy"),
-    "CN mF1": (Descriptor.COORDINATION_NUMBER, "macro_f1"),
-    "BL RMSE [A]": (Descriptor.BOND_LENGTH, "rmse"),
-    "BL R2": (Descriptor.BOND_LENGTH, "r2"),
-}
+TITLES = ("OS accuracy", "OS mF1", "CN accuracy", "CN mF1", "BL RMSE [A]", "BL R2")
+COLUMNS = {title: HEADLINES[title] for title in TITLES}
 FOLDER = "rivals"
 """Folder of the rivals' cells, in that of the forests' cells."""
 
@@ -56,14 +49,13 @@ def measure_rivals(
     ]
 
     def compute(cell: Cell, samples: Samples) -> dict[str, Any]:
-        division = divide(samples, cell.split, cell.seed)
+        rows = split_samples(samples, cell.split, cell.seed)
         return {
-            target: score_rivals(target, target_rows(samples, division, target), threads)
-            for target in TARGETS
+            target: score_rivals(target, rows.known(samples.labels[target]), threads) for target in TARGETS
         }
 
     data = element_data(simulation, elements, cache=cache, progress=progress)
-    results = run_cells(cells, data, CellStore(cache / FOLDER, CellRecipe()), compute, what="rivals")
+    results = run_cells(cells, data, cache / FOLDER, CellRecipe(), compute, what="rivals")
     return Report(
         what="rivals of the forests on simulated spectra and curves",
         conditions={
@@ -194,8 +186,7 @@ def score_rivals(target: str, known: TargetRows, threads: int) -> dict[str, dict
     for name, make in learners(classes=classes).items():
         start = perf_counter()
         # Networks have a fixed number of epochs: that they have not converged after the last one is no error.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             answers[name] = _answer(make(known.seed, threads), known, classes=classes)
         seconds[name] = perf_counter() - start
     for name, members in MIXTURES.items():

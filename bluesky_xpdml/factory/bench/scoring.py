@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.factory.bench.samples import CLASSES, COPIES, Rows, Samples
 from bluesky_xpdml.factory.dataset.library import StringArray
-from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
-from bluesky_xpdml.factory.training.scores import TEST_SHARE, Split, class_metrics, number_metrics
+from bluesky_xpdml.factory.training.conformal import class_thresholds, group_folds, interval_factor
+from bluesky_xpdml.factory.training.scores import Split, class_metrics, number_metrics, split_rows
 from bluesky_xpdml.features.pdf import BALANCED
 from bluesky_xpdml.models.forest import prediction_set
 from bluesky_xpdml.records import FloatArray
@@ -48,31 +48,11 @@ class CellRecipe:
     threads: int = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Division:
-    """Rows on either side of a split."""
-
-    train: Rows
-    test: Rows
-    seed: int
-
-
-def divide(samples: Samples, split: Split, seed: int) -> Division:
-    """Hold out 20 % of the reduced formulas, or of the rows."""
-    from sklearn.model_selection import GroupShuffleSplit
-
-    groups = samples.formula if split == "formula" else np.arange(len(samples))
-    divider = GroupShuffleSplit(1, test_size=TEST_SHARE, random_state=seed)
-    train, test = next(divider.split(groups, groups=groups))
-    return Division(train=train, test=test, seed=seed)
-
-
 def score_cell(
     samples: Samples, split: Split, seed: int, recipe: CellRecipe, *, calibrated: bool
 ) -> dict[str, Any]:
     """Train on one side of a split and score the other; metrics are (value, that of a trivial answer)."""
-    division = divide(samples, split, seed)
-    rows = SplitRows.of(samples, division)
+    rows = split_samples(samples, split, seed)
     result: dict[str, Any] = {}
     for target in CLASSES:
         known = rows.known(samples.labels[target])
@@ -84,43 +64,43 @@ def score_cell(
     return result
 
 
-def target_rows(samples: Samples, division: Division, target: str) -> "TargetRows":
-    """Return the rows of one target on both sides of a split."""
-    return SplitRows.of(samples, division).known(samples.labels[target])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRows:
     """Features on either side of a split, one list entry per block."""
 
     blocks: list[FloatArray]
     unseen: list[FloatArray]
-    division: Division
+    train: Rows
+    test: Rows
     formula: StringArray
-
-    @classmethod
-    def of(cls, samples: Samples, division: Division) -> "SplitRows":
-        """Return the rows of both sides, with the copies that are trained on."""
-        random = np.random.default_rng(division.seed)
-        return cls(
-            blocks=[block.to_train(division.train, random) for block in samples.blocks],
-            unseen=[block.to_test(division.test) for block in samples.blocks],
-            division=division,
-            formula=samples.formula[division.train],
-        )
+    """Reduced formulas of the training rows."""
+    seed: int
 
     def known(self, labels: FloatArray) -> "TargetRows":
-        """Return the rows whose labels are known."""
-        train = np.isfinite(labels[self.division.train])
-        test = np.isfinite(labels[self.division.test])
+        """Return the rows of a target whose labels are known."""
+        train, test = np.isfinite(labels[self.train]), np.isfinite(labels[self.test])
         return TargetRows(
             blocks=[block[np.tile(train, COPIES)] for block in self.blocks],
             unseen=[block[test] for block in self.unseen],
-            labels=labels[self.division.train][train],
-            truth=labels[self.division.test][test],
+            labels=labels[self.train][train],
+            truth=labels[self.test][test],
             formula=self.formula[train],
-            seed=self.division.seed,
+            seed=self.seed,
         )
+
+
+def split_samples(samples: Samples, split: Split, seed: int) -> SplitRows:
+    """Hold out 20 % of the reduced formulas, or of the rows; the others are trained on in several copies."""
+    train, test = split_rows(samples.formula, split, seed)
+    random = np.random.default_rng(seed)
+    return SplitRows(
+        blocks=[block.to_train(train, random) for block in samples.blocks],
+        unseen=[block.to_test(test) for block in samples.blocks],
+        train=train,
+        test=test,
+        formula=samples.formula[train],
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +122,8 @@ class TargetRows:
 
     def folds(self, recipe: CellRecipe) -> Iterator[tuple["TargetRows", Rows]]:
         """Yield parts of the training rows, with the other part's originals as test rows."""
-        from sklearn.model_selection import GroupKFold
-
         n = self.labels.size
-        divider = GroupKFold(recipe.folds, shuffle=True, random_state=self.seed)
-        for train, test in divider.split(self.labels, groups=self.formula):
+        for train, test in group_folds(self.formula, recipe.folds, self.seed):
             copies = np.concatenate([train + n * number for number in range(COPIES)])
             part = TargetRows(
                 blocks=[block[copies] for block in self.blocks],
@@ -156,7 +133,7 @@ class TargetRows:
                 formula=self.formula[train],
                 seed=self.seed,
             )
-            yield part, np.asarray(test, dtype=np.int64)
+            yield part, test
 
 
 def _score_classes(target: str, known: TargetRows, recipe: CellRecipe, *, calibrated: bool) -> dict[str, Any]:

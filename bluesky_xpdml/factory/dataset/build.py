@@ -4,11 +4,11 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from bluesky_xpdml.factory.dataset.tables import (
     write_table,
     write_whole,
 )
-from bluesky_xpdml.simulation.structure import Structure, read_cif
+from bluesky_xpdml.simulation.structure import Structure, from_pymatgen, read_cif
 
 PARTS = "parts"
 """Folder of what is done while a data set is being built."""
@@ -47,16 +47,11 @@ PACKAGES = ("pymatgen", "pymatgen-core", "numpy", "scipy", "spglib")
 """Their versions decide what the labels are."""
 
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many of it, and of how many."""
 Batch = list[StructureEntry | Dropped]
 Part = dict[str, Any]
 """Rows of the tables `sites`, `structures`, `dropped`, and `seconds` by label."""
-
-
-class Progress(Protocol):
-    """Reports the progress of a build."""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Report that `done` of `total` are done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,15 +343,7 @@ def parse(entry: StructureEntry) -> Structure:
         return read_cif(entry.cif)
     from pymatgen.core import Structure as PymatgenStructure
 
-    found = PymatgenStructure.from_dict(json.loads(entry.json))
-    if not found.is_ordered:
-        msg = f"{entry.id} has sites of mixed or partial occupancy: order it first"
-        raise FileFormatError(msg)
-    return Structure(
-        lattice=np.array(found.lattice.matrix, dtype=float),
-        fractional=np.array(found.frac_coords, dtype=float),
-        species=tuple(site.specie.symbol for site in found),
-    )
+    return from_pymatgen(PymatgenStructure.from_dict(json.loads(entry.json)))
 
 
 def _dropped(

@@ -225,14 +225,10 @@ class FeffSpectrum:
     """[eV], (n,)"""
     mu: FloatArray
     """Absorption in units of the edge step, (n,)."""
-    atomic: FloatArray
-    """The same of the embedded atom, (n,)."""
     atomic_number: int
     """Of the absorber; 0 where the header does not say."""
     shell: str
     """Such as K; empty where the header does not say."""
-    step: float
-    """What mu was divided by [angstrom^2]."""
 
 
 def read_xmu(path: Path) -> FeffSpectrum:
@@ -240,18 +236,15 @@ def read_xmu(path: Path) -> FeffSpectrum:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     header = "\n".join(line for line in lines if line.lstrip().startswith("#"))
     table = _table([line for line in lines if line.strip() and not line.lstrip().startswith("#")], path)
-    normalised = NORMALISATION.search(header)
-    if normalised is None:
+    if NORMALISATION.search(header) is None:
         msg = f"{path}: expected a line `xsedge+ 50, used to normalize mu`: mu may be in absolute units"
         raise MissingDataError(msg)
     absorber = ABSORBER.search(header)
     return FeffSpectrum(
         energy=table[:, 0],
         mu=table[:, 3],
-        atomic=table[:, 4],
         atomic_number=int(absorber[1]) if absorber else 0,
         shell=absorber[2] if absorber else "",
-        step=float(normalised[2]),
     )
 
 

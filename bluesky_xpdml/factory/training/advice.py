@@ -26,7 +26,7 @@ from bluesky_xpdml.factory.training.advice_data import (
     data_hashes,
     load_joint,
 )
-from bluesky_xpdml.factory.training.conformal import class_thresholds, interval_factor
+from bluesky_xpdml.factory.training.conformal import class_thresholds, group_folds, interval_factor
 from bluesky_xpdml.models.forest import prediction_set
 from bluesky_xpdml.planning.advice_table import (
     ALL_CLASSES,
@@ -106,12 +106,9 @@ def cross_validate(
     joint: JointMaterials, recipe: AdviceRecipe, *, progress: Callable[[int, int], None]
 ) -> UnseenAnswers:
     """Predict every material by forests that saw no material of its formula."""
-    from sklearn.model_selection import GroupKFold
-
     materials = joint.materials
     fold = np.empty(len(materials), dtype=np.int64)
-    folds = GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed)
-    for number, (_, rows) in enumerate(folds.split(fold, groups=materials.formula)):
+    for number, (_, rows) in enumerate(group_folds(materials.formula, recipe.folds, recipe.seed)):
         fold[rows] = number
     total = (len(SINGLE + JOINT) * len(CLASSES) + len(SINGLE)) * recipe.folds
     done = 0

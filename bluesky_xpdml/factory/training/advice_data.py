@@ -6,7 +6,6 @@ from its structure. Both are drawn several times, as wide, shifted and noisy as 
 modality looks better for being clean.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray, library_files, load_site_spectra
-from bluesky_xpdml.factory.dataset.tables import structures_file
+from bluesky_xpdml.factory.dataset.tables import file_hashes, structures_file
 from bluesky_xpdml.factory.training.materials import (
     Materials,
     PdfAugmentation,
@@ -130,8 +129,7 @@ def measured_copies(mu: FloatArray, step: float, recipe: AdviceRecipe) -> FloatA
 
 def data_hashes(folder: Path, element: str) -> dict[str, str]:
     """Return the hashes of the files that an element's materials come from."""
-    names = [*library_files(folder, element), structures_file(folder)]
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    return file_hashes(folder, [*library_files(folder, element), structures_file(folder)])
 
 
 def _chosen(materials: Materials, spectra: SiteSpectra, recipe: AdviceRecipe) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 `MODALITIES` lists how the bundles of each modality are trained; everything else is the same for all of them.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, library_files, load_site_spectra, sites_file
-from bluesky_xpdml.factory.dataset.tables import structures_file
+from bluesky_xpdml.factory.dataset.tables import file_hashes, structures_file
 from bluesky_xpdml.factory.training.card import model_card
 from bluesky_xpdml.factory.training.forests import stored_forests
 from bluesky_xpdml.factory.training.joint import JointData, JointRecipe, joint_data, train_joint_bundle
@@ -237,11 +236,6 @@ def build_bundles(training: Training, modalities: Collection[Modality]) -> list[
         folders.append(folder)
         training.progress("bundles", len(folders), len(wanted))
     return folders
-
-
-def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of files by name."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
 def _train_xanes(training: Training, element: str, _modality: Modality) -> Draft:

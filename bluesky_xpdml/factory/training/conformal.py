@@ -11,8 +11,9 @@ of three hundred hardly notices. Each class counts once in what is lent, so that
 make the sets of rare, difficult ones too small.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import StringArray
 from bluesky_xpdml.models.forest import Forest, prediction_set
 from bluesky_xpdml.records import FloatArray
+
+Places = NDArray[np.int64]
 
 COVERAGE = 0.9
 """Share of true values that intervals and sets are to hold."""
@@ -84,6 +87,22 @@ def _require_rows(probabilities: FloatArray, labels: FloatArray, classes: FloatA
         raise TrainingError(msg)
 
 
+def split_groups(groups: NDArray[Any], share: float, seed: int) -> tuple[Places, Places]:
+    """Hold out a share of the groups, such as formulas; return the rows of either side."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    divider = GroupShuffleSplit(1, test_size=share, random_state=seed)
+    train, test = next(divider.split(groups, groups=groups))
+    return train, test
+
+
+def group_folds(groups: NDArray[Any], folds: int, seed: int) -> Iterator[tuple[Places, Places]]:
+    """Yield the rows of either side of each fold; no group is on both sides."""
+    from sklearn.model_selection import GroupKFold
+
+    yield from GroupKFold(folds, shuffle=True, random_state=seed).split(groups, groups=groups)
+
+
 DECIMALS = 4
 
 Fit = Callable[[FloatArray, FloatArray], Forest]
@@ -100,7 +119,7 @@ class Unseen:
     """Standard deviations over trees, (copies, n, k)."""
     forest: Forest
     """The forest of the first fold."""
-    test: NDArray[np.int64]
+    test: Places
     """Materials that it was not trained on."""
 
 
@@ -115,13 +134,11 @@ def predict_unseen(
     seed: int,
 ) -> Unseen:
     """Train on some formulas and predict the others, fold by fold."""
-    from sklearn.model_selection import GroupKFold
-
     copies, n, width = table.shape
     outputs = classes.size or (labels.shape[1] if labels.ndim > 1 else 1)
     value, spread = np.zeros((copies, n, outputs)), np.zeros((copies, n, outputs))
-    first: tuple[Forest, NDArray[np.int64]] | None = None
-    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(table[0], groups=formula):
+    first: tuple[Forest, Places] | None = None
+    for train, test in group_folds(formula, folds, seed):
         forest = fit(table[:, train].reshape(-1, width), np.concatenate([labels[train]] * copies))
         first = first or (forest, test)
         members = forest.value[forest.leaves(table[:, test].reshape(-1, width))].astype(np.float64)

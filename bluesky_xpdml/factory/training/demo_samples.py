@@ -5,7 +5,7 @@ formulas are held out of training.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
 from bluesky_xpdml.simulation.structure import Structure
+from bluesky_xpdml.vocabulary import Descriptor
 
 BACKGROUND = 0.8
 """Absorption of a sample by everything but the absorbing shell, mu t at the edge."""
@@ -54,31 +55,6 @@ DEMO_SITES = (
 """Oxides of the well-known types: valence 2 to 6, coordination number 4 to 6."""
 
 
-class Truth(TypedDict):
-    """What a prediction is compared with."""
-
-    oxidation_state: float
-    coordination_number: float
-    bond_length: float
-
-
-class DemoSample(TypedDict):
-    """One entry of the beamline's `samples.json`."""
-
-    name: str
-    element: str
-    formula: str
-    material: str
-    site: int
-    energy_start: float
-    energy_step: float
-    energy_shift: float
-    edge_step: float
-    background: float
-    truth: Truth
-    mu: list[float]
-
-
 def measured_curve() -> EdgeModel:
     """Return the edge curve of the 3d metals: 13.68 + 3.24 (v - 3) - 0.61 (v - 3)^2 eV above the foil."""
     above = VALENCE_GRID - 3.0
@@ -86,9 +62,9 @@ def measured_curve() -> EdgeModel:
     return EdgeModel(valence=VALENCE_GRID, edge=edge, sigma=np.full(VALENCE_GRID.size, 0.86))
 
 
-def build_demo_samples(folder: Path) -> list[DemoSample]:
-    """Collect the demonstration's samples from the simulated spectra."""
-    samples: list[DemoSample] = []
+def build_demo_samples(folder: Path) -> list[dict[str, Any]]:
+    """Collect the samples of the beamline's `samples.json` from the simulated spectra."""
+    samples: list[dict[str, Any]] = []
     curve = measured_curve()
     for element in dict.fromkeys(chosen.element for chosen in DEMO_SITES):
         spectra = load_site_spectra(folder, element)
@@ -98,7 +74,7 @@ def build_demo_samples(folder: Path) -> list[DemoSample]:
     return samples
 
 
-def _entry(spectra: SiteSpectra, shifts: FloatArray, chosen: DemoSite) -> DemoSample:
+def _entry(spectra: SiteSpectra, shifts: FloatArray, chosen: DemoSite) -> dict[str, Any]:
     here = (spectra.material == chosen.material) & (spectra.site == chosen.site)
     mask = here & (spectra.source == "feff10")
     found = np.flatnonzero(mask)
@@ -106,24 +82,24 @@ def _entry(spectra: SiteSpectra, shifts: FloatArray, chosen: DemoSite) -> DemoSa
         msg = f"expected one FEFF10 spectrum of site {chosen.site} of {chosen.material}, found {found.size}"
         raise TrainingError(msg)
     row = int(found[0])
-    return DemoSample(
-        name=chosen.name,
-        element=spectra.element,
-        formula=str(spectra.formula[row]),
-        material=chosen.material,
-        site=chosen.site,
-        energy_start=float(spectra.energy[0]),
-        energy_step=round(float(spectra.energy[1] - spectra.energy[0]), 6),
-        energy_shift=round(float(shifts[row]), 3),
-        edge_step=chosen.edge_step,
-        background=BACKGROUND,
-        truth=Truth(
-            oxidation_state=float(spectra.valence[row]),
-            coordination_number=float(spectra.coordination_number[row]),
-            bond_length=float(spectra.bond_length[row]),
-        ),
-        mu=[round(float(value), 5) for value in spectra.mu[row]],
-    )
+    return {
+        "name": chosen.name,
+        "element": spectra.element,
+        "formula": str(spectra.formula[row]),
+        "material": chosen.material,
+        "site": chosen.site,
+        "energy_start": float(spectra.energy[0]),
+        "energy_step": round(float(spectra.energy[1] - spectra.energy[0]), 6),
+        "energy_shift": round(float(shifts[row]), 3),
+        "edge_step": chosen.edge_step,
+        "background": BACKGROUND,
+        "truth": {
+            Descriptor.OXIDATION_STATE: float(spectra.valence[row]),
+            Descriptor.COORDINATION_NUMBER: float(spectra.coordination_number[row]),
+            Descriptor.BOND_LENGTH: float(spectra.bond_length[row]),
+        },
+        "mu": [round(float(value), 5) for value in spectra.mu[row]],
+    }
 
 
 PROVENANCE = (
@@ -154,9 +130,9 @@ def _structure_entry(folder: Path, structures: dict[str, Structure], chosen: Dem
         "formula": str(here.formula[0]),
         "material": chosen.material,
         "truth": {
-            "oxidation_state": float(here.valence[0]),
-            "coordination_number": float(here.coordination_number[0]),
-            "bond_length": round(float(here.bond_length[0]), 4),
+            Descriptor.OXIDATION_STATE: float(here.valence[0]),
+            Descriptor.COORDINATION_NUMBER: float(here.coordination_number[0]),
+            Descriptor.BOND_LENGTH: round(float(here.bond_length[0]), 4),
         },
         "lattice": structure.lattice.round(6).tolist(),
         "species": list(structure.species),

@@ -13,18 +13,18 @@ import numpy as np
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra
 from bluesky_xpdml.factory.training.alignment import Augmentation, align, augmented_features
-from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
+from bluesky_xpdml.factory.training.conformal import Places
 from bluesky_xpdml.factory.training.materials import Materials
 from bluesky_xpdml.factory.training.pdf import (
     PdfRecipe,
     class_labels,
     describe_target,
+    fit_classes,
     usable_materials,
 )
 from bluesky_xpdml.factory.training.supplement import (
     HeldOut,
     PermutationSettings,
-    Places,
     forest_importances,
     pdf_places,
     xanes_places,
@@ -36,7 +36,6 @@ from bluesky_xpdml.models import xanes as xanes_models
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.explain import IMPORTANCES
-from bluesky_xpdml.models.forest import Forest
 from bluesky_xpdml.models.joint import STACKS
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
@@ -131,24 +130,6 @@ class JointRecipe:
     """Of the single forests that the joint ones are compared with; its folds are those of the joint ones."""
 
 
-def fit_joint(rows: FloatArray, labels: FloatArray, target: str, recipe: JointRecipe) -> tuple[Any, Forest]:
-    """Fit one forest; the nodes of the compact one name features, not repeated columns."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    classifier = ExtraTreesClassifier(
-        recipe.trees,
-        min_samples_leaf=recipe.leaf,
-        max_features=recipe.columns,
-        class_weight=None if target == Descriptor.OXIDATION_STATE else "balanced",
-        random_state=recipe.seed,
-        n_jobs=-1,
-    )
-    whole = fit_forest(classifier, rows[:, COLUMNS], labels)
-    compact = compact_forest(whole)
-    feature = COLUMNS[compact.feature].astype(np.int32)
-    return whole, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
-
-
 def train_joint_bundle(
     data: JointData,
     modality: Modality,
@@ -166,7 +147,7 @@ def train_joint_bundle(
     for target, labels in class_labels(data.materials).items():
         rows = table[:, labels.known].reshape(-1, width)
         tiled = np.tile(labels.values[labels.known], copies)
-        whole, forests[target] = fit_joint(rows, tiled, target, recipe)
+        whole, forests[target] = fit_classes(rows, tiled, target, COLUMNS, recipe)
         targets[target] = {**describe_target(target, labels), **calibration.get(target, {})}
         if target in Descriptor.main():
             importances[target] = forest_importances(whole, COLUMNS, held_out[target], settings)

@@ -10,6 +10,7 @@ from bluesky_xpdml.factory.training.conformal import (
     COVERAGE,
     DECIMALS,
     Fit,
+    Places,
     Unseen,
     halves_by_formula,
     interval_coverage,
@@ -19,7 +20,7 @@ from bluesky_xpdml.factory.training.conformal import (
     set_coverage,
 )
 from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
-from bluesky_xpdml.factory.training.joint import JointData, JointRecipe, fit_joint, joint_places
+from bluesky_xpdml.factory.training.joint import JointData, JointRecipe, joint_places
 from bluesky_xpdml.factory.training.materials import Materials
 from bluesky_xpdml.factory.training.pdf import (
     CLASS_TARGETS,
@@ -27,11 +28,13 @@ from bluesky_xpdml.factory.training.pdf import (
     PdfRecipe,
     all_labels,
     class_labels,
+    fit_classes,
     fit_pdf,
 )
 from bluesky_xpdml.factory.training.scores import Score, target_metrics
-from bluesky_xpdml.factory.training.supplement import HeldOut, Places, pdf_places
+from bluesky_xpdml.factory.training.supplement import HeldOut, pdf_places
 from bluesky_xpdml.factory.training.xanes import SPREAD_FLOOR, bond_valence_lengths, classifier, length_forest
+from bluesky_xpdml.features.joint import COLUMNS
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.forest import SURROUNDINGS
 from bluesky_xpdml.models.pdf import LENGTH_FLOOR
@@ -242,7 +245,7 @@ def _predict_all(
         Modality.PDF: _predict_curves(curves, labels, formula, target, recipe.pdf),
     }
     both = np.concatenate([spectra, curves], axis=2)
-    return alone, ask(both, lambda rows, y: fit_joint(rows, y, target, recipe)[1])
+    return alone, ask(both, lambda rows, y: fit_classes(rows, y, target, COLUMNS, recipe)[1])
 
 
 def _lengths(data: JointData, members: Mapping[str, FloatArray], recipe: JointRecipe) -> Lengths:

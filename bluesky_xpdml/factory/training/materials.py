@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import StringArray, site_rows
-from bluesky_xpdml.factory.dataset.tables import load_structures, structures_file
+from bluesky_xpdml.factory.dataset.tables import load_structures, sha256, structures_file
 from bluesky_xpdml.features.pdf import FEATURE_NAMES, GRID, pdf_features
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.energy import FOIL_ENERGIES
@@ -148,7 +148,7 @@ def simulated_features(
     """Return the simulated, augmented features of materials, from the cache if possible, (copies, n, 92)."""
     key = {
         "materials": zlib.crc32("".join(materials.identifier).encode()),
-        "structures": hashlib.sha256((folder / structures_file(folder)).read_bytes()).hexdigest(),
+        "structures": sha256(folder / structures_file(folder)),
         "settings": asdict(settings),
         "q_max": q_max_range(materials.element, modality, settings),
         "grid": [R_STEP, R_MAX, *GRID],

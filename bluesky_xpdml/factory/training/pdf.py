@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from bluesky_xpdml.models.forest import SURROUNDINGS, Forest
 from bluesky_xpdml.models.pdf import input_description
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Descriptor, Modality
+
+if TYPE_CHECKING:
+    from bluesky_xpdml.factory.training.joint import JointRecipe
 
 CLASS_TARGETS = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER, Descriptor.GEOMETRY)
 """Targets that forests answer with classes."""
@@ -124,30 +127,43 @@ def all_labels(materials: Materials) -> dict[str, Labels]:
 
 
 def fit_pdf(rows: FloatArray, labels: FloatArray, target: str, recipe: PdfRecipe) -> tuple[Any, Forest]:
-    """Fit one forest; the nodes of the compact one name features, not repeated columns."""
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+    """Fit one forest; return it as scikit-learn has it and as it is shipped."""
+    from sklearn.ensemble import ExtraTreesRegressor
 
-    common = {"random_state": recipe.seed, "n_jobs": -1}
-    if target not in CLASS_TARGETS:
-        is_length = target == Descriptor.BOND_LENGTH
-        regressor = ExtraTreesRegressor(
-            recipe.length_trees if is_length else recipe.surroundings_trees,
-            min_samples_leaf=recipe.length_leaf if is_length else recipe.surroundings_leaf,
-            **common,
-        )
-        whole = fit_forest(regressor, rows, labels)
-        return whole, compact_forest(whole)
-    weight = None if target == Descriptor.OXIDATION_STATE else "balanced"
+    if target in CLASS_TARGETS:
+        return fit_classes(rows, labels, target, BALANCED, recipe)
+    is_length = target == Descriptor.BOND_LENGTH
+    regressor = ExtraTreesRegressor(
+        recipe.length_trees if is_length else recipe.surroundings_trees,
+        min_samples_leaf=recipe.length_leaf if is_length else recipe.surroundings_leaf,
+        random_state=recipe.seed,
+        n_jobs=-1,
+    )
+    whole = fit_forest(regressor, rows, labels)
+    return whole, compact_forest(whole)
+
+
+def fit_classes(
+    rows: FloatArray,
+    labels: FloatArray,
+    target: str,
+    columns: NDArray[np.int64],
+    recipe: "PdfRecipe | JointRecipe",
+) -> tuple[Any, Forest]:
+    """Fit a forest on some columns; the nodes of the compact one name features, not repeated columns."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
     classifier = ExtraTreesClassifier(
         recipe.trees,
         min_samples_leaf=recipe.leaf,
         max_features=recipe.columns,
-        class_weight=weight,
-        **common,
+        class_weight=None if target == Descriptor.OXIDATION_STATE else "balanced",
+        random_state=recipe.seed,
+        n_jobs=-1,
     )
-    whole = fit_forest(classifier, rows[:, BALANCED], labels)
+    whole = fit_forest(classifier, rows[:, columns], labels)
     compact = compact_forest(whole)
-    feature = BALANCED[compact.feature].astype(np.int32)
+    feature = columns[compact.feature].astype(np.int32)
     return whole, replace(compact, feature=feature, n_features=int(feature.max()) + 1)
 
 

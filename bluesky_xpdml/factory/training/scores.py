@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bluesky_xpdml.factory.dataset.library import SiteSpectra
+from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
+from bluesky_xpdml.factory.training.conformal import Places, split_groups
 from bluesky_xpdml.factory.training.xanes import XanesRecipe
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.reduction.edge_position import smooth
@@ -46,7 +46,7 @@ class Score:
 def score_split(spectra: SiteSpectra, recipe: XanesRecipe, split: Split, seed: int) -> list[Score]:
     """Train on 80 % of the sites and score the other 20 %."""
     random = np.random.default_rng(seed)
-    train, test = _divide(spectra, split, seed)
+    train, test = split_rows(spectra.formula, split, seed)
     window = spectra.mu[:, :WINDOW_POINTS]
     step = float(spectra.energy[1] - spectra.energy[0])
     copies = [distorted(window[train], step, random) for _ in range(COPIES - 1)]
@@ -78,13 +78,10 @@ def window_features(window: FloatArray) -> FloatArray:
     return np.concatenate([normalised, running / running[:, -1:]], axis=1)
 
 
-def _divide(spectra: SiteSpectra, split: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    from sklearn.model_selection import GroupShuffleSplit
-
-    groups = spectra.formula if split == "formula" else np.arange(len(spectra))
-    divider = GroupShuffleSplit(1, test_size=TEST_SHARE, random_state=seed)
-    train, test = next(divider.split(spectra.mu, groups=groups))
-    return train, test
+def split_rows(formula: StringArray, split: Split, seed: int) -> tuple[Places, Places]:
+    """Hold out 20 % of the reduced formulas, or of the rows."""
+    groups = formula if split == "formula" else np.arange(len(formula))
+    return split_groups(groups, TEST_SHARE, seed)
 
 
 def distorted(window: FloatArray, step: float, random: np.random.Generator) -> FloatArray:

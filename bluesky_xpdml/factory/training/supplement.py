@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
-from bluesky_xpdml.factory.training.conformal import conformal_quantile
+from bluesky_xpdml.factory.training.conformal import Places, conformal_quantile, split_groups
 from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
 from bluesky_xpdml.factory.training.novelty import fit_novelty
 from bluesky_xpdml.factory.training.xanes import XanesRecipe, classifier, length_forest
@@ -40,7 +40,6 @@ FAMILIAR = 0.95
 
 Tables = dict[str, NDArray[np.generic]]
 Entries = dict[str, Any]
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +156,7 @@ class NoveltyFit:
 
 def fit_familiar(formula: StringArray, rows: FloatArray, seed: int) -> NoveltyFit:
     """Fit the reference of the novelty score on three quarters of the formulas, its scale on the others."""
-    train, test = _divided(formula, seed)
+    train, test = split_groups(formula, HELD_OUT, seed)
     tables, entry = fit_novelty(rows[train], rows[test], seed=seed)
     return NoveltyFit(tables=tables, entry=entry)
 
@@ -224,21 +223,12 @@ def _background(rows: FloatArray, seed: int) -> FloatArray:
     return rows[np.sort(drawn)]
 
 
-def _divided(formula: StringArray, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide rows by their formulas into three quarters and one."""
-    from sklearn.model_selection import GroupShuffleSplit
-
-    divider = GroupShuffleSplit(1, test_size=HELD_OUT, random_state=seed)
-    train, test = next(divider.split(formula, groups=formula))
-    return train, test
-
-
 def _importances(
     bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, recipe: XanesRecipe
 ) -> dict[str, dict[str, list[float]]]:
     """Train on three quarters of the formulas, and compute importances on the others."""
     copies = len(rows) // len(spectra)
-    train, test = _divided(np.tile(spectra.formula, copies), recipe.seed)
+    train, test = split_groups(np.tile(spectra.formula, copies), HELD_OUT, recipe.seed)
     members = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(rows)
     with_members = np.concatenate([rows, members], axis=1)
     found = {}

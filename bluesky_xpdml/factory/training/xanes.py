@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bluesky_xpdml.errors import TrainingError
 from bluesky_xpdml.factory.dataset.library import SiteSpectra, StringArray
 from bluesky_xpdml.factory.training.alignment import Augmentation, align, augmented_features
-from bluesky_xpdml.factory.training.conformal import COVERAGE, class_thresholds, interval_factor
+from bluesky_xpdml.factory.training.conformal import COVERAGE, class_thresholds, group_folds, interval_factor
 from bluesky_xpdml.factory.training.forests import compact_forest, fit_forest
 from bluesky_xpdml.models.bundle import Bundle
 from bluesky_xpdml.models.edge_model import EdgeModel
@@ -209,26 +209,26 @@ def classifier(recipe: XanesRecipe) -> Any:
 
 def length_forest(recipe: XanesRecipe) -> Any:
     """Return an unfitted forest of corrections to the bond-valence distance."""
+    return _regressor(recipe.length_trees, recipe.length_leaf, recipe.seed)
+
+
+def _surroundings_forest(recipe: XanesRecipe) -> Any:
+    return _regressor(recipe.surroundings_trees, recipe.surroundings_leaf, recipe.seed)
+
+
+def _regressor(trees: int, leaf: int, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
     return ExtraTreesRegressor(
-        recipe.length_trees,
-        min_samples_leaf=recipe.length_leaf,
-        max_features="sqrt",
-        random_state=recipe.seed,
-        n_jobs=-1,
+        trees, min_samples_leaf=leaf, max_features="sqrt", random_state=seed, n_jobs=-1
     )
 
 
 def out_of_fold(rows: FloatArray, labels: FloatArray, groups: StringArray, recipe: XanesRecipe) -> FloatArray:
     """Return class probabilities of rows by forests that saw no row of the same formula, (n, classes)."""
-    from sklearn.model_selection import GroupKFold
-
     classes = np.unique(labels)
     result = np.full((len(rows), classes.size), 1.0 / classes.size)
-    for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
-        rows, groups=groups
-    ):
+    for train, test in group_folds(groups, recipe.folds, recipe.seed):
         forest = fit_forest(classifier(recipe), rows[train], labels[train])
         columns = np.searchsorted(classes, forest.classes_)
         result[test] = 0.0
@@ -286,7 +286,8 @@ def with_surroundings(bundle: Bundle, spectra: SiteSpectra, rows: FloatArray, re
     )
     kept = np.isfinite(labels).all(axis=1)
     if np.unique(formula[kept]).size >= recipe.folds:
-        forests[SURROUNDINGS] = compact_forest(fit_forest(_regressor(recipe), rows[kept], labels[kept]))
+        whole = fit_forest(_surroundings_forest(recipe), rows[kept], labels[kept])
+        forests[SURROUNDINGS] = compact_forest(whole)
         targets[SURROUNDINGS] = {
             "names": list(Descriptor.surroundings()),
             "units": {name: Descriptor(name).unit for name in Descriptor.surroundings()},
@@ -304,29 +305,13 @@ def _polyhedra(spectra: SiteSpectra) -> tuple[list[str], FloatArray]:
     return order, np.array(places)
 
 
-def _regressor(recipe: XanesRecipe) -> Any:
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    return ExtraTreesRegressor(
-        recipe.surroundings_trees,
-        min_samples_leaf=recipe.surroundings_leaf,
-        max_features="sqrt",
-        random_state=recipe.seed,
-        n_jobs=-1,
-    )
-
-
 def _interval_factors(
     rows: FloatArray, labels: FloatArray, formula: Any, recipe: XanesRecipe
 ) -> dict[str, float]:
     """Return the factors from spread to interval, from forests that saw no such formula."""
-    from sklearn.model_selection import GroupKFold
-
     errors, spreads = np.empty_like(labels), np.empty_like(labels)
-    for train, test in GroupKFold(recipe.folds, shuffle=True, random_state=recipe.seed).split(
-        rows, groups=formula
-    ):
-        forest = compact_forest(fit_forest(_regressor(recipe), rows[train], labels[train]))
+    for train, test in group_folds(formula, recipe.folds, recipe.seed):
+        forest = compact_forest(fit_forest(_surroundings_forest(recipe), rows[train], labels[train]))
         members = forest.value[forest.leaves(rows[test])].astype(np.float64)
         errors[test] = members.mean(axis=1) - labels[test]
         spreads[test] = members.std(axis=1)

@@ -14,7 +14,7 @@ from bluesky_xpdml.factory.bench.accuracy_tables import (
     findings,
     joint_against_single,
 )
-from bluesky_xpdml.factory.bench.cells import ALL, SHARED, Cell, CellStore, compute_cells
+from bluesky_xpdml.factory.bench.cells import ALL, SHARED, Cell, compute_cells, open_store
 from bluesky_xpdml.factory.bench.scoring import CellRecipe
 from bluesky_xpdml.factory.cli.figures_accuracy import draw_accuracy
 
@@ -128,15 +128,15 @@ def test_a_cut_line_costs_one_cell_only(tmp_path):
     folder.mkdir()
     for name in ("xanes_Cr.npz", "sites.csv.gz", "structures.jsonl.gz"):
         (folder / name).write_text(f"contents of {name}")
-    store = CellStore(tmp_path, CellRecipe()).open(folder, "Cr")
+    store = open_store(tmp_path, CellRecipe(), folder, "Cr")
     cells = [Cell(element="Cr", rows=ALL, modality="xanes", split="formula", seed=seed) for seed in (0, 1)]
     store.put(cells[0], {"a": 1})
     path = next(tmp_path.glob("*.jsonl"))
     path.write_text(path.read_text() + '{"cell": {"element": "Cr", "ro')
     store.put(cells[1], {"a": 2})
-    again = CellStore(tmp_path, CellRecipe(threads=7)).open(folder, "Cr")
+    again = open_store(tmp_path, CellRecipe(threads=7), folder, "Cr")
     assert [again.get(cell) for cell in cells] == [{"a": 1}, {"a": 2}]
-    assert CellStore(tmp_path, CellRecipe(leaf=3)).open(folder, "Cr").get(cells[0]) is None
+    assert open_store(tmp_path, CellRecipe(leaf=3), folder, "Cr").get(cells[0]) is None
 
 
 def test_a_picture_is_drawn(tmp_path):

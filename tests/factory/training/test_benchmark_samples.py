@@ -13,7 +13,7 @@ from bluesky_xpdml.factory.bench.samples import (
     material_samples,
     site_samples,
 )
-from bluesky_xpdml.factory.bench.scoring import CellRecipe, divide, score_cell, target_rows
+from bluesky_xpdml.factory.bench.scoring import CellRecipe, score_cell, split_samples
 from bluesky_xpdml.factory.dataset.library import load_site_spectra
 from bluesky_xpdml.factory.training.materials import load_materials
 
@@ -42,7 +42,7 @@ def made_up(n: int = 120) -> Samples:
 
 def test_formulas_stay_on_one_side_and_records_do_not():
     samples = made_up()
-    by_formula, by_record = (divide(samples, split, 0) for split in ("formula", "record"))
+    by_formula, by_record = (split_samples(samples, split, 0) for split in ("formula", "record"))
     assert not set(samples.formula[by_formula.train]) & set(samples.formula[by_formula.test])
     assert set(samples.formula[by_record.train]) & set(samples.formula[by_record.test])
     assert by_formula.test.size + by_formula.train.size == len(samples)
@@ -50,9 +50,9 @@ def test_formulas_stay_on_one_side_and_records_do_not():
 
 def test_rows_without_a_label_are_left_out_of_every_copy():
     samples = made_up()
-    division = divide(samples, "formula", 1)
-    known = target_rows(samples, division, "geometry")
-    expected = samples.labels["geometry"][division.train]
+    split = split_samples(samples, "formula", 1)
+    known = split.known(samples.labels["geometry"])
+    expected = samples.labels["geometry"][split.train]
     expected = expected[np.isfinite(expected)]
     assert np.array_equal(known.labels, expected)
     assert [block.shape for block in known.blocks] == [(COPIES * expected.size, w) for w in (282, 170)]
@@ -75,7 +75,6 @@ def test_a_combination_takes_each_label_from_the_part_that_tells_it():
 @pytest.mark.slow
 def test_every_rival_learns_what_is_easy():
     samples = made_up(60)
-    division = divide(samples, "formula", 0)
     single = Samples(
         element="Fe",
         modality="dpdf",
@@ -83,7 +82,8 @@ def test_every_rival_learns_what_is_easy():
         labels=samples.labels,
         blocks=samples.blocks[1:],
     )
-    found = score_rivals("bond_length", target_rows(single, division, "bond_length"), 1)
+    known = split_samples(single, "formula", 0).known(single.labels["bond_length"])
+    found = score_rivals("bond_length", known, 1)
     assert set(found) == {*learners(classes=False), *MIXTURES}
     best = {name: result["metrics"]["r2"][0] for name, result in found.items()}
     assert min(best["extra trees"], best["support vectors"], best["random forest"]) > 0.8
