@@ -84,34 +84,16 @@ def scattering_scan(
     return (yield from _run(beamline, measure(), exposure, metadata))
 
 
-def background_scan(
-    beamline: ScatteringBeamline,
-    *,
-    frames: int = 1,
-    exposure: float = 1.0,
-    dark: Dark = Dark.STREAM,
-    mask: bool = True,
-    md: Mapping[str, object] | None = None,
-) -> Plan:
+def background_scan(beamline: ScatteringBeamline, *, frames: int = 1, exposure: float = 1.0) -> Plan:
     """Take frames of the empty capillary and the air; the parameters are those of `scattering_scan`."""
-    return (
-        yield from scattering_scan(
-            beamline, EMPTY, frames=frames, exposure=exposure, dark=dark, mask=mask, md=md
-        )
-    )
+    return (yield from scattering_scan(beamline, EMPTY, frames=frames, exposure=exposure))
 
 
-def dark_scan(
-    beamline: ScatteringBeamline,
-    *,
-    frames: int = DARK_FRAMES,
-    exposure: float = 1.0,
-    md: Mapping[str, object] | None = None,
-) -> Plan:
+def dark_scan(beamline: ScatteringBeamline, *, frames: int = DARK_FRAMES, exposure: float = 1.0) -> Plan:
     """Take frames with the shutter closed, as a run of their own, and return its uid."""
     metadata = _metadata(beamline, frames, exposure) | {"plan_name": "dark_scan", "dark_frame": True}
     frames_of_run = _expose(beamline, "closed", frames, "primary")
-    return (yield from _run(beamline, frames_of_run, exposure, metadata | dict(md or {})))
+    return (yield from _run(beamline, frames_of_run, exposure, metadata))
 
 
 def _run(beamline: ScatteringBeamline, frames: Plan, exposure: float, metadata: dict[str, object]) -> Plan:

@@ -171,7 +171,9 @@ def _probabilities(
     """Return the probabilities of the test rows, and each block's share of the importance."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    columns: Any = recipe.joint_columns if len(known.blocks) > 1 else _columns(known.blocks[0], recipe)
+    columns: Any = recipe.curve_columns if _is_curve(known.blocks[0]) else "sqrt"
+    if len(known.blocks) > 1:
+        columns = recipe.joint_columns
     model = ExtraTreesClassifier(
         trees,
         min_samples_leaf=recipe.leaf,
@@ -187,10 +189,6 @@ def _probabilities(
     ends = np.cumsum([0, *(block.shape[1] for block in known.blocks)])
     shares = np.add.reduceat(model.feature_importances_, ends[:-1])
     return result, shares.round(4).tolist()
-
-
-def _columns(block: FloatArray, recipe: CellRecipe) -> float | str:
-    return recipe.curve_columns if _is_curve(block) else "sqrt"
 
 
 def _is_curve(block: NDArray[Any]) -> bool:

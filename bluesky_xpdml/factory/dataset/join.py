@@ -87,20 +87,9 @@ def join_spectra(
             dropped.append(drop_spectrum(spectrum, reason, ""))
             continue
         seen.add((spectrum.id, site, spectrum.source))
-        rows.append(_row(spectrum, site))
+        own = {name: getattr(spectrum, name) for name in SpectrumEntry.__dataclass_fields__}
+        rows.append(own | {"site": site, "mu": spectrum.mu.astype(np.float32)})
     return rows, dropped
-
-
-def _row(spectrum: SpectrumEntry, site: int) -> dict[str, Any]:
-    return {
-        "id": spectrum.id,
-        "site": site,
-        "element": spectrum.element,
-        "source": spectrum.source,
-        "file": spectrum.file,
-        "energy": spectrum.energy,
-        "mu": spectrum.mu.astype(np.float32),
-    }
 
 
 def _site(
@@ -112,20 +101,15 @@ def _site(
     if spectrum.site == AVERAGED:
         if not alike:
             return AVERAGED, "no labelled site of the element"
-        if len({_label_key(row) for row in alike}) > 1:
-            return AVERAGED, "mean over sites that differ"
+        labels_of = {(str(row["valence"]), row["coordination_number"], row["geometry"]) for row in alike}
         lengths = [row["bond_length"] for row in alike]
-        if max(lengths) - min(lengths) > SAME_LENGTH:
+        if len(labels_of) > 1 or max(lengths) - min(lengths) > SAME_LENGTH:
             return AVERAGED, "mean over sites that differ"
         return int(alike[0]["site"]), ""
     found = labels.get((spectrum.id, spectrum.site))
     if found is None or found["element"] != spectrum.element:
         return spectrum.site, "no labelled site of the element"
     return spectrum.site, ""
-
-
-def _label_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (str(row["valence"]), row["coordination_number"], row["geometry"])
 
 
 def _interpolated(spectrum: SpectrumEntry, points: FloatArray) -> SpectrumEntry | Dropped:

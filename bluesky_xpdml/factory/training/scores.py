@@ -53,7 +53,8 @@ def score_split(spectra: SiteSpectra, recipe: XanesRecipe, split: Split, seed: i
     rows = np.concatenate([window_features(part) for part in (window[train], *copies)])
     unseen = window_features(window[test])
     scores: list[Score] = []
-    for target, labels in _targets(spectra).items():
+    of_sites = (spectra.valence, spectra.coordination_number, spectra.bond_length)
+    for target, labels in zip(Descriptor.main(), of_sites, strict=True):
         model = _forest(target, recipe, seed).fit(rows, np.tile(labels[train], COPIES))
         # One thread adds up the trees in one order: a tie is decided alike in every run.
         predicted = model.set_params(n_jobs=1).predict(unseen)
@@ -102,24 +103,13 @@ def distorted(window: FloatArray, step: float, random: np.random.Generator) -> F
     return np.asarray(moved + random.uniform(0.0, 0.005, (n, 1)) * random.normal(size=(n, m)))
 
 
-def _targets(spectra: SiteSpectra) -> Mapping[str, FloatArray]:
-    return {
-        Descriptor.OXIDATION_STATE: spectra.valence,
-        Descriptor.COORDINATION_NUMBER: spectra.coordination_number,
-        Descriptor.BOND_LENGTH: spectra.bond_length,
-    }
-
-
 def _forest(target: str, recipe: XanesRecipe, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
-    if target == Descriptor.BOND_LENGTH:
-        return ExtraTreesRegressor(
-            recipe.length_trees, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed, n_jobs=-1
-        )
-    return ExtraTreesClassifier(
-        recipe.trees, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed, n_jobs=-1
-    )
+    is_length = target == Descriptor.BOND_LENGTH
+    kind = ExtraTreesRegressor if is_length else ExtraTreesClassifier
+    trees = recipe.length_trees if is_length else recipe.trees
+    return kind(trees, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed, n_jobs=-1)
 
 
 def target_metrics(

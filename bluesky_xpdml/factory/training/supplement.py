@@ -3,7 +3,7 @@
 Importances tell how much a forest relies on each feature: at training, and on formulas that it has not seen.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -231,8 +231,10 @@ def _importances(
     train, test = split_groups(np.tile(spectra.formula, copies), HELD_OUT, recipe.seed)
     members = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(rows)
     with_members = np.concatenate([rows, members], axis=1)
-    found = {}
-    for target, labels in _labels(spectra, copies):
+    found: dict[str, dict[str, list[float]]] = {}
+    of_sites = (spectra.valence, spectra.coordination_number, spectra.bond_length)
+    for target, own in zip(Descriptor.main(), of_sites, strict=True):
+        labels = np.tile(own, copies)
         table = with_members if target == Descriptor.BOND_LENGTH else rows
         kind = length_forest(recipe) if target == Descriptor.BOND_LENGTH else classifier(recipe)
         forest = fit_forest(kind, table[train], labels[train])
@@ -246,9 +248,3 @@ def _importances(
         settings = PermutationSettings(seed=recipe.seed)
         found[target] = forest_importances(forest, np.arange(table.shape[1]), held_out, settings)
     return found
-
-
-def _labels(spectra: SiteSpectra, copies: int) -> Iterable[tuple[str, FloatArray]]:
-    yield Descriptor.OXIDATION_STATE, np.tile(spectra.valence, copies)
-    yield Descriptor.COORDINATION_NUMBER, np.tile(spectra.coordination_number, copies)
-    yield Descriptor.BOND_LENGTH, np.tile(spectra.bond_length, copies)

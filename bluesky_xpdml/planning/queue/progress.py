@@ -178,7 +178,8 @@ def campaign_progress(
     trials = {}
     for trial in dict.fromkeys([*answers, *items.finished, *items.running, *items.waiting]):
         status = _trial_status(trial, items, answers.get(trial), question.descriptor)
-        if status.stage is Stage.AWAITED and _is_late(items.finished[trial][-1], now, patience):
+        ended = items.finished[trial][-1].ended if status.stage is Stage.AWAITED else None
+        if ended is not None and now - ended > patience:
             reason = f"no prediction came within {patience:g} s of its plan"
             status = replace(status, stage=Stage.FAILED, reason=reason)
         trials[trial] = status
@@ -238,10 +239,6 @@ def _why_failed(item: QueueItem, answer: PublishedPrediction | None) -> str:
 
 def _why_no_descriptor(answer: PublishedPrediction) -> str:
     return "; ".join(answer.quality.reasons) or f"the prediction has {', '.join(answer.descriptors)} only"
-
-
-def _is_late(item: QueueItem, now: float, patience: float) -> bool:
-    return item.ended is not None and now - item.ended > patience
 
 
 def _parameters(answer: PublishedPrediction) -> Mapping[str, Any]:
