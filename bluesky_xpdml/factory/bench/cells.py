@@ -36,15 +36,10 @@ REVISION = 1
 """Increased when the code changes the results, so that cached cells are computed again."""
 ALL, SHARED = "all", "shared"
 """Rows of a cell: all rows of its modality, or the materials that have both a spectrum and a curve."""
+SINGLE = (Modality.XANES, Modality.PDF, Modality.DPDF)
 KINDS = (
-    (ALL, Modality.XANES),
-    (ALL, Modality.PDF),
-    (ALL, Modality.DPDF),
-    (SHARED, Modality.XANES),
-    (SHARED, Modality.PDF),
-    (SHARED, Modality.DPDF),
-    (SHARED, Modality.XANES_PDF),
-    (SHARED, Modality.XANES_DPDF),
+    *((ALL, modality) for modality in SINGLE),
+    *((SHARED, modality) for modality in (*SINGLE, Modality.XANES_PDF, Modality.XANES_DPDF)),
 )
 """Rows and modality of the cells of an element, split and seed."""
 SMALLEST_CLASS = 5

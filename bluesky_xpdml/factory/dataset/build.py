@@ -115,7 +115,9 @@ def build_dataset(
     parts, n_resumed = _parts(output, plan)
     n_labelled, seconds = _label(entries, parts, settings, workers, progress)
     numbers = range(-(-len(entries) // settings.batch))
-    rows = _merged([read_part(_part(parts, number)) for number in numbers])
+    made = [json.loads(_part(parts, number).read_text(encoding="utf-8")) for number in numbers]
+    names = {SITES: "sites", STRUCTURES: "structures", DROPPED: "dropped"}
+    rows = {table: [row for part in made for row in part[name]] for table, name in names.items()}
     rows[SPECTRA], unlabelled = join_spectra(usable, rows[SITES], rows[STRUCTURES])
     rows[DROPPED] += [asdict(entry) for entry in (*refused, *unlabelled)]
     for name in TABLES:
@@ -235,11 +237,6 @@ def _label(
     return n_labelled, dict(seconds)
 
 
-def _merged(parts: Sequence[Part]) -> dict[str, list[dict[str, Any]]]:
-    names = {SITES: "sites", STRUCTURES: "structures", DROPPED: "dropped"}
-    return {table: [row for part in parts for row in part[name]] for table, name in names.items()}
-
-
 def _counts(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Count what is there, what is unknown, and what was dropped and why."""
     sites, dropped = rows[SITES], rows[DROPPED]
@@ -296,12 +293,6 @@ def label_batch(
     return number, part
 
 
-def read_part(path: Path) -> Part:
-    """Read the part of a batch."""
-    part: Part = json.loads(path.read_text(encoding="utf-8"))
-    return part
-
-
 def _label_entry(entry: StructureEntry, elements: Sequence[str], settings: LabelSettings, part: Part) -> None:
     from pymatgen.core import Composition
 
@@ -349,15 +340,10 @@ def parse(entry: StructureEntry) -> Structure:
 def _dropped(
     entry: StructureEntry, kind: Kind, reason: str, detail: str, *, site: int = -1, element: str = ""
 ) -> dict[str, Any]:
-    return {
-        "kind": str(kind),
-        "id": entry.id,
-        "site": site,
-        "element": element,
-        "file": entry.file,
-        "reason": reason,
-        "detail": detail,
-    }
+    left_out = Dropped(
+        kind=kind, id=entry.id, site=site, element=element, file=entry.file, reason=reason, detail=detail
+    )
+    return asdict(left_out)
 
 
 def _on_cluster(

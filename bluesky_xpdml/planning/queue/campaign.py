@@ -4,10 +4,10 @@ import inspect
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from enum import StrEnum
 from importlib import import_module
+from json import dumps
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from bluesky_xpdml.errors import PlanningError
 from bluesky_xpdml.planning.queue.client import QueueAccess
@@ -223,42 +223,15 @@ def _record(kind: type[Record], table: str, values: Mapping[str, Any]) -> Record
     return kind(**given)
 
 
-TYPE_NAMES = {str: "a text", float: "a number", int: "a whole number", bool: "true or false"}
-
-
 def _value(name: str, value: Any, hint: Any) -> Any:
-    """Return a value of the file as the type of its field."""
-    kind = get_origin(hint) or hint
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind in TYPE_NAMES:
-        return _typed(name, value, kind)
-    if kind is tuple:
-        return tuple(_instance(name, value, list, "a list"))
-    if kind is Mapping:
-        return _instance(name, value, dict, "a table")
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(_one_of(name, _typed(name, value, str), tuple(kind)))
-    return _one_of(name, value, get_args(hint))
+    """Return a value of the file as the type of its field, strictly: a text is no number."""
+    from pydantic import TypeAdapter, ValidationError
 
-
-def _typed(name: str, value: Any, kind: type) -> Any:
-    # Not isinstance: true is no number.
-    if type(value) is not kind:
-        raise PlanningError(f"expected {TYPE_NAMES[kind]} for {name}, found {value!r}")
-    return value
-
-
-def _instance(name: str, value: Any, kind: type, expected: str) -> Any:
-    if not isinstance(value, kind):
-        raise PlanningError(f"expected {expected} for {name}, found {value!r}")
-    return value
-
-
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise PlanningError(f"expected {' or '.join(map(str, choices))} for {name}, found {value!r}")
-    return value
+    try:
+        return TypeAdapter(hint).validate_json(dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise PlanningError(f"expected {expected} for {name}, found {value!r}") from error
 
 
 def _require_known(where: str, values: Mapping[str, Any], names: tuple[str, ...]) -> None:
