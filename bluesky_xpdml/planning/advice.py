@@ -140,11 +140,9 @@ def advise(prediction: Prediction | Mapping[str, Any], table: AdviceTable | Path
     measured = _measured(prediction)
     counted = load_table(table) if isinstance(table, Path) else table
     if measured.element not in counted.elements:
-        msg = (
-            f"no advice for {measured.element or 'a prediction without element'}: the table holds "
-            f"{', '.join(counted.elements) or 'no element'}"
-        )
-        raise PlanningError(msg)
+        known = ", ".join(counted.elements) or "no element"
+        asked = measured.element or "a prediction without element"
+        raise PlanningError(f"no advice for {asked}: the table holds {known}")
     descriptors = tuple(name for name in BINNED_BY if name in measured.values)
     return Advice(
         element=measured.element,

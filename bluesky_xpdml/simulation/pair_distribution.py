@@ -236,10 +236,7 @@ def _require_fit(
         raise SimulationError(msg)
     needed = reach_needed(r_max, instrument, float(displacement.max()))
     if not r_max > 0.0 or needed > pairs.reach + 1e-9:
-        msg = (
-            f"pairs were collected up to {pairs.reach:.2f}, a curve to r_max {r_max} needs "
-            f"{needed:.2f} angstrom: collect further (see reach_needed)"
-        )
+        msg = f"pairs up to {pairs.reach:.2f}, r_max {r_max} needs {needed:.2f} angstrom: collect further"
         raise SimulationError(msg)
 
 

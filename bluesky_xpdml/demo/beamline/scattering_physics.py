@@ -202,8 +202,6 @@ def _require_grid(q: FloatArray, q_damp: float) -> float:
     if not (step > 0.0 and q[0] > 0.0 and np.allclose(steps, step, rtol=1e-6)):
         raise SimulationError("expected an evenly spaced, ascending grid of Q above 0")
     if q_damp < POINTS_PER_WIDTH * step:
-        msg = (
-            f"q_damp {q_damp} on a grid of {step:.4g} 1/angstrom: expected at least {POINTS_PER_WIDTH} steps"
-        )
+        msg = f"q_damp {q_damp} on steps of {step:.4g} 1/angstrom: expected at least {POINTS_PER_WIDTH} steps"
         raise SimulationError(msg)
     return step

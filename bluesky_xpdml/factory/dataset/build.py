@@ -145,10 +145,8 @@ def _plan(structures: Sequence[Path], spectra: Sequence[Path], settings: Dataset
         "inputs": inputs,
     }
     if not inputs["structures"]:
-        msg = (
-            f"no structure under {', '.join(map(str, structures))}: expected {', '.join(STRUCTURE_SUFFIXES)}"
-        )
-        raise TrainingError(msg)
+        expected = ", ".join(STRUCTURE_SUFFIXES)
+        raise TrainingError(f"no structure under {', '.join(map(str, structures))}: expected {expected}")
     loaded: dict[str, Any] = json.loads(json.dumps(plan))
     return loaded
 
@@ -160,9 +158,7 @@ def _differences(found: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 def _finished(output: Path, plan: Mapping[str, Any]) -> Built:
     manifest = read_manifest(output)
     if differ := _differences(manifest, plan):
-        msg = (
-            f"{output} holds a finished data set that differs in: {differ}; name another folder or remove it"
-        )
+        msg = f"{output} holds a finished data set that differs in: {differ}; name another folder"
         raise TrainingError(msg)
     return Built(folder=output, manifest=manifest, n_labelled=0, n_resumed=0, seconds={})
 
@@ -178,9 +174,7 @@ def _parts(output: Path, plan: Mapping[str, Any]) -> tuple[Path, int]:
         write_whole(parts / PLAN, plan)
     found = json.loads((parts / PLAN).read_text(encoding="utf-8"))
     if differ := _differences(found, plan):
-        msg = (
-            f"{output} holds an unfinished build that differs in: {differ}; name another folder or remove it"
-        )
+        msg = f"{output} holds an unfinished build that differs in: {differ}; name another folder"
         raise TrainingError(msg)
     return parts, len(list(parts.glob("[0-9]*.json")))
 

@@ -32,9 +32,7 @@ class EnergyAxis:
     def points(self) -> FloatArray:
         """Return the energies [eV]."""
         if not (self.step > 0.0 and self.high > self.low):
-            msg = (
-                f"energies from {self.low} to {self.high} in steps of {self.step} eV: expected low:high:step"
-            )
+            msg = f"energies {self.low} to {self.high} in steps of {self.step} eV: expected low:high:step"
             raise TrainingError(msg)
         count = int(np.floor((self.high - self.low) / self.step + 1e-6)) + 1
         return np.asarray(self.low + self.step * np.arange(count), dtype=float)

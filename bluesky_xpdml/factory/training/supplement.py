@@ -93,11 +93,8 @@ def forest_importances(
 def impurity_importances(fitted: Any, columns: NDArray[np.int64], n_features: int) -> FloatArray:
     """Return the share of the impurity decrease that each feature brought, the mean over trees."""
     if columns.size != fitted.n_features_in_ or columns.max() >= n_features:
-        msg = (
-            f"expected a feature below {n_features} for each of {fitted.n_features_in_} columns, "
-            f"found {columns.size} up to {columns.max()}"
-        )
-        raise TrainingError(msg)
+        found = f"found {columns.size} up to {columns.max()}"
+        raise TrainingError(f"expected {fitted.n_features_in_} features below {n_features}, {found}")
     shares = np.asarray(fitted.feature_importances_, dtype=float)
     return np.asarray(np.bincount(columns, weights=shares, minlength=n_features), dtype=float)
 
