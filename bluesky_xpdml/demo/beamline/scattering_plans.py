@@ -15,6 +15,8 @@ from bluesky_xpdml.errors import BeamlineError
 DARK_FRAMES = 8
 """Dark frames of a run: enough to estimate the variance of a pixel."""
 
+CALIBRATION = ("poni1", "poni2", "rot1", "rot2", "rot3", "wavelength", "pixel1", "pixel2")
+"""Fields of the calibration that start documents hold under the same name."""
 Plan = Generator[Any, Any, Any]
 
 
@@ -126,14 +128,7 @@ def _metadata(beamline: ScatteringBeamline, frames: int, exposure: float) -> dic
         "bt_wavelength": place.wavelength * 1e10,
         "calibration_md": {
             "dist": place.distance,
-            "poni1": place.poni1,
-            "poni2": place.poni2,
-            "rot1": place.rot1,
-            "rot2": place.rot2,
-            "rot3": place.rot3,
-            "wavelength": place.wavelength,
-            "pixel1": place.pixel1,
-            "pixel2": place.pixel2,
+            **{name: getattr(place, name) for name in CALIBRATION},
             "shape": list(detector.bad_pixels.shape),
         },
         "hints": {"dimensions": [(["time"], "primary")]},

@@ -116,21 +116,16 @@ def calibrate_intervals(answers: Sequence[CompoundAnswer]) -> Intervals:
     """Choose the interval widths from the errors of left-out compounds."""
     known, length = [a for a in answers if a.calibrated], Descriptor.BOND_LENGTH
     measured = [a for a in known if np.isfinite(a.truth[length])]
+    uncalibrated = [state_score(a) for a in answers if not a.calibrated]
+    lengths = [abs(a.value[length] - a.truth[length]) for a in measured]
     return Intervals(
         state_factor=round(conformal_quantile([state_score(a) for a in known]), 4),
-        uncalibrated_factor=round(
-            conformal_quantile([state_score(a) for a in answers if not a.calibrated]), 4
-        ),
-        length_half_width=round(
-            conformal_quantile([abs(a.value[length] - a.truth[length]) for a in measured]),
-            4,
-        ),
+        uncalibrated_factor=round(conformal_quantile(uncalibrated), 4),
+        length_half_width=round(conformal_quantile(lengths), 4),
     )
 
 
 def state_score(answer: CompoundAnswer) -> float:
     """Return the error of the oxidation state in standard deviations of its posterior."""
-    return (
-        abs(answer.value[Descriptor.OXIDATION_STATE] - answer.truth[Descriptor.OXIDATION_STATE])
-        / answer.state_sigma
-    )
+    state = Descriptor.OXIDATION_STATE
+    return abs(answer.value[state] - answer.truth[state]) / answer.state_sigma

@@ -233,15 +233,10 @@ def _batch(
     settings: PdfAugmentation,
     seed: int,
 ) -> list[FloatArray]:
+    seeds = [[seed, zlib.crc32(name.encode())] for name, _ in structures]
     return [
-        copies_of(
-            structure,
-            element,
-            modality,
-            settings,
-            np.random.default_rng([seed, zlib.crc32(name.encode())]),
-        )
-        for name, structure in structures
+        copies_of(structure, element, modality, settings, np.random.default_rng(own))
+        for (_, structure), own in zip(structures, seeds, strict=True)
     ]
 
 
