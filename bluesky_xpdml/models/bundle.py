@@ -44,14 +44,7 @@ CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER)
 
 
 def upgrade_manifest(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a copy of a manifest of any readable format with the keys of the present format.
-
-    Examples
-    --------
-    >>> old = {"format": 1, "edge_model": {"edge": [14.0]}, "targets": {}}
-    >>> upgrade_manifest(old)["edge_model"]["pre_edge_shift"]
-    0.0
-    """
+    """Return a copy of a manifest of any readable format with the keys of the present format."""
     if manifest["format"] != 1:
         return manifest
     targets = {
@@ -134,11 +127,6 @@ class Bundle:
         """Return `novelty_score`, `novelty_p_value` and `novelty_threshold` of a row of features.
 
         A row that scores above the threshold is called novel. Empty if the bundle holds no reference.
-
-        Parameters
-        ----------
-        row
-            Features, (n_features,).
         """
         if self.familiar is None:
             return {}
@@ -150,19 +138,10 @@ class Bundle:
         }
 
     def require_input(self, computed: Mapping[str, Any], part: str = "") -> None:
-        """Check that the bundle expects the features that this version computes.
+        """Refuse with a BundleError a bundle that was trained on other features than those computed.
 
-        Parameters
-        ----------
-        computed
-            Description of the features, as in the manifest.
-        part
-            Entry of the manifest's input to compare with; the whole input if empty.
-
-        Raises
-        ------
-        BundleError
-            If it was trained on other features.
+        `computed` describes them as in the manifest; `part` is the entry of the manifest's input to compare
+        with.
         """
         expected = self.manifest["input"][part] if part else self.manifest["input"]
         for key, value in computed.items():
@@ -174,17 +153,9 @@ class Bundle:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Load a bundle and check every hash.
+    """Load a bundle from its folder and check every hash.
 
-    Parameters
-    ----------
-    folder
-        The bundle's folder.
-
-    Raises
-    ------
-    BundleError
-        If a file is missing, altered or cannot be unpacked, or the format is unknown.
+    A BundleError is raised if a file is missing, altered or cannot be unpacked, or the format is unknown.
     """
     manifest_bytes = _read(folder / MANIFEST)
     try:
@@ -224,20 +195,11 @@ def write_bundle(
     card: str,
     tables: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> None:
-    """Write a bundle; the hashes of its files are added to the manifest.
+    """Write a bundle to a folder; the hashes of its files are added to the manifest.
 
-    Parameters
-    ----------
-    folder
-        Where to; made if it is not there.
-    manifest
-        Everything but `format` and `files`, as plain JSON values.
-    forests
-        Quantised arrays of each forest, by target.
-    card
-        Markdown for people.
-    tables
-        Other arrays of the models by name, in the type that they are stored in.
+    The manifest holds everything but `format` and `files` as plain JSON values; `forests` the quantised
+    arrays of each forest by target; `card` Markdown for people; `tables` other arrays in the type that they
+    are stored in.
     """
     folder.mkdir(parents=True, exist_ok=True)
     contents = {FORESTS: _pack(forests, tables or {}), CARD: card.encode()}

@@ -64,26 +64,7 @@ class Comparison:
 
 
 def compare_bundles(first: Bundle, second: Bundle) -> Comparison:
-    """Compare two bundles for the same element, edge and modality.
-
-    Parameters
-    ----------
-    first, second
-        Loaded and checked.
-
-    Raises
-    ------
-    BundleError
-        If the bundles answer different questions.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.models.store import BundleStore
-    >>> from bluesky_xpdml.vocabulary import Modality
-    >>> bundle = BundleStore.default().find("Fe", "K", Modality.XANES)
-    >>> compare_bundles(bundle, bundle).recipe
-    ()
-    """
+    """Compare two bundles; a BundleError if they are not for the same element, edge and modality."""
     _require_same_question(first, second)
     bundles = (first, second)
     metrics = [_entry(bundle, "metrics") for bundle in bundles]

@@ -50,21 +50,7 @@ class EdgeModel:
     from the rise, and sites that have one are more oxidised than their edge indicates."""
 
     def corrected(self, edge: float, pre_edge_peak: float) -> float:
-        """Return an edge position corrected for the pre-edge peak [eV above the foil].
-
-        Parameters
-        ----------
-        edge
-            As measured [eV above the foil].
-        pre_edge_peak
-            Height of the peak above a quarter of the step [edge steps].
-
-        Examples
-        --------
-        >>> model = EdgeModel(valence=np.ones(1), edge=np.ones(1), sigma=np.ones(1), pre_edge_shift=7.0)
-        >>> round(model.corrected(17.0, 0.3), 3)
-        19.1
-        """
+        """Return an edge position corrected for the pre-edge peak [edge steps], both [eV above the foil]."""
         return edge + self.pre_edge_shift * pre_edge_peak
 
     def posterior(
@@ -76,33 +62,11 @@ class EdgeModel:
 
             p(v) ~ sum_s w_s N(E_s; m(v), sigma(v)) N(v; E_F(s), sigma_F)
 
-        m and sigma are `edge` and `sigma` of this model, s runs over the axes that may be the true one.
-
-        Parameters
-        ----------
-        edges
-            E_s, measured edge position on each axis [eV above the foil], (s,).
-        weights
-            w_s, prior weight of each axis, (s,).
-        expected
-            E_F(s), valence that the shape suggests on each axis [e], (s,).
-        expected_sigma
-            sigma_F, standard deviation of that valence [e]; infinite to use the edge alone.
-
-        Returns
-        -------
-        valence, weight
-            Grid of valences and posterior weights that sum to one, both (n,). An axis on which edge and
-            shape agree counts more.
-
-        Examples
-        --------
-        >>> grid = np.linspace(2.0, 4.0, 41)
-        >>> model = EdgeModel(valence=grid, edge=4.0 * grid, sigma=np.full(41, 0.5))
-        >>> one = np.ones(1)
-        >>> valence, weight = model.posterior(12.0 * one, one, expected=3.2 * one, expected_sigma=0.35)
-        >>> round(float(valence @ weight), 2)
-        3.02
+        m and sigma are `edge` and `sigma` of this model, s runs over the axes that may be the true one. E_s
+        is the measured edge on each axis [eV above the foil], w_s its prior weight, E_F(s) the valence that
+        the shape suggests on it [e], all (s,); sigma_F the standard deviation of that valence [e], infinite
+        to use the edge alone. The result is a grid of valences and posterior weights that sum to one, both
+        (n,): an axis on which edge and shape agree counts more.
         """
         misfit = (edges[:, None] - self.edge) / self.sigma
         doubt = (self.valence - expected[:, None]) / expected_sigma
@@ -126,21 +90,9 @@ class EdgeModel:
 def class_probabilities(
     valence: FloatArray, weight: FloatArray, classes: Sequence[int]
 ) -> Mapping[str, float]:
-    """Split a posterior over a continuous valence between neighbouring integer classes.
+    """Split a posterior, on a grid of valences (n,), between neighbouring integer classes that span it.
 
     P(k) = sum_v p(v) max(0, 1 - abs(v - k)), so that the mean of the classes is the mean of the posterior.
-
-    Parameters
-    ----------
-    valence, weight
-        Grid and weights that sum to one, (n,).
-    classes
-        Consecutive integers that span the grid.
-
-    Examples
-    --------
-    >>> class_probabilities(np.array([2.0, 2.5]), np.array([0.4, 0.6]), [2, 3])
-    {'2': 0.7, '3': 0.3}
     """
     shares = np.clip(1.0 - np.abs(valence[None, :] - np.asarray(classes, dtype=float)[:, None]), 0.0, 1.0)
     return {str(name): round(float(share), 9) for name, share in zip(classes, shares @ weight, strict=True)}
@@ -165,32 +117,11 @@ def fit_edge_models(
     pre_edge_shift: float = 0.0,
     valences: tuple[float, float] = (1.0, 7.0),
 ) -> dict[str, EdgeModel]:
-    """Fit the edge curves of all elements together.
+    """Fit the edge curves of all elements together, tabulated over a range of valences [e].
 
-    Parameters
-    ----------
-    standards
-        Compounds of known valence, measured on the foil's scale; at least four.
-    elements
-        Elements to return; those without standards get the common curve.
-    pre_edge_shift
-        With which the standards' edges were corrected [eV per edge step of pre-edge peak].
-    valences
-        Range of the tabulated curves [e].
-
-    Raises
-    ------
-    TrainingError
-        If there are fewer than four standards.
-
-    Examples
-    --------
-    >>> known = [
-    ...     Standard(element="Fe", compound=str(v), valence=v, edge=4.0 + 3.2 * v) for v in (2, 3, 4, 5)
-    ... ]
-    >>> model = fit_edge_models(known, ["Fe", "Co"])["Co"]
-    >>> abs(float(np.interp(3.0, model.valence, model.edge)) - 13.7) < 0.5
-    True
+    The standards are compounds of known valence, measured on the foil's scale, their edges corrected by
+    `pre_edge_shift` [eV per edge step of pre-edge peak]. Elements without standards get the common curve. A
+    TrainingError is raised if there are fewer than four standards.
     """
     if len(standards) < 4:
         msg = f"{len(standards)} standards: the common edge curve needs four compounds of known valence"

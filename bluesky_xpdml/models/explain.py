@@ -272,15 +272,7 @@ def explain_pdf(
 
 
 def with_explanation(prediction: Prediction, store: BundleStore) -> Prediction:
-    """Return a prediction with its explanation, or with the reason why there is none as a note.
-
-    Parameters
-    ----------
-    prediction
-        Any; without an answer it is returned unchanged.
-    store
-        Holds the bundle that answered.
-    """
+    """Return a prediction with its explanation, or with the reason why there is none as a note."""
     if not prediction.descriptors:
         return prediction
     targets = [target for target in Descriptor.main() if target in prediction.descriptors]
@@ -297,16 +289,6 @@ def edge_share(prediction: Prediction) -> float | None:
 
     share = (v - v_shape) / (v_edge - v_shape). None if the two agree to within 0.1 e, the answer does not lie
     between them, or the model uses no edge.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import Estimate, Quality
-    >>> from bluesky_xpdml.vocabulary import Technique
-    >>> fused = Prediction(technique=Technique.XANES, element="Fe", edge="K", quality=Quality(),
-    ...     descriptors={Descriptor.OXIDATION_STATE: Estimate(value=2.9, low=2.5, high=3.3, unit="e")},
-    ...     diagnostics={"edge_curve_oxidation_state": 3.0, "forest_oxidation_state": 2.5})
-    >>> round(edge_share(fused), 6)
-    0.8
     """
     by_edge = prediction.diagnostics.get("edge_curve_oxidation_state")
     by_shape = prediction.diagnostics.get("forest_oxidation_state")

@@ -86,11 +86,8 @@ class Forest:
     def quantised(self, *, levels: int) -> dict[str, NDArray[np.generic]]:
         """Return the arrays that are stored: `feature`, `threshold`, `value`, `scale`, `size`.
 
-        Parameters
-        ----------
-        levels
-            Number of steps between the smallest and the largest leaf value: 255 for probabilities, 65535
-            for lengths.
+        `levels` is the number of steps between the smallest and the largest leaf value: 255 for
+        probabilities, 65535 for lengths.
         """
         is_leaf = self.left == np.arange(self.left.size)
         values = self.value[is_leaf]
@@ -149,29 +146,12 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
 
 
 def prediction_set(probabilities: FloatArray, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Return which classes belong to the set of each row.
+    """Return which classes belong to the set of each row, (..., k), by their probabilities, (..., k).
 
     Class k belongs to the set if 1 - p_k <= threshold_k (class-conditional split-conformal prediction). A set
     that would be empty holds the likeliest class. Other sets may lack it: if a common class, usually
     predicted with certainty, is only just likelier than a rare one, the row looks more like members of the
     rare one.
-
-    Parameters
-    ----------
-    probabilities
-        Of each class, (..., k).
-    thresholds
-        Largest value of one minus the probability with which each class belongs to a set, (k,).
-
-    Returns
-    -------
-    array of bool
-        True for the classes of the set, (..., k).
-
-    Examples
-    --------
-    >>> prediction_set(np.array([0.7, 0.25, 0.05]), np.array([0.5, 0.8, 0.9]))
-    array([ True,  True, False])
     """
     found = 1.0 - probabilities <= thresholds + 1e-12
     likeliest = probabilities == probabilities.max(axis=-1, keepdims=True)
@@ -181,19 +161,8 @@ def prediction_set(probabilities: FloatArray, thresholds: FloatArray) -> NDArray
 def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
     """Return the mean of numbered classes; the interval spans the conformal set and the mean.
 
-    Parameters
-    ----------
-    target
-        Entry of a manifest: `classes`, their `thresholds` and the `unit`.
-    probabilities
-        Of the classes, up to a factor, (k,).
-
-    Examples
-    --------
-    >>> target = {"classes": [2.0, 3.0, 4.0], "thresholds": [0.85, 0.85, 0.85], "unit": "e"}
-    >>> found = mean_of_classes(target, np.array([0.2, 0.75, 0.05]))
-    >>> round(found.value, 2), found.low, found.high
-    (2.85, 2.0, 3.0)
+    `target` is an entry of a manifest with `classes`, their `thresholds` and the `unit`; the probabilities
+    (k,) need not sum to one.
     """
     classes = np.asarray(target["classes"], dtype=float)
     probabilities = probabilities / probabilities.sum()
@@ -205,18 +174,8 @@ def mean_of_classes(target: Mapping[str, Any], probabilities: FloatArray) -> Est
 def likeliest_polyhedron(target: Mapping[str, Any], probabilities: FloatArray) -> Estimate:
     """Return the likeliest polyhedron by the number of its corners.
 
-    Parameters
-    ----------
-    target
-        Entry of a manifest: `classes` such as `"T4"`, their `thresholds` and the `unit`.
-    probabilities
-        Of the classes, up to a factor, (k,).
-
-    Examples
-    --------
-    >>> target = {"classes": ["T4", "S5", "O6"], "thresholds": [0.5, 0.5, 0.5], "unit": "1"}
-    >>> likeliest_polyhedron(target, np.array([0.1, 0.2, 0.7])).value
-    6.0
+    `target` is an entry of a manifest with `classes` such as `"T4"`, their `thresholds` and the `unit`; the
+    probabilities (k,) need not sum to one.
     """
     corners = np.array([float(name[1:]) for name in target["classes"]])
     probabilities = probabilities / probabilities.sum()
@@ -229,16 +188,8 @@ def means_of_members(
 ) -> dict[Descriptor, Estimate]:
     """Return the means over the trees of one forest that answers several numbers at once.
 
-    The interval is value -+ factor max(standard deviation of the trees, floor).
-
-    Parameters
-    ----------
-    forest
-        With one output per name.
-    target
-        Entry of a manifest: `names`, and by name `units`, `interval_factor` and `spread_floor`.
-    row
-        Features, (1, n_features).
+    The interval is value -+ factor max(standard deviation of the trees, floor). `target` is an entry of a
+    manifest with `names`, and by name `units`, `interval_factor` and `spread_floor`.
     """
     members = forest.value[forest.leaves(row)[0]].astype(np.float64)
     values, spreads = members.mean(axis=0), members.std(axis=0)

@@ -55,34 +55,11 @@ class GoldenCheck:
 def golden_answers(
     forests: Mapping[str, Mapping[str, NDArray[np.generic]]], rows: FloatArray
 ) -> tuple[dict[str, NDArray[np.generic]], dict[str, list[list[float]]]]:
-    """Return the golden predictions for a bundle that is to be written.
+    """Return the golden predictions of a new bundle: its tables, and `golden` of its manifest.
 
-    Parameters
-    ----------
-    forests
-        Quantised arrays of each forest, as `write_bundle` takes them.
-    rows
-        Features, (n, n_features), for the forest with most features; others read the first columns. Eight
-        rows, evenly spaced, are stored.
-
-    Returns
-    -------
-    tables, golden
-        For `tables` of `write_bundle`, and for `golden` of the manifest.
-
-    Raises
-    ------
-    FeatureError
-        If there are no rows, they are too narrow, or not finite.
-
-    Examples
-    --------
-    >>> nodes = {"feature": [0, -1, -1], "threshold": [0.5], "size": [3]}
-    >>> nodes |= {"value": [[0], [3]], "scale": [0, 1]}
-    >>> stump = {name: np.asarray(values) for name, values in nodes.items()}
-    >>> tables, golden = golden_answers({"bond_length": stump}, np.array([[0.2], [0.7]]))
-    >>> golden
-    {'bond_length': [[0.0], [3.0]]}
+    The forests are given as `write_bundle` takes them. Eight of the rows (n, n_features), evenly spaced, are
+    stored; the forest with most features reads all columns, others the first ones. A FeatureError is raised
+    if there are no rows, they are too narrow, or not finite.
     """
     wanted = np.asarray(rows, dtype=np.float32)
     if wanted.ndim != 2 or not len(wanted) or not np.all(np.isfinite(wanted)):

@@ -47,32 +47,12 @@ class _Singles:
 def predict_joint(
     xanes: Xanes, distribution: PairDistribution, store: BundleStore, modality: Modality | str
 ) -> Prediction:
-    """Predict from a K-edge spectrum and a pair distribution function of the same sample.
+    """Predict from a K-edge spectrum and a total or metal-differential PDF of the same sample.
 
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum.
-    distribution
-        Total, or metal-differential, pair distribution function.
-    store
-        Where the joint bundle and the single ones below it are found.
-    modality
-        `xanes+pdf` or `xanes+dpdf`.
-
-    Returns
-    -------
-    Prediction
-        With descriptors and 90 % intervals; its quality continues those of both measurements.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is no bundle for the element and modality.
-    BundleError
-        If the bundle was trained on other features, or on single bundles that are missing.
-    FeatureError, ReductionError
-        If a curve does not cover what the models need.
+    The joint bundle and the single ones below it are found in the store. The quality of the prediction
+    continues those of both measurements. An error is raised if there is no bundle (ModelNotFoundError), it
+    was trained on other features or on single bundles that are missing (BundleError), or a curve does not
+    cover what the models need (FeatureError, ReductionError).
     """
     kind = Modality(modality)
     bundle = store.find(xanes.element, xanes.edge, kind)
@@ -125,29 +105,8 @@ def predict_sample(
 ) -> Prediction:
     """Predict from both measurements of a sample, or from the one that can be used.
 
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum; None if none was measured.
-    distribution
-        Pair distribution function; None if none was measured.
-    store
-        Where the bundles are found.
-    modality
-        `xanes+pdf` or `xanes+dpdf`.
-    element
-        The metal, a chemical symbol.
-
-    Returns
-    -------
-    Prediction
-        Its technique is that of the models that answered; if that is not the modality, a note of its
-        quality says why.
-
-    Raises
-    ------
-    MissingDataError
-        If neither measurement can be answered.
+    The technique of the prediction is that of the models that answered; if that is not the modality, a note
+    of its quality says why. A MissingDataError is raised if neither measurement can be answered.
     """
     kind = Modality(modality)
     missing = list(_obstacles(xanes, distribution, kind, element))
@@ -170,15 +129,7 @@ def predict_sample(
 
 
 def expected_states(bundle: Bundle, rows: FloatArray) -> FloatArray:
-    """Return the valence that the joint forest predicts on each shifted axis [e], (s,).
-
-    Parameters
-    ----------
-    bundle
-        Joint models of one element.
-    rows
-        Features of both curves, (s, 164).
-    """
+    """Return the valence that the joint forest predicts on each shifted axis [e], (s,), for rows (s, 164)."""
     classes = np.asarray(bundle.targets[Descriptor.OXIDATION_STATE]["classes"], dtype=float)
     shares = bundle.forests[Descriptor.OXIDATION_STATE].predict(rows)
     return np.asarray(np.einsum("sk,k->s", shares, classes) / shares.sum(axis=1))

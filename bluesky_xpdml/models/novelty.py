@@ -69,26 +69,7 @@ class Novelty:
 
 
 def novelty(reference: NoveltyReference, row: FloatArray) -> Novelty:
-    """Return how unlike the training one row is.
-
-    Parameters
-    ----------
-    reference
-        What familiar rows look like.
-    row
-        Features, (d,).
-
-    Examples
-    --------
-    >>> reference = NoveltyReference(
-    ...     centre=np.zeros(2), scale=np.ones(2), components=np.eye(1, 2), deviations=np.ones(1),
-    ...     rows=np.zeros((3, 1)), residual_unit=0.5, distance_unit=2.0,
-    ...     simulated=np.linspace(0.1, 1.1, 99), measured=np.empty(0),
-    ... )
-    >>> found = novelty(reference, np.array([5.0, 0.0]))
-    >>> found.score, found.p_value, found.p_value_measured
-    (2.5, 0.01, None)
-    """
+    """Return how unlike the training one row of features is, (d,)."""
     score = float(novelty_scores(reference, row[None, :])[0])
     measured = p_value(reference.measured, score) if reference.measured.size else None
     return Novelty(score=score, p_value=p_value(reference.simulated, score), p_value_measured=measured)

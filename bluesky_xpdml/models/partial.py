@@ -43,18 +43,8 @@ never growing [unit]. Taken from seven elements it holds 80 to 89 % of the eight
 def continue_scan(scan: AbsorptionScan) -> AbsorptionScan:
     """Continue an unfinished scan as it ended up to `END` above the foil; a longer one is returned unchanged.
 
-    Raises
-    ------
-    ReductionError
-        If the foil energy of the element is not tabulated, or the scan has not come past the edge.
-
-    Examples
-    --------
-    >>> energy = np.arange(7000.0, 7136.0)
-    >>> scan = AbsorptionScan(energy=energy, mu=np.arctan(energy - 7120.0), element="Fe", edge="K")
-    >>> longer = continue_scan(scan)
-    >>> float(longer.energy[-1]), bool(longer.mu[-1] == scan.mu[-4:].mean())
-    (7171.0, True)
+    A ReductionError is raised if the foil energy of the element is not tabulated, or the scan has not come
+    past the edge.
     """
     foil = _foil(scan.element)
     reached = float(scan.energy[-1]) - foil
@@ -87,20 +77,10 @@ def continue_scan(scan: AbsorptionScan) -> AbsorptionScan:
 
 
 def widen(prediction: Prediction, last_energy: float) -> Prediction:
-    """Widen the intervals of a prediction from a continued scan.
+    """Widen the intervals of a prediction from a continued scan that was measured up to an energy [eV].
 
-    Parameters
-    ----------
-    prediction
-        Of the scan after `continue_scan`.
-    last_energy
-        Where the measured part ends [eV], on the axis as the monochromator gave it.
-
-    Returns
-    -------
-    Prediction
-        With `reach` [eV above the foil] among its diagnostics; without descriptors if the scan has not
-        passed the edge.
+    The energy is on the axis as the monochromator gave it. The result has `reach` [eV above the foil] among
+    its diagnostics, and no descriptors if the scan has not passed the edge.
     """
     offset = prediction.xanes.axis.offset if prediction.xanes is not None else 0.0
     reach = last_energy + offset - _foil(prediction.element)
@@ -115,19 +95,9 @@ def widen(prediction: Prediction, last_energy: float) -> Prediction:
 
 
 def widening(name: str, reach: float) -> float:
-    """Return what an unfinished scan adds to the half width of a 90 % interval, in quadrature.
+    """Return what a scan that ends at `reach` [eV above the foil] adds to the half width of a 90 % interval.
 
-    Parameters
-    ----------
-    name
-        Descriptor; others than those of `WIDENING` are not widened.
-    reach
-        End of the scan [eV above the foil].
-
-    Examples
-    --------
-    >>> [round(widening("oxidation_state", reach), 2) for reach in (20.0, 29.0, 60.0)]
-    [0.91, 0.14, 0.0]
+    It is added in quadrature; descriptors that `WIDENING` does not hold are not widened.
     """
     if name not in WIDENING:
         return 0.0

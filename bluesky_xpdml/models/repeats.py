@@ -38,14 +38,7 @@ HEADLINE = Descriptor.OXIDATION_STATE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatProgress:
-    """Whether more repeats would narrow the interval.
-
-    Examples
-    --------
-    >>> progress = RepeatProgress(n_repeats=4, n_kept=4, noise=0.1, width=1.2, model_width=1.0)
-    >>> round(progress.left_to_gain, 3), progress.enough, progress.n_needed
-    (0.167, False, 17)
-    """
+    """Whether more repeats would narrow the interval."""
 
     n_repeats: int
     n_kept: int
@@ -88,24 +81,7 @@ class RepeatedPrediction:
 
 
 class RepeatSeries:
-    """Adds up the repeats of one sample and predicts after each.
-
-    Parameters
-    ----------
-    store
-        The models that may answer.
-    settings
-        How repeats are merged.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.demo.simulated_scan import simulated_scan
-    >>> series = RepeatSeries(BundleStore.default(), RepeatSettings())
-    >>> answers = [series.add(reduce_xanes(simulated_scan(seed=seed))) for seed in (1, 2)]
-    >>> answer = answers[-1]
-    >>> answer.progress.n_repeats, round(answer.prediction.descriptors[HEADLINE].value)
-    (2, 3)
-    """
+    """Adds up the repeats of one sample and predicts after each."""
 
     def __init__(self, store: BundleStore, settings: RepeatSettings) -> None:
         self._store = store
@@ -116,11 +92,7 @@ class RepeatSeries:
     def add(self, xanes: Xanes) -> RepeatedPrediction:
         """Return the answer with one more reduced repeat.
 
-        Raises
-        ------
-        XpdmlError
-            If it is of another element or edge than the repeats before, or cannot be answered; it is not
-            added then.
+        It is not added, and an XpdmlError raised, if it is of another element or edge, or cannot be answered.
         """
         single = predict_xanes(xanes, self._store)
         merged = merge_repeats([*self._spectra, xanes], self._settings)
@@ -215,15 +187,7 @@ def predict_repeats(
 
 
 def with_noise(descriptor: Estimate, noise: float) -> Estimate:
-    """Widen an interval by the standard deviation of its value from noise, in quadrature.
-
-    Examples
-    --------
-    >>> one = Estimate(value=3.0, low=2.6, high=3.3, unit="e")
-    >>> wide = with_noise(one, 0.4 / 1.645)
-    >>> round(wide.low, 3), round(wide.high, 3)
-    (2.434, 3.5)
-    """
+    """Widen an interval by the standard deviation of its value from noise, in quadrature."""
     extra = NORMAL_90 * noise
     low = descriptor.value - math.hypot(descriptor.value - descriptor.low, extra)
     high = descriptor.value + math.hypot(descriptor.high - descriptor.value, extra)

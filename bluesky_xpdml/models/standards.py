@@ -84,12 +84,7 @@ def by_compound(spectra: Sequence[MeasuredSpectrum]) -> list[list[MeasuredSpectr
 def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -> list[Standard]:
     """Return one standard per compound: the mean edge of its spectra on a calibrated axis.
 
-    Parameters
-    ----------
-    spectra
-        Measured spectra with labels; compounds without any calibrated axis are left out.
-    pre_edge_shift
-        Added to an edge for every edge step of pre-edge peak [eV].
+    Compounds without any are left out; `pre_edge_shift` is added for every edge step of pre-edge peak [eV].
     """
     standards = []
     for members in by_compound([item for item in spectra if item.observation.calibrated]):
@@ -109,15 +104,7 @@ def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -
 
 
 def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
-    """Answer one compound: the mean over its spectra.
-
-    Parameters
-    ----------
-    members
-        Its spectra.
-    bundle
-        Models whose intervals are one standard deviation wide.
-    """
+    """Answer one compound, the mean over its spectra; intervals are one standard deviation wide."""
     observations = [member.observation for member in members]
     predicted = [
         predict_descriptors(bundle, observation, expected_states(bundle, observation))
@@ -156,19 +143,10 @@ def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def calibrate_edges(bundle: Bundle, spectra: Sequence[MeasuredSpectrum]) -> EdgeCalibration:
-    """Fit a beamline's edge curve of one element.
+    """Fit a beamline's edge curve of one element to standards measured there; other elements are ignored.
 
-    Parameters
-    ----------
-    bundle
-        XANES models of the element.
-    spectra
-        Standards measured at the beamline; those of other elements are ignored.
-
-    Raises
-    ------
-    TrainingError
-        If no standard of the element is on a calibrated axis, or one lies outside the curve's valences.
+    A TrainingError is raised if no standard is on a calibrated axis, or one lies outside the curve's
+    valences.
     """
     model = bundle.edge_model
     own = [item for item in spectra if item.element == bundle.element]

@@ -111,17 +111,9 @@ class BundleStore:
         return tuple(sorted(version for found, version in self._named() if found == name))
 
     def chosen(self, name: str) -> int:
-        """Return the version of a bundle that answers: the pinned one, else the newest.
+        """Return the version of a bundle, such as `Fe-xanes`, that answers: the pinned one, else the newest.
 
-        Parameters
-        ----------
-        name
-            Without the version, `Fe-xanes`.
-
-        Raises
-        ------
-        ModelNotFoundError
-            If there is no such bundle, or not in the pinned version.
+        A ModelNotFoundError is raised if there is no such bundle, or not in the pinned version.
         """
         versions = self.versions(name)
         if not versions:

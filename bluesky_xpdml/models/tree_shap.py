@@ -57,34 +57,10 @@ def shapley_values(
 ) -> tuple[FloatArray, float]:
     """Distribute the difference between an answer and the mean answer to a background over the features.
 
-    Parameters
-    ----------
-    forest
-        Its answer is `predict(row) @ outputs`.
-    row
-        Features to explain, (n_features,).
-    background
-        Features to compare with, (n_rows, n_features).
-    outputs
-        Weight of each output, such as the values of the classes, (n_outputs,).
-
-    Returns
-    -------
-    values, base
-        Shapley values, (n_features,), and the mean answer to the background; they add up to the answer.
-
-    Raises
-    ------
-    FeatureError
-        If there is no background, or it has other features than the row.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.models.forest import expand
-    >>> stump = {"feature": np.array([1, -1, -1]), "threshold": np.array([0.5]), "size": np.array([3])}
-    >>> forest = expand(stump | {"value": np.array([[0.0], [8.0]]), "scale": np.array([0.0, 1.0])})
-    >>> shapley_values(forest, np.array([0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 1.0]]), np.ones(1))
-    (array([0., 4.]), 4.0)
+    The answer to the row (n_features,) is `predict(row) @ outputs`, where the outputs may be the values of
+    the classes; the background has the shape (n_rows, n_features). The Shapley values (n_features,) and the
+    mean answer to the background add up to the answer. A FeatureError is raised if there is no background, or
+    it has other features than the row.
     """
     if background.ndim != 2 or len(background) == 0 or background.shape[1] != row.size:
         msg = f"expected background rows of {row.size} features, found an array of shape {background.shape}"

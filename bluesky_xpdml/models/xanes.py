@@ -101,15 +101,8 @@ class XanesObservation:
 def observe(xanes: Xanes) -> XanesObservation:
     """Measure edge and pre-edge peak, and compute the features for every shift of the axis.
 
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum of an element whose foil energy is tabulated.
-
-    Raises
-    ------
-    FeatureError, ReductionError
-        If the spectrum does not cover the window of the features, or shows no edge in it.
+    The foil energy of the element must be tabulated. A FeatureError or ReductionError is raised if the
+    spectrum does not cover the window of the features, or shows no edge in it.
     """
     x, signal = foil_scale(xanes)
     uncertainty = xanes.axis.uncertainty if xanes.axis.source is not AxisSource.NONE else UNKNOWN_UNCERTAINTY
@@ -128,18 +121,7 @@ def observe(xanes: Xanes) -> XanesObservation:
 
 
 def input_description(element: str) -> dict[str, Any]:
-    """Return what the features of this version are, for the manifest of a bundle.
-
-    Parameters
-    ----------
-    element
-        Chemical symbol.
-
-    Examples
-    --------
-    >>> input_description("Fe")["foil_energy"]
-    7110.75
-    """
+    """Return what the features of this version are for an element, for the manifest of a bundle."""
     return {
         "scale": "energy above the metal foil [eV], pre-edge removed",
         "foil_energy": FOIL_ENERGIES[element],
@@ -152,28 +134,9 @@ def input_description(element: str) -> dict[str, Any]:
 def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     """Predict oxidation state, coordination number and bond length from a K-edge spectrum.
 
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum.
-    store
-        Where the bundle of the element is found.
-
-    Returns
-    -------
-    Prediction
-        With descriptors and 90 % intervals; its quality continues that of the spectrum.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is no bundle for the element and edge.
-    BundleError
-        If the bundle was trained on other features than this version computes.
-    FeatureError
-        If the spectrum does not cover the window of the model.
-    ReductionError
-        If no edge is found in the window of the element.
+    The quality of the prediction continues that of the spectrum. An error is raised if there is no bundle for
+    the element and edge (ModelNotFoundError), it was trained on other features (BundleError), the spectrum
+    does not cover the window of the model (FeatureError), or no edge is found in it (ReductionError).
     """
     bundle = store.find(xanes.element, xanes.edge, Modality.XANES)
     bundle.require_input(input_description(bundle.element))
@@ -220,17 +183,7 @@ def expected_states(bundle: Bundle, observation: XanesObservation) -> FloatArray
 def predict_descriptors(
     bundle: Bundle, observation: XanesObservation, expected: FloatArray
 ) -> dict[Descriptor, Estimate]:
-    """Predict every descriptor that a bundle has models of.
-
-    Parameters
-    ----------
-    bundle
-        Models of the element.
-    observation
-        Edge position and features.
-    expected
-        From `expected_states` [e], (s,).
-    """
+    """Predict every descriptor that a bundle has models of, with `expected_states` [e], (s,)."""
     targets, weights = bundle.targets, observation.weights()
     state = oxidation_state(bundle, observation, expected)
     classes = bundle.forests[Descriptor.COORDINATION_NUMBER].predict(observation.features)
@@ -254,7 +207,7 @@ def predict_descriptors(
 def oxidation_state(
     bundle: Bundle, observation: XanesObservation, expected: FloatArray, centre: float = 0.0
 ) -> Estimate:
-    """Combine edge and shape into an oxidation state.
+    """Combine edge and shape into an oxidation state, with `expected_states` [e], (s,).
 
     With p(v) from `EdgeModel.posterior`::
 
@@ -262,14 +215,8 @@ def oxidation_state(
         interval = value -+ k sqrt(sum_v p(v) (v - value)^2 + floor^2)
 
     k and floor were calibrated on measured standards of which each was left out in turn. On an axis of
-    unknown error the interval is at least as wide as it would be on a calibrated one.
-
-    Parameters
-    ----------
-    bundle, observation, expected
-        As for `predict_descriptors`.
-    centre
-        Assumed error of the axis [eV].
+    unknown error the interval is at least as wide as it would be on a calibrated one; `centre` is the assumed
+    error of the axis [eV].
     """
     target = bundle.targets[Descriptor.OXIDATION_STATE]
     if observation.calibrated:
@@ -305,20 +252,6 @@ def bond_valence_length(parameters: Mapping[str, float], valence: float, coordin
     """Return the mean cation-oxygen distance by the bond valence sum [angstrom].
 
     d_BV = R0(v) - 0.37 ln(v / CN), R0 interpolated between the tabulated valences.
-
-    Parameters
-    ----------
-    parameters
-        R0 [angstrom] by valence.
-    valence
-        Oxidation state [e], positive.
-    coordination_number
-        Number of oxygen neighbours.
-
-    Examples
-    --------
-    >>> round(bond_valence_length({"2": 1.734, "3": 1.759}, 2.0, 6.0), 3)
-    2.14
     """
     tabulated = sorted((float(key), value) for key, value in parameters.items())
     r0 = float(np.interp(valence, [key for key, _ in tabulated], [value for _, value in tabulated]))

@@ -66,14 +66,7 @@ class _Term:
 
 
 def dispersion(element: str, energy: float) -> complex:
-    """Return f' + i f'' of an element [electrons].
-
-    Examples
-    --------
-    >>> far, near = dispersion("Ni", 8131.0), dispersion("Ni", 8321.0)
-    >>> round(far.real - near.real, 1)
-    3.0
-    """
+    """Return f' + i f'' of an element at a photon energy [eV], in electrons."""
     import xraydb
 
     real, imaginary = xraydb.f1_chantler(element, energy), xraydb.f2_chantler(element, energy)
@@ -88,29 +81,12 @@ def anomalous_difference(
     element: str,
     settings: AnomalousSettings,
 ) -> PairDistribution:
-    """Reduce two patterns to the metal-differential pair distribution function.
+    """Reduce two patterns to the metal-differential pair distribution function dG(r).
 
-    Parameters
-    ----------
-    far, near
-        Patterns without background, with variances and wavelengths, far below and near the K edge.
-    composition
-        Chemical formula.
-    element
-        The metal.
-    settings
-        Ranges and limits.
-
-    Returns
-    -------
-    PairDistribution
-        dG(r) with variances of counting noise and relative scale; the settings hold amplification and signal
-        to noise.
-
-    Raises
-    ------
-    ReductionError
-        If the patterns or their energies do not match, or the signal is too small.
+    `far` and `near` are patterns without background, with variances and wavelengths, far below and near the K
+    edge of the metal `element`. The result has variances of counting noise and relative scale; its settings
+    hold amplification and signal to noise. A ReductionError is raised if the patterns or their energies do
+    not match, or the signal is too small.
     """
     energies = tuple(_energy(pattern, name) for pattern, name in ((far, "far"), (near, "near")))
     _require_energies(element, energies, settings)

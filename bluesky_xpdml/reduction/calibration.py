@@ -40,32 +40,13 @@ def calibration_from(
     shape: tuple[int, int] | None = None,
     wavelength: float | None = None,
 ) -> Calibration:
-    """Build a calibration from keys and values.
+    """Build a calibration from keys and values, such as `calibration_md` of a start document.
 
-    Case does not matter: `dist` and `Distance`, `poni1` and `Poni1` are the same. Pixels may also be named
-    by `Detector_config`, or by a `Detector` that pyFAI knows.
-
-    Parameters
-    ----------
-    given
-        Such as `calibration_md` of a start document, or the lines of a `.poni` file; None if there is none.
-    prefix
-        Prefix of the keys, such as `pe1_` in a stream of calibrations.
-    shape
-        Rows and columns of the detector, if they are not in `given`.
-    wavelength
-        Of the X-rays [angstrom], if it is not in `given`.
-
-    Raises
-    ------
-    ReductionError
-        If anything is missing, no number, or implausible. Nothing is ever assumed.
-
-    Examples
-    --------
-    >>> md = {"Distance": 0.2, "poni1": 0.2, "poni2": 0.2, "rot1": 0, "rot2": 0, "rot3": 0}
-    >>> calibration_from(md | {"pixel1": 2e-4, "pixel2": 2e-4}, wavelength=0.1836).distance
-    0.2
+    Case does not matter: `dist` and `Distance`, `poni1` and `Poni1` are the same. Pixels may also be named by
+    `Detector_config`, or by a `Detector` that pyFAI knows. `prefix` stands before the keys, such as `pe1_` in
+    a stream of calibrations; `shape` (rows, columns) and `wavelength` [angstrom] are used if `given` has
+    none. A ReductionError is raised if anything is missing, no number, or implausible: nothing is ever
+    assumed.
     """
     if not given:
         raise _invalid(f"no calibration of the detector; {HOW_TO_GIVE}")
@@ -118,32 +99,14 @@ def calibration_from_poni(text: str, *, shape: tuple[int, int] | None = None) ->
 
 
 def energy_of(wavelength: float) -> float:
-    """Return the photon energy [eV] of a wavelength [angstrom].
-
-    Raises
-    ------
-    ReductionError
-        If the wavelength is not positive.
-
-    Examples
-    --------
-    >>> round(energy_of(0.1836))
-    67530
-    """
+    """Return the photon energy [eV] of a wavelength [angstrom]; a ReductionError if it is not positive."""
     if not wavelength > 0.0:
         raise _invalid(f"expected a positive wavelength [angstrom], found {wavelength:g}")
     return HC / wavelength
 
 
 def describe(calibration: Calibration) -> dict[str, Any]:
-    """Return a calibration as plain JSON values that `calibration_from` reads.
-
-    Examples
-    --------
-    >>> describe(Calibration(distance=0.2, poni1=0.1, poni2=0.1, rot1=0.0, rot2=0.0, rot3=0.0,
-    ...                      wavelength=1.8e-11, pixel1=2e-4, pixel2=2e-4))["distance"]
-    0.2
-    """
+    """Return a calibration as plain JSON values that `calibration_from` reads."""
     values = {each.name: getattr(calibration, each.name) for each in fields(calibration)}
     return values | {"shape": list(calibration.shape) if calibration.shape else None}
 

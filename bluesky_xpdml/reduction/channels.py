@@ -85,33 +85,11 @@ def select_mode(
 
     A mode is usable if its channels work, none of them is saturated, and there is a step near the edge
     energy. The preferred mode is chosen if it is usable; else the first in the order transmission,
-    fluorescence, electron yield, mu whose noise is below 2 % of its edge step, where transmission also
-    needs a step of 0.05; else the one with the least noise in edge steps.
+    fluorescence, electron yield, mu whose noise is below 2 % of its edge step, where transmission also needs
+    a step of 0.05; else the one with the least noise in edge steps.
 
-    Parameters
-    ----------
-    scan
-        What was counted.
-    mode
-        Mode to use, or `auto`.
-    prefer
-        Mode to use if it is usable: what the run declares.
-    near
-        Expected edge energy [eV]; None if it is unknown.
-
-    Raises
-    ------
-    ReductionError
-        If no mode, or not the given one, yields an absorption; the message has the reason of each.
-
-    Examples
-    --------
-    >>> energy = np.arange(7000.0, 7200.0)
-    >>> edge = np.arctan(energy - 7112.0)
-    >>> scan = AbsorptionScan(energy=energy, i0=np.ones(200), it=np.exp(-edge), fluorescence=edge + 2.0)
-    >>> chosen = select_mode(scan, near=7112.0)
-    >>> chosen.signal.mode.value, [mode.value for mode in chosen.rises]
-    ('transmission', ['transmission', 'fluorescence'])
+    `prefer` is what the run declares, `near` the expected edge energy [eV]. A ReductionError with the reason
+    of each mode is raised if none, or not the given one, yields an absorption.
     """
     if mode != "auto":
         signal = read_mode(scan, DetectionMode(mode), near=near)
@@ -136,14 +114,9 @@ def select_mode(
 
 
 def read_mode(scan: AbsorptionScan, mode: DetectionMode, *, near: float | None = None) -> Signal:
-    """Compute the absorption of one detection mode.
+    """Compute the absorption of one detection mode; a ReductionError says which channels are missing or dead.
 
     With an expected edge energy `near` [eV], elements of a fluorescence detector are compared at their edges.
-
-    Raises
-    ------
-    ReductionError
-        If channels are missing or dead; the message says which and why.
     """
     wanted = _channels(scan, mode)
     remarks: tuple[Reason, ...] = ()
@@ -184,15 +157,8 @@ def saturated_channels(scan: AbsorptionScan, mode: DetectionMode) -> Iterator[st
 def sum_elements(scan: AbsorptionScan, near: float | None = None) -> tuple[FloatArray, tuple[Reason, ...]]:
     """Sum the working elements of a fluorescence detector.
 
-    Returns the sum (n,) and a remark that names the elements left out. With an expected edge energy
-    `near` [eV], elements whose edge step differs from that of the others are left out too.
-
-    Examples
-    --------
-    >>> elements = {"Fe1": np.arange(1.0, 6.0), "Fe2": np.zeros(5)}
-    >>> scan = AbsorptionScan(energy=np.arange(5.0), fluorescence_elements=elements)
-    >>> sum_elements(scan)
-    (array([1., 2., 3., 4., 5.]), ('1 of 2 detector elements summed; left out: Fe2 (constant at 0)',))
+    Returns the sum (n,) and a remark that names the elements left out. With an expected edge energy `near`
+    [eV], elements whose edge step differs from that of the others are left out too.
     """
     elements = {name: _countable(values) for name, values in scan.fluorescence_elements.items()}
     dead = {name: reason for name, values in elements.items() if (reason := _why_dead(values))}

@@ -25,26 +25,11 @@ _UNCLEAR_HYDRATE = re.compile(r"\d\.\d+\(?H2O")
 
 
 def parse_composition(composition: str | Mapping[str, float]) -> dict[str, float]:
-    """Return the number of atoms of each element.
+    """Return the number of atoms of each element: 4 H and 9 O for `Zr(HPO4)2.H2O`.
 
-    Parameters
-    ----------
-    composition
-        A formula with parentheses, decimal numbers and water of hydration after a dot, blanks between the
-        parts allowed; or a mapping from symbols to amounts.
-
-    Raises
-    ------
-    ReductionError
-        If it is empty, names no known element, holds an amount that is not positive, or can be read in two
-        ways.
-
-    Examples
-    --------
-    >>> parse_composition("Zr(HPO4)2.H2O")
-    {'Zr': 1.0, 'H': 4.0, 'P': 2.0, 'O': 9.0}
-    >>> parse_composition({"Ni": 2})
-    {'Ni': 2.0}
+    A formula may hold parentheses, decimal numbers, water of hydration after a dot, and blanks between its
+    parts; a mapping goes from symbols to amounts. A ReductionError is raised if it is empty, names no known
+    element, holds an amount that is not positive, or can be read in two ways.
     """
     if isinstance(composition, Mapping):
         amounts = {str(symbol): _amount(symbol, value) for symbol, value in composition.items()}

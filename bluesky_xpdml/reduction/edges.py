@@ -135,20 +135,7 @@ def find_edge(energy: FloatArray, mu: FloatArray) -> Step:
 
 
 def largest_rise(energy: FloatArray, mu: FloatArray) -> Step | None:
-    """Return the place with the largest product of slope and step; None if nothing rises and stays.
-
-    Parameters
-    ----------
-    energy
-        Strictly ascending energies [eV], (n,).
-    mu
-        Absorption [any unit], finite, (n,).
-
-    Examples
-    --------
-    >>> largest_rise(np.arange(7000.0, 7300.0), np.zeros(300)) is None
-    True
-    """
+    """Return the place with the largest product of slope and step; None if nothing rises and stays."""
     # Scaled, so that neither tiny nor huge units reach the limits of floating point.
     scale = float(np.ptp(mu)) if energy.size >= 10 else 0.0
     if not scale > 0.0:
@@ -200,13 +187,6 @@ def edges_near(e0: float, *, element: str = "", edge: str = "") -> tuple[NamedEd
     """Return the tabulated edges that an edge at e0 [eV] may be, the likeliest first.
 
     K comes before L3, L2 and L1, and among each the nearest. `element` and `edge` restrict the search.
-
-    Examples
-    --------
-    >>> [str(near) for near in edges_near(8985.0)]
-    ['Cu K, 6.0 eV above the tabulated edge']
-    >>> [(near.element, near.edge) for near in edges_near(5990.0)]
-    [('Cr', 'K'), ('Ba', 'L1')]
     """
     near = [
         NamedEdge(element=symbol, edge=name, distance=e0 - tabulated)
@@ -219,32 +199,11 @@ def edges_near(e0: float, *, element: str = "", edge: str = "") -> tuple[NamedEd
 def name_edge(
     scan: AbsorptionScan, *, e0: float | Literal["auto"] = "auto"
 ) -> tuple[AbsorptionScan, tuple[Reason, ...]]:
-    """Find the element and the edge of a scan that does not state both.
+    """Find the element and the edge of a scan that does not state both, near e0 [eV] if it is given.
 
-    Parameters
-    ----------
-    scan
-        What was counted.
-    e0
-        Edge energy [eV]; `auto` finds it.
-
-    Returns
-    -------
-    AbsorptionScan, tuple of Reason
-        The scan with element and edge, if they were found, and how: `ELEMENT_FROM_EDGE` with the other
-        candidates, and `ELEMENT_AMBIGUOUS` if one of them is as likely.
-
-    Raises
-    ------
-    ReductionError
-        If no channel shows an edge, or none of the stated element.
-
-    Examples
-    --------
-    >>> energy = np.arange(8800.0, 9200.0)
-    >>> named, reasons = name_edge(AbsorptionScan(energy=energy, mu=np.arctan((energy - 8985.2) / 2.0)))
-    >>> named.element, named.edge, reasons
-    ('Cu', 'K', ('element found from the edge: Cu K, 6.0 eV above the tabulated edge',))
+    Returns the scan with element and edge, if they were found, and how: `ELEMENT_FROM_EDGE` with the other
+    candidates, and `ELEMENT_AMBIGUOUS` if one of them is as likely. A ReductionError is raised if no channel
+    shows an edge, or none of the stated element.
     """
     if scan.element and scan.edge:
         return scan, ()

@@ -88,17 +88,7 @@ class MonoCalibration:
 
 
 class CalibrationMemory:
-    """The last calibration of each monochromator and element.
-
-    Examples
-    --------
-    >>> memory = CalibrationMemory()
-    >>> memory.remember(MonoCalibration(mono="dcm", element="Fe", offset=1.2, uncertainty=0.3, time=0.0))
-    >>> memory.last("dcm", "Fe").offset, memory.last("dcm", "Cu")
-    (1.2, None)
-    >>> CalibrationMemory.from_plain(memory.to_plain()).last("dcm", "Fe").offset
-    1.2
-    """
+    """The last calibration of each monochromator and element."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], MonoCalibration] = {}
@@ -138,15 +128,7 @@ class CalibrationMemory:
 
 
 def calibration_of(scan: AbsorptionScan, xanes: Xanes) -> MonoCalibration | None:
-    """Return the calibration of the monochromator by a scan; None if it has no foil, no name or no time.
-
-    Parameters
-    ----------
-    scan
-        What was counted.
-    xanes
-        What it was reduced to.
-    """
+    """Return the calibration of the monochromator by a scan; None if it has no foil, no name or no time."""
     if xanes.axis.source is not AxisSource.REFERENCE or not scan.mono or scan.time is None:
         return None
     return MonoCalibration(
@@ -176,16 +158,7 @@ def calibrate(
     memory: CalibrationMemory | None = None,
     drift: float = 0.05,
 ) -> CalibratedAxis:
-    """Find the shift of the energy axis of a scan.
-
-    Examples
-    --------
-    >>> scan = AbsorptionScan(energy=np.arange(7000.0, 7200.0), mu=np.ones(200), element="Fe", edge="K")
-    >>> calibrate(scan, 1.5).axis.offset
-    1.5
-    >>> calibrate(scan).doubts
-    ('energy axis not calibrated: the scan has no reference channel (It and Ir)',)
-    """
+    """Find the shift of the energy axis of a scan."""
     if energy_offset == "none":
         return _uncalibrated("switched off by the settings")
     if energy_offset != "reference":
@@ -257,23 +230,7 @@ def reference_offset(scan: AbsorptionScan) -> float:
 
 
 def shows_metal(x: FloatArray, mu: FloatArray, element: str) -> bool:
-    """Return whether a spectrum on the foil's scale is that of the metal itself.
-
-    Parameters
-    ----------
-    x
-        Energy above the metal foil [eV], ascending, (n,).
-    mu
-        Absorption [any unit], (n,).
-    element
-        Chemical symbol.
-
-    Examples
-    --------
-    >>> x = np.arange(-50.0, 80.0, 0.5)
-    >>> [shows_metal(x, np.arctan((x - edge) / 2.0), "Fe") for edge in (0.5, 12.0)]
-    [True, False]
-    """
+    """Return whether a spectrum over the energy above the foil [eV] is that of the metal itself."""
     inside = (x > -200.0) & (x < 100.0)
     try:
         inflection = _first_inflection(x[inside], mu[inside])

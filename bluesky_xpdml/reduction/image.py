@@ -53,26 +53,10 @@ class PixelFaults:
 
 
 def as_mask(mask: Any, shape: tuple[int, ...], *, bad: bool = True) -> BoolArray:
-    """Return a mask as booleans, True for bad pixels.
+    """Return a mask of an image of a shape as booleans, True for bad pixels.
 
-    Parameters
-    ----------
-    mask
-        Booleans or numbers, (rows, columns).
-    shape
-        Shape of the image that it belongs to.
-    bad
-        Which value marks a bad pixel: True (pyFAI, Fit2D), or False if 1 stands for good.
-
-    Raises
-    ------
-    ReductionError
-        If the shape differs, or the mask holds more than two different numbers.
-
-    Examples
-    --------
-    >>> as_mask([[1, 0]], (1, 2)).tolist(), as_mask([[1, 0]], (1, 2), bad=False).tolist()
-    ([[True, False]], [[False, True]])
+    `bad` is the value that marks a bad pixel: True (pyFAI, Fit2D), or False if 1 stands for good. A
+    ReductionError is raised if the shape differs, or the mask holds more than two different numbers.
     """
     values = np.asarray(mask)
     if values.shape != tuple(shape):
@@ -94,13 +78,7 @@ def as_mask(mask: Any, shape: tuple[int, ...], *, bad: bool = True) -> BoolArray
 
 
 def combine_masks(*masks: BoolArray | None) -> BoolArray | None:
-    """Return the union of masks, True for bad; None if there is none.
-
-    Examples
-    --------
-    >>> combine_masks(np.array([True, False]), None, np.array([False, False])).tolist()
-    [True, False]
-    """
+    """Return the union of masks, True for bad; None if there is none."""
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
@@ -193,29 +171,11 @@ class _Counts:
 
 
 def average_frames(frames: NDArray[Any]) -> tuple[FloatArray, FloatArray | None, int]:
-    """Average the frames of one exposure.
+    """Average the frames of one exposure: (rows, columns), (n, rows, columns), or deeper.
 
-    Parameters
-    ----------
-    frames
-        Counts, (rows, columns) or (n, rows, columns), or deeper as area detectors deliver it.
-
-    Returns
-    -------
-    mean, variance, n
-        Mean [counts], (rows, columns); variance of a frame [counts squared], None for fewer than three; and
-        the number of frames.
-
-    Raises
-    ------
-    ReductionError
-        If there is no frame, or no image in it.
-
-    Examples
-    --------
-    >>> mean, variance, n = average_frames(np.array([[[1, 2]], [[3, 2]], [[5, 2]]]))
-    >>> mean.tolist(), variance.tolist(), n
-    ([[3.0, 2.0]], [[4.0, 0.0]], 3)
+    Returns the mean [counts] and the variance of a frame [counts squared], both (rows, columns), the latter
+    None for fewer than three frames, and the number of frames. A ReductionError is raised if there is no
+    image.
     """
     values = np.asarray(frames)
     if values.ndim < 2 or values.size == 0:

@@ -18,13 +18,6 @@ def saturation(values: FloatArray) -> str:
     """Return how long a channel stays at its maximum, in words; empty if it is not saturated.
 
     Points that are not finite are skipped, and a constant channel is not called saturated.
-
-    Examples
-    --------
-    >>> saturation(np.minimum(np.arange(20.0), 12.0))
-    'stays at its maximum for 8 points: the detector is saturated'
-    >>> saturation(np.ones(20))
-    ''
     """
     size = np.abs(values[np.isfinite(values)])
     if size.size == 0 or size.min() == size.max():

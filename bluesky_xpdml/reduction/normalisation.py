@@ -201,17 +201,8 @@ def find_e0(energy: FloatArray, mu: FloatArray, *, within: tuple[float, float] |
     """Return the energy of the largest first derivative that is no single-point spike, within a range [eV].
 
     The derivative is taken as measured, and again, near its maximum, smoothed by a narrow Lorentzian. In
-    compounds without d electrons the result may sit on the pre-edge peak.
-
-    Returns
-    -------
-    float
-        An energy of the grid [eV].
-
-    Raises
-    ------
-    ReductionError
-        If fewer than five points lie within the range.
+    compounds without d electrons the result, a point of the grid, may sit on the pre-edge peak. A
+    ReductionError is raised if fewer than five points lie within the range.
     """
     margin = max(2, round(0.02 * energy.size))
     allowed = np.zeros(energy.size, dtype=bool)
@@ -300,12 +291,8 @@ def edge_energy_of(
 ) -> tuple[float, tuple[Reason, ...]]:
     """Return e0 [eV] near the tabulated energy of the edge, and remarks on how it was found.
 
-    If `table` is None the whole scan is searched; `scan` names element and edge for messages.
-
-    Raises
-    ------
-    ReductionError
-        If a given e0 lies outside the scan, or nothing rises near the tabulated energy.
+    If `table` is None the whole scan is searched; `scan` names element and edge for messages. A
+    ReductionError is raised if a given e0 lies outside the scan, or nothing rises near the tabulated energy.
     """
     if e0 != "auto":
         if not signal.energy[0] < e0 < signal.energy[-1]:

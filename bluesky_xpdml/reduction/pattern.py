@@ -40,28 +40,10 @@ _FACTORS = {QUnit.PER_ANGSTROM: 1.0, QUnit.PER_NANOMETRE: 0.1}
 
 
 def momentum_transfer(axis: FloatArray, unit: QUnit | str, wavelength: float | None = None) -> FloatArray:
-    """Convert an axis to momentum transfers [1/angstrom], (n,).
+    """Convert an axis in `1/A`, `1/nm`, `2th_deg` or `2th_rad` to momentum transfers [1/angstrom], (n,).
 
-    Parameters
-    ----------
-    axis
-        Momentum transfers or scattering angles [unit], (n,).
-    unit
-        One of `1/A`, `1/nm`, `2th_deg`, `2th_rad`.
-    wavelength
-        Of the X-rays [angstrom]; needed for angles.
-
-    Raises
-    ------
-    ReductionError
-        If the unit is unknown, or angles come without a wavelength, or beyond 180 degrees.
-
-    Examples
-    --------
-    >>> momentum_transfer(np.array([10.0, 20.0]), "1/nm")
-    array([1., 2.])
-    >>> momentum_transfer(np.array([60.0]), "2th_deg", wavelength=1.0).round(4)
-    array([6.2832])
+    Angles need the wavelength [angstrom]. A ReductionError is raised if the unit is unknown, or angles come
+    without a wavelength, or beyond 180 degrees.
     """
     unit = _unit(unit)
     if unit in _FACTORS:
@@ -157,12 +139,9 @@ def subtract_background(
 ) -> Subtracted:
     """Subtract a scaled background, I = I_sample - scale * I_background.
 
-    The background is interpolated on the grid of the pattern; Q at which it was not measured is left out.
-
-    Raises
-    ------
-    ReductionError
-        If the patterns do not overlap, the wavelengths differ, or the scale is no positive number.
+    The background is interpolated on the grid of the pattern; Q at which it was not measured is left out. A
+    ReductionError is raised if the patterns do not overlap, the wavelengths differ, or the scale is no
+    positive number.
     """
     pattern = clean_pattern(pattern)
     if background is None:
@@ -196,28 +175,10 @@ def merge_patterns(
 ) -> ScatteringPattern:
     """Merge patterns of one sample at several detector positions, or several exposures.
 
-    All are interpolated to the finest of their grids. Overlapping parts are averaged with weights
-    1 / variance, without variances equally.
-
-    Parameters
-    ----------
-    patterns
-        At least one, of one wavelength.
-    scale
-        `overlap`: each is scaled to the overlap with those before; `none`: taken as they are.
-
-    Raises
-    ------
-    ReductionError
-        If there is none, their wavelengths differ, or one does not overlap the others.
-
-    Examples
-    --------
-    >>> near = ScatteringPattern(q=np.linspace(0.1, 12.0, 200), intensity=np.full(200, 2.0))
-    >>> far = ScatteringPattern(q=np.linspace(8.0, 25.0, 200), intensity=np.full(200, 4.0))
-    >>> merged = merge_patterns([near, far])
-    >>> round(float(merged.q[-1])), round(float(merged.intensity.max()), 6)
-    (25, 2.0)
+    All are interpolated to the finest of their grids. Overlapping parts are averaged with weights 1 /
+    variance, without variances equally. With `overlap` each is scaled to the overlap with those before, with
+    `none` taken as it is. A ReductionError is raised if there is none, their wavelengths differ, or one does
+    not overlap the others.
     """
     if not patterns:
         raise ReductionError("expected at least one pattern to merge", ReasonCode.MISSING_DATA)

@@ -74,12 +74,8 @@ def choose_q_max(q: FloatArray, f: FloatArray, variance: FloatArray | None) -> t
     """Return the end of the transform [1/angstrom], and why.
 
     Q is used while F(Q) oscillates by more than its noise, which is given by the variances, or else by the
-    deviations of points from their neighbours; and while it fades, as thermal motion makes it.
-
-    Raises
-    ------
-    ReductionError
-        If F(Q) does not oscillate by more than its noise anywhere.
+    deviations of points from their neighbours; and while it fades, as thermal motion makes it. A
+    ReductionError is raised if F(Q) does not oscillate by more than its noise anywhere.
     """
     ends, power, noise = _windows(q, f, variance)
     strong = np.flatnonzero(power > noise)

@@ -48,12 +48,7 @@ def average_repeats(scans: Sequence[Xanes], *, shifts: FloatArray, noise: FloatA
 
     The mean, weighted with w_i = 1 / noise_i^2, is scaled to the median edge step and normalised again. Its
     variance is the larger of sum(w_i^2 noise_i^2) and the scatter sum(w_i (y_i - mean)^2) / (r - 1), where
-    sum(w_i) = 1.
-
-    Raises
-    ------
-    ReductionError
-        If they share no range around the edge, or their mean cannot be normalised.
+    sum(w_i) = 1. A ReductionError is raised if they share no range around the edge.
     """
     energy = _common_grid(scans, shifts)
     curves = np.array(
@@ -226,29 +221,10 @@ class MergedRepeats:
 
 
 def merge_repeats(scans: Sequence[Xanes], settings: RepeatSettings | None = None) -> MergedRepeats:
-    """Align repeats of one sample, leave outliers out, and average the others.
+    """Align reduced repeats of one sample, leave outliers out, and average the others.
 
-    Parameters
-    ----------
-    scans
-        Reduced spectra of one element and edge, in the order in which they were measured.
-    settings
-        How to merge; the defaults if None.
-
-    Raises
-    ------
-    ReductionError
-        If there is no spectrum, they are of several elements or edges, or share no range.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import AbsorptionScan
-    >>> from bluesky_xpdml.reduction.xanes import reduce_xanes
-    >>> energy = np.arange(6950.0, 7400.0, 1.0)
-    >>> scan = AbsorptionScan(energy=energy, mu=np.arctan((energy - 7120.0) / 2.0), element="Fe", edge="K")
-    >>> merged = merge_repeats([reduce_xanes(scan)] * 3)
-    >>> merged.n_kept, merged.xanes.settings["repeats"]
-    (3, 3)
+    The repeats are given in the order in which they were measured. A ReductionError is raised if there is no
+    spectrum, they are of several elements or edges, or share no range.
     """
     settings = settings or RepeatSettings()
     _require_same(scans)

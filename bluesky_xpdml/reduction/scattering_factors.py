@@ -63,25 +63,9 @@ def form_factor(element: str, q: FloatArray) -> FloatArray:
 
 
 def mean_factors(composition: str | Mapping[str, float], q: FloatArray) -> MeanFactors:
-    """Return <f>^2 and <f^2> of a composition [electron units per atom].
+    """Return <f>^2 and <f^2> of a composition [electron units per atom] at q [1/angstrom], (n,).
 
-    Parameters
-    ----------
-    composition
-        Formula, or amounts by element.
-    q
-        Momentum transfer [1/angstrom], (n,).
-
-    Raises
-    ------
-    ReductionError
-        If the composition cannot be read or q is out of range.
-
-    Examples
-    --------
-    >>> factors = mean_factors("NiO", np.array([0.0]))
-    >>> factors.squared_mean.round(), factors.mean_square.round()
-    (array([324.]), array([424.]))
+    A ReductionError is raised if the composition cannot be read or q is out of range.
     """
     mean, square = np.zeros_like(q, dtype=float), np.zeros_like(q, dtype=float)
     for element, fraction in atom_fractions(composition).items():
@@ -92,26 +76,10 @@ def mean_factors(composition: str | Mapping[str, float], q: FloatArray) -> MeanF
 
 
 def compton(composition: str | Mapping[str, float], q: FloatArray) -> FloatArray:
-    """Return the incoherent scattering function of a composition [electron units per atom], (n,).
+    """Return the incoherent scattering of a composition [electron units per atom] at q [1/angstrom], (n,).
 
-    The recoil that lowers the counted intensity at high energies is left to the caller.
-
-    Parameters
-    ----------
-    composition
-        Formula, or amounts by element.
-    q
-        Momentum transfer [1/angstrom], (n,).
-
-    Raises
-    ------
-    ReductionError
-        If the composition cannot be read or q is out of range.
-
-    Examples
-    --------
-    >>> compton("O", np.array([0.0, 25.0])).round(1)
-    array([0. , 7.8])
+    The recoil that lowers the counted intensity at high energies is left to the caller. A ReductionError is
+    raised if the composition cannot be read or q is out of range.
     """
     with needs_extra("scattering"):
         import xraylib

@@ -130,39 +130,12 @@ def sine_transform(
     lorch: bool = False,
     variance: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Transform F(Q) to G(r).
+    """Transform F(Q) [1/angstrom], (n,), to G(r) [1/angstrom^2] at the distances r [angstrom], (m,).
 
-    Parameters
-    ----------
-    q
-        Momentum transfers [1/angstrom], ascending, (n,). The sines of this grid are cached for any limits.
-    f
-        Reduced structure function [1/angstrom], (n,).
-    r
-        Distances [angstrom], (m,).
-    q_min, q_max
-        Limits of the integral [1/angstrom]; the first and the last q if None.
-    lorch
-        Whether to damp F(Q) by sin(x) / x with x = pi Q / q_max (E. Lorch, J. Phys. C 2 (1969) 229).
-    variance
-        Of F(Q) [1/angstrom^2], (n,).
-
-    Returns
-    -------
-    g, variance
-        G(r) [1/angstrom^2] and its variance [1/angstrom^4], both (m,); None if `variance` is None.
-
-    Raises
-    ------
-    ReductionError
-        If fewer than two points lie between the limits.
-
-    Examples
-    --------
-    >>> q, r = np.linspace(0.0, 30.0, 3001), np.array([1.0, 2.0, 3.0])
-    >>> g, _ = sine_transform(q, np.sin(2.0 * q) * np.exp(-0.01 * q**2), r)
-    >>> g.round(2)
-    array([-0.  ,  2.82, -0.  ])
+    The limits of the integral are the first and the last q if None; the sines of a grid of q are cached for
+    any limits. `lorch` damps F(Q) by sin(x) / x with x = pi Q / q_max (E. Lorch, J. Phys. C 2 (1969) 229).
+    The second result is the variance of G(r) [1/angstrom^4], None if F(Q) has none [1/angstrom^2]. A
+    ReductionError is raised if fewer than two points lie between the limits.
     """
     end = float(q[-1]) if q_max is None else q_max
     weights = _weights(q, float(q[0]) if q_min is None else q_min, end)

@@ -179,19 +179,7 @@ def reduce_xanes(
 
 
 def unfit(quality: Quality) -> tuple[Reason, ...]:
-    """Return the reasons that speak against asking a model, though the measurement may be good.
-
-    Parameters
-    ----------
-    quality
-        Quality of a reduced spectrum.
-
-    Examples
-    --------
-    >>> coarse = Reason("steps of up to 3.0 eV across the edge", ReasonCode.COARSE_STEPS)
-    >>> unfit(Quality().note(coarse, Reason("columns taken as energy and mu", ReasonCode.INTERPRETED_INPUT)))
-    ('steps of up to 3.0 eV across the edge',)
-    """
+    """Return the reasons that speak against asking a model, though the measurement may be good."""
     return quality.of(
         ReasonCode.AXIS_UNCALIBRATED,
         ReasonCode.COARSE_STEPS,
