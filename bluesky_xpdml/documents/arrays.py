@@ -102,15 +102,7 @@ WHOLE_ARRAY = ""
 def table_of(value: object) -> Table:
     """Return the columns of a structured array, rows or a list of numbers, a mapping, or a data frame.
 
-    A DocumentError is raised for anything else.
-
-    Examples
-    --------
-    >>> samples = np.array([(0.0, 5), (0.1, 6)], dtype=[("timestamp", "f8"), ("i0", "i4")])
-    >>> {name: values.tolist() for name, values in table_of(samples).items()}
-    {'timestamp': [0.0, 0.1], 'i0': [5.0, 6.0]}
-    >>> table_of([[1, 2], [3, 4]])["1"]
-    array([2., 4.])
+    The columns of plain rows are named by their numbers. A DocumentError is raised for anything else.
     """
     if hasattr(value, "to_records"):
         value = value.to_records(index=False)

@@ -34,28 +34,10 @@ def collector_for(
 ) -> "RunCollector":
     """Return a collector that keeps what the analysis of a run needs: images, tables, single values.
 
-    Images of absorption runs, and images under other names than the profile's, are not read.
-
-    Parameters
-    ----------
-    start
-        The start document.
-    profile
-        Convention that the run follows, its name, the path of its file, or `auto` to detect it.
-    root_map
-        Local folder by remote folder, for file systems that are mounted under another name.
-    dark_frames
-        Whether the run holds dark frames, even if it does not state so.
-
-    Raises
-    ------
-    MissingDataError, FileFormatError
-        As for `load_profile`.
-
-    Examples
-    --------
-    >>> collector_for({"uid": "a", "plan_name": "count"}).uid
-    'a'
+    Images of absorption runs, and images under other names than the profile's, are not read. The profile is a
+    name, the path of its file, or `auto` to detect it from the start document (errors as of `load_profile`).
+    `root_map` has the local folder of each remote one; `dark_frames` says that the run holds dark frames,
+    even if it does not state so.
     """
     profile = resolve_profile(profile, start)
     arrays = _array_keys(profile)
@@ -87,24 +69,9 @@ def collect_run(
     root_map: Mapping[str, str] | None = None,
     dark_frames: bool = False,
 ) -> CollectedRun:
-    """Return the run of a sequence of documents.
+    """Return the run of a sequence of documents, such as `StoredRuns.documents` gives them.
 
-    Parameters
-    ----------
-    documents
-        Of one run, such as `StoredRuns.documents` gives them.
-    profile, root_map, dark_frames
-        As for `collector_for`.
-
-    Raises
-    ------
-    MissingDataError
-        If there is no start document.
-
-    Examples
-    --------
-    >>> collect_run([("start", {"uid": "a"}), ("stop", {"run_start": "a"})]).uid
-    'a'
+    The options are those of `collector_for`. A MissingDataError is raised if there is no start document.
     """
     collector = None
     for name, document in documents:
@@ -128,31 +95,9 @@ class _Row:
 class RunCollector:
     """Collects the documents of one run.
 
-    Parameters
-    ----------
-    start
-        The start document.
-    image_keys
-        Patterns of data keys whose images are averaged; all others are ignored.
-    images
-        Averages them; None for a default one.
-    array_keys
-        Patterns of data keys whose arrays are kept as tables; all others are ignored.
-    root_map
-        Local folder by remote folder, for the files of those arrays.
-    profile
-        Convention of the run, handed on with the collected run.
-
-    Examples
-    --------
-    >>> collector = RunCollector({"uid": "a", "time": 0.0})
-    >>> collector.feed("descriptor", {"uid": "d", "name": "primary", "data_keys": {"i0": {}}})
-    >>> event = {"uid": "e", "descriptor": "d", "seq_num": 1, "time": 0.0, "data": {"i0": 3.0}}
-    >>> collector.feed("event", event)
-    >>> collector.feed("event", event)
-    >>> run = collector.finish()
-    >>> run.streams["primary"].column("i0"), dict(run.anomalies)
-    (array([3.]), {'events came twice': 1, 'no stop document came': 1})
+    Images of data keys that match `image_keys` are averaged by `images`, arrays of `array_keys` are kept as
+    tables; all others are ignored. `root_map` has the local folder of each remote one, for the files of those
+    arrays; the profile is handed on with the collected run.
     """
 
     def __init__(
@@ -182,15 +127,7 @@ class RunCollector:
         self._anomalies: Counter[str] = Counter()
 
     def feed(self, name: str, doc: object) -> None:
-        """Take one document of the run; documents of other kinds are ignored.
-
-        Parameters
-        ----------
-        name
-            `descriptor`, `event`, `event_page`, `stop` or any other document name.
-        doc
-            The document.
-        """
+        """Take one document of the run; documents of other kinds are ignored."""
         if not isinstance(doc, Mapping):
             self._anomalies[_malformed(f"{name} documents were not mappings")] += 1
             return

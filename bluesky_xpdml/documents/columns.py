@@ -10,17 +10,7 @@ from bluesky_xpdml.records import FloatArray
 def float_column(values: ArrayLike, name: str) -> FloatArray:
     """Return values as a one-dimensional float array that owns its data, (n,).
 
-    Parameters
-    ----------
-    values
-        One number per point, (n,).
-    name
-        Name of the column, for the message.
-
-    Raises
-    ------
-    DocumentError
-        If the values are not real numbers, or more than one per point.
+    A DocumentError with the name of the column is raised if they are not real numbers, one per point.
     """
     try:
         column = np.asarray(values)

@@ -101,12 +101,8 @@ class ImageSum:
 class ImageCollector:
     """Sums the images of one run, from events and from files.
 
-    Parameters
-    ----------
-    root_map
-        Local folder by remote folder, for file systems that are mounted under another name.
-    with_variance
-        Whether the variance between frames is needed in every stream, as for dark runs.
+    `root_map` has the local folder of each remote one; `with_variance` says whether the variance between
+    frames is needed in every stream, as for dark runs.
     """
 
     def __init__(self, root_map: Mapping[str, str] | None = None, *, with_variance: bool = False) -> None:

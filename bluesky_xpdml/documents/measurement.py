@@ -179,29 +179,10 @@ def read_run(
 ) -> Measurement:
     """Return one run with its kind and what it states; records are parsed on first use, and once.
 
-    Never raises because of what the run holds.
-
-    Parameters
-    ----------
-    run
-        The collected run; it may still be running.
-    profile
-        Convention that the run follows, its name, the path of its file, or `auto`: that by which the run was
-        collected, else the one whose marks its start document contains.
-    carry
-        Further entries of the start document that predictions carry on, dotted paths.
-
-    Raises
-    ------
-    MissingDataError, FileFormatError
-        If there is no profile of that name, or its file cannot be read.
-
-    Examples
-    --------
-    >>> run = CollectedRun(uid="a", start={"plan_name": "xafs", "element": "Fe", "edge": "K"})
-    >>> measurement = read_run(run)
-    >>> measurement.kind, measurement.element, str(measurement.error)[:28]
-    (<RunKind.ABSORPTION: 'absorption'>, 'Fe', 'expected events with an ener')
+    Never raises because of what the run, which may still be running, holds. The profile is a name, the path
+    of its file, or `auto`: that by which the run was collected, else the one whose marks its start document
+    contains (errors as of `load_profile`). `carry` names further entries of the start document that
+    predictions carry on, dotted paths.
     """
     if profile == "auto" and run.profile is not None:
         profile = run.profile

@@ -64,11 +64,6 @@ def matching(patterns: tuple[str, ...], keys: list[str], element: str = "") -> l
     """Return the keys that match the first pattern that matches any, in their given order.
 
     `{element}` in a pattern stands for the absorbing element; without an element such a pattern is skipped.
-
-    Examples
-    --------
-    >>> matching(("{element}[0-9]", "i_?f"), ["Fe1", "Fe2", "If"], "Fe")
-    ['Fe1', 'Fe2']
     """
     for pattern in patterns:
         if "{element}" in pattern and not 0 < len(element) <= LONGEST_ELEMENT:

@@ -41,23 +41,7 @@ class Finding:
 
 
 def check_profile(run: CollectedRun, profile: Profile) -> tuple[Finding, ...]:
-    """Return what a profile reads from a run, and what is missing.
-
-    Parameters
-    ----------
-    run
-        A collected run.
-    profile
-        The profile to check.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.documents.profile import load_profile
-    >>> run = CollectedRun(uid="a", start={"element": "Fe"})
-    >>> findings = check_profile(run, load_profile("generic"))
-    >>> [finding.what for finding in findings if finding.is_missing]
-    ['edge', 'energy and channels', 'absorption scan']
-    """
+    """Return what a profile reads from a run, and what is missing."""
     found = [_technique(run, profile), *_stated_at_the_start(run, profile)]
     if claims_scattering(run.start, profile) and image_keys(run, profile):
         images = ", ".join(f"{key} in stream {stream}" for stream, key in image_keys(run, profile).items())

@@ -84,12 +84,7 @@ class Stream:
     def column(self, key: str) -> FloatArray:
         """Return the values of a key as floats, NaN if an event does not hold it, (n,).
 
-        Raises
-        ------
-        MissingDataError
-            If no event holds the key.
-        DocumentError
-            If the values are not numbers.
+        If no event holds it, a MissingDataError is raised; a DocumentError if the values are not numbers.
         """
         if key not in self.columns:
             held = ", ".join(sorted(self.columns)) or "nothing"
@@ -144,18 +139,8 @@ def completeness(
 ) -> tuple[float, Quality]:
     """Return the measured fraction of the plan, by points and by energy range, with a remark.
 
-    Stop documents are ignored: those of runs that were stopped early report success all the same.
-
-    Parameters
-    ----------
-    run
-        The collected run.
-    profile
-        Names in the run.
-    energy
-        Measured energies in the unit of the plan, (n,).
-    n_points
-        Measured points; None if the plan did not count them.
+    Stop documents are ignored: those of runs that were stopped early report success all the same. Energies
+    are in the unit of the plan, (n,); `n_points` is None if the plan did not count them.
     """
     planned = planned_points(run, profile)
     fractions = {}

@@ -30,19 +30,7 @@ _SEPARATORS = re.compile(r"[\s,;+/]+")
 def origin_of(start: Mapping[str, object], *, carry: tuple[str, ...] = ()) -> Origin:
     """Return the entries of a start document that its prediction carries on.
 
-    Parameters
-    ----------
-    start
-        The start document of the raw run.
-    carry
-        Further entries to carry on, dotted paths; those that hold no text or whole number are left out.
-
-    Examples
-    --------
-    >>> start = {"uid": "a", "time": 12.5, "proposal": {"proposal_id": 312345}, "furnace": {"zone": "B"}}
-    >>> origin = origin_of(start, carry=("furnace.zone",))
-    >>> origin.time, origin.proposal, origin.keys
-    (12.5, '312345', {'furnace.zone': 'B'})
+    `carry` names further ones, dotted paths; those that hold no text or whole number are left out.
     """
     time, trial = start.get("time"), look_up(start, (TRIAL,))
     carried = {key: look_up_text(start, (key,)) for key in carry}

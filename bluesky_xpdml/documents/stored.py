@@ -20,11 +20,6 @@ class StoredRuns:
     """Raw runs in a Tiled container, by uid or by the name of their sample; closes the connection at the end.
 
     Calling it is the same as `documents`, so that it can be given wherever a function of a uid is expected.
-
-    Parameters
-    ----------
-    container
-        Tiled container whose keys are uids of runs.
     """
 
     def __init__(self, container: Any) -> None:
@@ -33,17 +28,8 @@ class StoredRuns:
     def documents(self, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the documents of a run.
 
-        Parameters
-        ----------
-        uid
-            Start uid.
-
-        Raises
-        ------
-        MissingDataError
-            If there is no such run.
-        DocumentError
-            If it is not a Bluesky run, or the server does not answer.
+        A MissingDataError is raised if there is no such run; a DocumentError if it is not a Bluesky run, or
+        the server does not answer.
         """
         with _as_document_errors(f"run {uid}"):
             yield from run_documents(find_run(self._container, uid), uid)
@@ -53,21 +39,8 @@ class StoredRuns:
     def uid_of_sample(self, name: str, profile: Profile, *, exclude: Collection[str] = ()) -> str:
         """Return the uid of the newest total-scattering run of a sample: no dark frames, nothing derived.
 
-        Parameters
-        ----------
-        name
-            Name of the sample.
-        profile
-            Where start documents hold that name.
-        exclude
-            Uids of runs that are not meant.
-
-        Raises
-        ------
-        MissingDataError
-            If there is no such run.
-        DocumentError
-            If the server does not answer.
+        The profile says where start documents hold the name; runs in `exclude` are not meant. A
+        MissingDataError is raised if there is no such run; a DocumentError if the server does not answer.
         """
         with _as_document_errors(f"the runs of sample {name!r}"):
             starts = [
@@ -144,19 +117,8 @@ def find_run(runs: Any, uid: str) -> Any:
 def run_documents(run: Any, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the documents of a stored run.
 
-    Few servers are configured to export documents, but all of them give tables and arrays.
-
-    Parameters
-    ----------
-    run
-        The run in Tiled.
-    uid
-        Start uid, for messages.
-
-    Raises
-    ------
-    DocumentError
-        If it is not a Bluesky run, or the server cannot give its documents.
+    Few servers are configured to export documents, but all of them give tables and arrays. A DocumentError is
+    raised if it is not a Bluesky run, or the server cannot give its documents.
     """
     if not hasattr(run, "documents"):
         raise DocumentError(f"{uid} is no Bluesky run but {type(run).__name__}; check the path")
@@ -171,13 +133,6 @@ class StoredRow:
     """The part of a stored array that belongs to one event, fetched on first use.
 
     The spectra of a detector are most of a run, and absorption does not need them.
-
-    Parameters
-    ----------
-    array
-        In Tiled; its first axis counts the events.
-    row
-        Number of the event.
     """
 
     def __init__(self, array: Any, row: int) -> None:

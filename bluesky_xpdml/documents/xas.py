@@ -138,14 +138,6 @@ def sweeps(energy: FloatArray) -> tuple[slice, ...]:
 
     A turning point belongs to the sweep that it ends, a way back of few points to the sweep that follows.
     Aborted sweeps are left out. An axis that does not turn is one sweep.
-
-    Examples
-    --------
-    >>> up = np.linspace(7000.0, 7200.0, 41)
-    >>> sweeps(np.concatenate([up, up[::-1], up]))
-    (slice(0, 41, None), slice(41, 82, None), slice(82, 123, None))
-    >>> sweeps(np.concatenate([up, up]))
-    (slice(0, 41, None), slice(41, 82, None))
     """
     everything = (slice(0, energy.size),)
     known = np.flatnonzero(np.isfinite(energy))

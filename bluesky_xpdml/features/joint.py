@@ -17,24 +17,6 @@ COLUMNS = np.concatenate([np.tile(np.arange(N_XANES), REPEATS), N_XANES + pdf.BA
 
 
 def joint_rows(of_xanes: FloatArray, of_pdf: FloatArray) -> FloatArray:
-    """Put the features of one curve behind those of each spectrum.
-
-    Parameters
-    ----------
-    of_xanes
-        Features of a spectrum for several shifts of its axis, (s, 72).
-    of_pdf
-        Features of a curve, (92,).
-
-    Returns
-    -------
-    FloatArray
-        Features named by `FEATURE_NAMES`, (s, 164).
-
-    Examples
-    --------
-    >>> joint_rows(np.zeros((9, 72)), np.ones(92)).shape
-    (9, 164)
-    """
+    """Put the features of one curve, (92,), behind those of each spectrum, (s, 72): (s, 164)."""
     behind = np.broadcast_to(of_pdf, (len(of_xanes), of_pdf.size))
     return np.concatenate([of_xanes, behind], axis=1)

@@ -34,22 +34,9 @@ FEATURE_NAMES = tuple(
 
 
 def foil_scale(xanes: Xanes) -> tuple[FloatArray, FloatArray]:
-    """Return a spectrum above the metal foil, its pre-edge removed.
+    """Return energies above the metal foil [eV] and the absorption without pre-edge, both (n,).
 
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum of an element whose foil energy is tabulated.
-
-    Returns
-    -------
-    x, signal
-        Energy above the foil [eV] and absorption without pre-edge [any unit], both (n,).
-
-    Raises
-    ------
-    FeatureError
-        If the foil energy of the element is not tabulated.
+    A FeatureError is raised if the foil energy of the element is not tabulated.
     """
     if xanes.element not in FOIL_ENERGIES:
         known = ", ".join(FOIL_ENERGIES)
@@ -61,25 +48,11 @@ def foil_scale(xanes: Xanes) -> tuple[FloatArray, FloatArray]:
 
 
 def fine_signal(x: FloatArray, signal: FloatArray) -> FloatArray:
-    """Resample a measured spectrum onto the fine grid.
+    """Resample absorption without pre-edge, over energies above the metal foil [eV], onto `FINE_GRID`.
 
-    Parameters
-    ----------
-    x
-        Energy above the metal foil [eV], ascending, (n,).
-    signal
-        Absorption without pre-edge [any unit], (n,).
-
-    Returns
-    -------
-    FloatArray
-        Signal on `FINE_GRID`; beyond the end of a scan that stops between 30 and 39 eV the mean of its
-        last 4 eV, as in the training spectra.
-
-    Raises
-    ------
-    FeatureError
-        If the scan starts above the foil's edge or ends before 30 eV above it.
+    Beyond the end of a scan that stops between 30 and 39 eV it is the mean of the last 4 eV, as in the
+    training spectra. A FeatureError is raised if the scan starts above the foil's edge or ends before 30 eV
+    above it.
     """
     if x[0] > GRID[0] or x[-1] < SHORTEST_END:
         raise FeatureError(

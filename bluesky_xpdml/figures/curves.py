@@ -1,4 +1,4 @@
-"""Pictures of measured curves and of predictions, in one style, with units on every axis."""
+"""Pictures (PNG, SVG or PDF) of measured curves and predictions, in one style, with units on every axis."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,15 +47,7 @@ NORMAL_90 = 1.645
 
 
 def draw_repeats(answers: Sequence[RepeatedPrediction], path: Path) -> None:
-    """Draw the mean spectrum with its 90 % band, and the answer with its interval against the repeats.
-
-    Parameters
-    ----------
-    answers
-        After each repeat, at least one.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw the mean spectrum with its 90 % band, and the answer with its interval against the repeats."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -122,15 +114,7 @@ def _error_bars(
 
 
 def draw_demo(measurements: Sequence[DemoMeasurement], path: Path) -> None:
-    """Draw every curve that was read back from Tiled, and prediction against truth.
-
-    Parameters
-    ----------
-    measurements
-        What was measured and found again.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw every curve that was read back from Tiled, and prediction against truth."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -195,15 +179,7 @@ def _plot_curve(axes: "Axes", technique: Technique, x: FloatArray, y: FloatArray
 
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
-    """Draw the curves of some predictions with their answers.
-
-    Parameters
-    ----------
-    predictions
-        Those without a spectrum or G(r) are left out.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw the curves of some predictions with their answers; those without a curve are left out."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -230,12 +206,7 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
 def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the oxidation state of measured compounds against the truth, the edge alone beside it.
 
-    Parameters
-    ----------
-    answers
-        Rows with `compound, element, calibrated, true, value, low, high, edge_curve`.
-    path
-        PNG, SVG or PDF.
+    The rows hold `compound, element, calibrated, true, value, low, high, edge_curve`.
     """
     with needs_extra("demo"):
         from matplotlib import rc_context
@@ -261,15 +232,7 @@ def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_xanes(xanes: Xanes, path: Path) -> Path:
-    """Draw a reduced spectrum with its fits, and the normalised one beside it; return the path.
-
-    Parameters
-    ----------
-    xanes
-        Reduced spectrum.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw a reduced spectrum with its fits, and the normalised one beside it; return the path."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -294,15 +257,7 @@ def draw_xanes(xanes: Xanes, path: Path) -> Path:
 
 
 def draw_pdf(pdf: PairDistribution, path: Path) -> Path:
-    """Draw I(Q), S(Q), F(Q) and G(r), those that are known; return the path.
-
-    Parameters
-    ----------
-    pdf
-        What was reduced.
-    path
-        PNG, SVG or PDF.
-    """
+    """Draw I(Q), S(Q), F(Q) and G(r), those that are known; return the path."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure

@@ -25,17 +25,7 @@ ENDS = ("base", "answer")
 
 
 def draw_explanation(prediction: Prediction, target: Path | IO[str], kind: str) -> None:
-    """Draw a curve, its explanation and the importances into one picture.
-
-    Parameters
-    ----------
-    prediction
-        With its explanation and its curve.
-    target
-        Path or open text file.
-    kind
-        `png`, `svg` or `pdf`.
-    """
+    """Draw a curve, its explanation and the importances into one picture: `png`, `svg` or `pdf`."""
     with needs_extra("demo"):
         from matplotlib import rc_context
 
@@ -234,17 +224,7 @@ th:first-child, td:first-child {{ text-align: left; }} tr {{ border-bottom: 1px 
 
 
 def write_page(prediction: Prediction, explanation: Explanation, path: Path) -> None:
-    """Write an explanation as an HTML page that needs no other file.
-
-    Parameters
-    ----------
-    prediction
-        With its explanation and its curve.
-    explanation
-        The same explanation.
-    path
-        File to write.
-    """
+    """Write an explanation as an HTML page that needs no other file."""
     picture = io.StringIO()
     draw_explanation(prediction, picture, "svg")
     svg = picture.getvalue()

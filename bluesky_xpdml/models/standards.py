@@ -104,7 +104,7 @@ def edge_standards(spectra: Sequence[MeasuredSpectrum], pre_edge_shift: float) -
 
 
 def answer_compound(members: Sequence[MeasuredSpectrum], bundle: Bundle) -> CompoundAnswer:
-    """Answer one compound, the mean over its spectra; intervals are one standard deviation wide."""
+    """Answer one compound by the mean over its spectra; intervals of the bundle must be one sigma wide."""
     observations = [member.observation for member in members]
     predicted = [
         predict_descriptors(bundle, observation, expected_states(bundle, observation))

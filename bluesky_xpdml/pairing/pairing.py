@@ -63,12 +63,8 @@ class Pairing:
     def matches(self, prediction: PublishedPrediction) -> list[Match]:
         """Return the match of a prediction, and those of others for which it is the best partner.
 
-        A prediction that cannot be paired, or is superseded, has none.
-
-        Raises
-        ------
-        PublishError
-            If the server is away.
+        A prediction that cannot be paired, or is superseded, has none. Raises PublishError if the server is
+        away.
         """
         if not can_be_paired(prediction, self.settings) or self._is_superseded(prediction):
             return []
@@ -80,15 +76,8 @@ class Pairing:
     def unanswered(self, *, after: float | None = None) -> list[Match]:
         """Return the matches among all predictions that have no joint answer yet, or an outdated one.
 
-        Parameters
-        ----------
-        after
-            Only predictions that were made at this time or later [s since 1970]; None for all.
-
-        Raises
-        ------
-        PublishError
-            If the server is away.
+        With `after`, only predictions that were made then or later [s since 1970] are considered. Raises
+        PublishError if the server is away.
         """
         singles = [
             each
@@ -105,15 +94,8 @@ class Pairing:
     def joint(self, match: Match) -> Prediction:
         """Return the joint answer of a match, without curves; a failed one, with reasons, if there is none.
 
-        Parameters
-        ----------
-        match
-            Two predictions that belong together, or contradict each other.
-
-        Raises
-        ------
-        PublishError
-            If the server is away, or one of the runs is still being written: to be tried again later.
+        Raises PublishError if the server is away, or one of the runs is still being written: to be tried
+        again later.
         """
         reasons = (*match.contradictions, *_failures(match))
         if reasons:
@@ -268,14 +250,7 @@ class Pairing:
 
 
 def joint_origin(one: Origin, other: Origin) -> Origin:
-    """Return the origin of the joint answer of two raw runs: what they agree in, and both beamlines.
-
-    Examples
-    --------
-    >>> found = joint_origin(Origin(time=9.0, beamline="a", proposal="1"), Origin(time=5.0, beamline="b"))
-    >>> found.time, found.beamline, found.proposal
-    (5.0, 'a + b', '1')
-    """
+    """Return the origin of the joint answer of two raw runs: what they agree in, and both beamlines."""
     times = [each.time for each in (one, other) if each.time is not None]
     names = {*one.keys, *other.keys}
     keys = {name: _agreed(one.keys.get(name, ""), other.keys.get(name, "")) for name in sorted(names)}

@@ -56,15 +56,7 @@ class PairingCounts:
 
 
 class Pairer:
-    """Publishes the joint answers of pairs, each once; errors are logged and counted.
-
-    Parameters
-    ----------
-    publisher
-        Where joint answers go.
-    pairing
-        Finds partners and answers.
-    """
+    """Publishes the joint answers of pairs, each once; errors are logged and counted."""
 
     def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
         self.pairing = pairing
@@ -155,14 +147,8 @@ class Pairer:
 class PairingPublisher:
     """Publishes runs, and after each answer to one measurement the joint ones that it makes possible.
 
-    After the first run it also publishes the joint answers that an earlier process left out.
-
-    Parameters
-    ----------
-    publisher
-        Where all runs go; it is closed with this one.
-    pairing
-        Finds partners and answers, in the container that the runs go to.
+    After the first run it also publishes the joint answers that an earlier process left out. The publisher is
+    closed with this one; the pairing works in the container that the runs go to.
     """
 
     def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
@@ -238,11 +224,6 @@ class Follower:
     """Pairs what several beamlines publish into one container.
 
     Nothing is kept between processes: a new one goes over all predictions and leaves existing joint answers.
-
-    Parameters
-    ----------
-    pairer
-        Publishes joint answers.
     """
 
     def __init__(self, pairer: Pairer) -> None:
@@ -279,19 +260,9 @@ class Follower:
         return len(news)
 
     def follow(self, stop: Event, *, interval: float) -> None:
-        """Pair predictions as they arrive, until it is stopped.
+        """Pair predictions as they arrive, until `stop` is set; requests are at most `interval` [s] apart.
 
-        Parameters
-        ----------
-        stop
-            Set from elsewhere to stop.
-        interval
-            Longest time between two requests [s].
-
-        Raises
-        ------
-        PublishError
-            If the server is away, or the container was emptied.
+        Raises PublishError if the server is away, or the container was emptied.
         """
         cursor, self._cursor = self._start(), None
         arrived: SimpleQueue[PublishedPrediction] = SimpleQueue()

@@ -81,14 +81,8 @@ def read_on(requests: Requests, cursor: Cursor) -> Iterator[tuple[Run | None, Cu
     """Yield each run after a cursor, once, with the cursor behind it; at the end None and a cursor.
 
     The runs before the cursor are read again: one that became visible late, as with several writers, is found
-    among them, and one that was removed does not shift the others.
-
-    Raises
-    ------
-    LostCursorError
-        If none of the runs before the cursor exists any more.
-    PublishError
-        If the server is away or refuses.
+    among them, and one that was removed does not shift the others. Raises LostCursorError if none of them
+    exists any more, PublishError if the server is away or refuses.
     """
     finished = _finished(requests, cursor.pending)
     before, seen = cursor, {*cursor.anchors, *cursor.pending}

@@ -58,21 +58,10 @@ def curves_summary(prediction: Prediction) -> dict[str, Any] | None:
 
 
 def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes:
-    """Return the spectrum that a prediction was read from.
+    """Return the spectrum that a prediction of technique `xanes` was read from.
 
-    Parameters
-    ----------
-    container
-        Where the derived runs are.
-    prediction
-        Of one spectrum, technique `xanes`.
-
-    Raises
-    ------
-    MissingDataError
-        If the run holds no spectrum, or another version published it in another form.
-    PublishError
-        If the server is away, or the run is still being written.
+    Raises MissingDataError if the run holds no spectrum, or another version published it in another form;
+    PublishError if the server is away, or the run is still being written.
     """
     entry, reduction = _entry(prediction, "xanes"), _reduction(prediction)
     data = _read(container, prediction, "xanes", ("energy", "mu"))
@@ -115,23 +104,11 @@ def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes
 def read_distribution(
     container: "Container", prediction: PublishedPrediction, *, over_q: bool
 ) -> PairDistribution:
-    """Return the pair distribution function that a prediction was read from.
+    """Return the pair distribution function that a prediction of technique `pdf` or `dpdf` was read from.
 
-    Parameters
-    ----------
-    container
-        Where the derived runs are.
-    prediction
-        Of one pattern, technique `pdf` or `dpdf`.
-    over_q
-        Whether I(Q) and F(Q) are read too, if there are any: three more requests.
-
-    Raises
-    ------
-    MissingDataError
-        If the run holds no pair distribution function, or another version published it in another form.
-    PublishError
-        If the server is away, or the run is still being written.
+    With `over_q`, I(Q) and F(Q) are read too, if there are any: three more requests. Raises MissingDataError
+    if the run holds no pair distribution function, or another version published it in another form;
+    PublishError if the server is away, or the run is still being written.
     """
     entry = _entry(prediction, "pdf")
     data = _read(container, prediction, "pdf", ("r", "g_r"), ("q", "i_q", "f_q") if over_q else ())

@@ -71,11 +71,6 @@ def plain_mapping(mapping: Mapping[str, object], depth: int = 0) -> dict[str, ob
     """Return a mapping as plain JSON, without the entries that hold nothing.
 
     Event documents forbid `.` and `/` in keys; both become `_`.
-
-    Examples
-    --------
-    >>> plain_mapping({"a/b": None, "c": 1})
-    {'c': 1}
     """
     entries = ((plain_key(key), plain(value, depth + 1)) for key, value in mapping.items())
     return {key: value for key, value in entries if value is not None}
@@ -153,21 +148,7 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
 
 
 def summary(prediction: Prediction) -> Document:
-    """Return the start document of a prediction, as plain JSON without uid and time.
-
-    Parameters
-    ----------
-    prediction
-        The prediction, also a failed one.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.vocabulary import Technique
-    >>> quality = Quality().failed(Reason("no model for Zn", ReasonCode.MODEL_MISSING))
-    >>> failed = Prediction(technique=Technique.XANES, element="Zn", edge="K", quality=quality)
-    >>> summary(failed)["quality"]
-    {'verdict': 'failed', 'reasons': ['no model for Zn'], 'codes': ['model-missing']}
-    """
+    """Return the start document of a prediction, also a failed one, as plain JSON without uid and time."""
     finite, quality = _usable(prediction)
     return plain_mapping(
         {

@@ -27,23 +27,8 @@ class LiveRun:
     """The run of the partial predictions of one element in one measurement.
 
     Its stream is `updates`: completeness, a verdict (0 good, 1 suspect, 2 failed), and the main descriptors
-    with their intervals; NaN while there is no answer. Its uid is random.
-
-    Parameters
-    ----------
-    clock
-        Returns the time of the documents [s since 1970].
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.records import Quality
-    >>> from bluesky_xpdml.vocabulary import Technique
-    >>> partial = Prediction(
-    ...     technique=Technique.PDF, element="Fe", edge="", quality=Quality(), completeness=0.5
-    ... )
-    >>> live = LiveRun()
-    >>> [name for name, _ in (*live.update(partial), *live.update(partial), *live.finish())]
-    ['start', 'descriptor', 'event', 'event', 'stop']
+    with their intervals; NaN while there is no answer. Its uid is random; `clock` returns the time of the
+    documents [s since 1970].
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:

@@ -176,26 +176,7 @@ def newest_first(predictions: Iterable[PublishedPrediction]) -> list[PublishedPr
 def current(predictions: Iterable[PublishedPrediction]) -> list[PublishedPrediction]:
     """Return the current answer to each question, newest first, in whatever order they come.
 
-    Parameters
-    ----------
-    predictions
-        Every answer to the questions that they answer. Of those to one question the one of the highest
-        `PublishedPrediction.rank` is current.
-
-    Examples
-    --------
-    >>> from bluesky_xpdml.publish import derived_run, published
-    >>> from bluesky_xpdml.records import Prediction, Quality
-    >>> good = Prediction(
-    ...     technique=Technique.XANES, element="Fe", edge="K", quality=Quality(), raw_uids=("raw",)
-    ... )
-    >>> failed = good.with_quality(Quality().failed(Reason("no model", ReasonCode.MODEL_MISSING)))
-    >>> answers = [
-    ...     published(derived_run(prediction, clock=lambda at=at: at)[0][1])
-    ...     for prediction, at in ((good, 1.0), (failed, 2.0))
-    ... ]
-    >>> [str(each.quality.verdict) for each in current(answers)]
-    ['good']
+    Of all answers to one question the one of the highest `PublishedPrediction.rank` is current.
     """
     best: dict[object, PublishedPrediction] = {}
     for each in predictions:

@@ -47,14 +47,7 @@ Parameters = dict[str, list[str]]
 
 
 def parameters(queries: Sequence[Any]) -> Parameters:
-    """Return queries of `tiled.queries` as parameters of a request.
-
-    Examples
-    --------
-    >>> from tiled.queries import Key
-    >>> parameters([Key("start.element") == "Fe"])["filter[eq][condition][value]"]
-    ['"Fe"']
-    """
+    """Return queries of `tiled.queries` as parameters of a request."""
     from tiled.query_registration import default_query_registry
 
     found: Parameters = {}

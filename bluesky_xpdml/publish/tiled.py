@@ -353,17 +353,7 @@ def connect(uri: str, *, api_key: str | None = None) -> "Container":
 def open_container(client: "Container", path: str) -> "Container":
     """Return the container under a path, made as a catalog of Bluesky runs if it does not exist.
 
-    Parameters
-    ----------
-    client
-        Where the path begins.
-    path
-        Container of the derived runs, `/` between its parts.
-
-    Raises
-    ------
-    PublishError
-        If the path is empty or the server refuses.
+    Raises PublishError if the path is empty or the server refuses.
     """
     import httpx
     from tiled.client.utils import ClientError
@@ -383,21 +373,9 @@ def open_container(client: "Container", path: str) -> "Container":
 
 
 def open_existing(uri: str, *, api_key: str | None = None, path: str = "") -> "Container":
-    """Return an existing container of a Tiled server.
+    """Return the existing container under a path of a Tiled server, the root if the path is empty.
 
-    Parameters
-    ----------
-    uri
-        Address of the server, such as `http://localhost:8000`.
-    api_key
-        Key; None if the server needs none, or the address holds it.
-    path
-        Of the container, `/` between its parts; the root if empty.
-
-    Raises
-    ------
-    PublishError
-        If the server does not respond, refuses, or has no such container.
+    Raises PublishError if the server does not respond, refuses, or has no such container.
     """
     root: Any = connect(uri, api_key=api_key)
     parts = [part for part in path.split("/") if part]
