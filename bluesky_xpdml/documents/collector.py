@@ -34,10 +34,28 @@ def collector_for(
 ) -> "RunCollector":
     """Return a collector that keeps what the analysis of a run needs: images, tables, single values.
 
-    Images of absorption runs, and images under other names than the profile's, are not read. The profile is a
-    name, the path of its file, or `auto` to detect it from the start document (errors as of `load_profile`).
-    `root_map` has the local folder of each remote one; `dark_frames` says that the run holds dark frames,
-    even if it does not state so.
+    Images of absorption runs, and images under other names than the profile's, are not read.
+
+    Parameters
+    ----------
+    start
+        The start document.
+    profile
+        Convention that the run follows, its name, the path of its file, or `auto` to detect it.
+    root_map
+        Local folder by remote folder, for file systems that are mounted under another name.
+    dark_frames
+        Whether the run holds dark frames, even if it does not state so.
+
+    Raises
+    ------
+    MissingDataError, FileFormatError
+        As for `load_profile`.
+
+    Examples
+    --------
+    >>> collector_for({"uid": "a", "plan_name": "count"}).uid
+    'a'
     """
     profile = resolve_profile(profile, start)
     arrays = _array_keys(profile)

@@ -147,10 +147,6 @@ class ImageCollector:
         for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_POINTS)):
             self._read_or_postpone((stream, key), replace(asset, first=point, last=point + 1))
 
-    def n_frames(self) -> int:
-        """Return the number of frames so far."""
-        return sum(each.n_frames for each in self._sums.values())
-
     def retry(self) -> None:
         """Read again what could not be read before; if it still cannot, it is a fault."""
         pending, self._pending = self._pending, []

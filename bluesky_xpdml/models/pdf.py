@@ -36,11 +36,31 @@ def predict_pdf(
 ) -> Prediction:
     """Predict oxidation state, coordination number and bond length of a metal from a PDF.
 
-    The modality is `pdf` for all pairs, `dpdf` for pairs with the metal at an ordinary q_max,
-    `dpdf_anomalous` for the difference of two patterns below the metal's edge. The quality of the prediction
-    continues that of the curve. An error is raised if there is no bundle for the element and modality
-    (ModelNotFoundError), it was trained on other features (BundleError), or the curve does not cover what the
-    model looks at (FeatureError).
+    Parameters
+    ----------
+    distribution
+        Total or metal-differential pair distribution function.
+    store
+        Where the bundle is found.
+    modality
+        `pdf` for all pairs, `dpdf` for pairs with the metal at an ordinary q_max, `dpdf_anomalous` for the
+        difference of two patterns below the metal's edge.
+    element
+        The metal, a chemical symbol.
+
+    Returns
+    -------
+    Prediction
+        With descriptors and 90 % intervals; its quality continues that of the curve.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no bundle for the element and modality.
+    BundleError
+        If the bundle was trained on other features than this version computes.
+    FeatureError
+        If the curve does not cover what the model looks at.
     """
     kind = Modality(modality)
     bundle = store.find(element, kind.edge, kind)

@@ -134,9 +134,28 @@ def input_description(element: str) -> dict[str, Any]:
 def predict_xanes(xanes: Xanes, store: BundleStore) -> Prediction:
     """Predict oxidation state, coordination number and bond length from a K-edge spectrum.
 
-    The quality of the prediction continues that of the spectrum. An error is raised if there is no bundle for
-    the element and edge (ModelNotFoundError), it was trained on other features (BundleError), the spectrum
-    does not cover the window of the model (FeatureError), or no edge is found in it (ReductionError).
+    Parameters
+    ----------
+    xanes
+        Reduced spectrum.
+    store
+        Where the bundle of the element is found.
+
+    Returns
+    -------
+    Prediction
+        With descriptors and 90 % intervals; its quality continues that of the spectrum.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no bundle for the element and edge.
+    BundleError
+        If the bundle was trained on other features than this version computes.
+    FeatureError
+        If the spectrum does not cover the window of the model.
+    ReductionError
+        If no edge is found in the window of the element.
     """
     bundle = store.find(xanes.element, xanes.edge, Modality.XANES)
     bundle.require_input(input_description(bundle.element))

@@ -373,9 +373,21 @@ def open_container(client: "Container", path: str) -> "Container":
 
 
 def open_existing(uri: str, *, api_key: str | None = None, path: str = "") -> "Container":
-    """Return the existing container under a path of a Tiled server, the root if the path is empty.
+    """Return an existing container of a Tiled server.
 
-    Raises PublishError if the server does not respond, refuses, or has no such container.
+    Parameters
+    ----------
+    uri
+        Address of the server, such as `http://localhost:8000`.
+    api_key
+        Key; None if the server needs none, or the address holds it.
+    path
+        Of the container, `/` between its parts; the root if empty.
+
+    Raises
+    ------
+    PublishError
+        If the server does not respond, refuses, or has no such container.
     """
     root: Any = connect(uri, api_key=api_key)
     parts = [part for part in path.split("/") if part]

@@ -199,11 +199,32 @@ def edges_near(e0: float, *, element: str = "", edge: str = "") -> tuple[NamedEd
 def name_edge(
     scan: AbsorptionScan, *, e0: float | Literal["auto"] = "auto"
 ) -> tuple[AbsorptionScan, tuple[Reason, ...]]:
-    """Find the element and the edge of a scan that does not state both, near e0 [eV] if it is given.
+    """Find the element and the edge of a scan that does not state both.
 
-    Returns the scan with element and edge, if they were found, and how: `ELEMENT_FROM_EDGE` with the other
-    candidates, and `ELEMENT_AMBIGUOUS` if one of them is as likely. A ReductionError is raised if no channel
-    shows an edge, or none of the stated element.
+    Parameters
+    ----------
+    scan
+        What was counted.
+    e0
+        Edge energy [eV]; `auto` finds it.
+
+    Returns
+    -------
+    AbsorptionScan, tuple of Reason
+        The scan with element and edge, if they were found, and how: `ELEMENT_FROM_EDGE` with the other
+        candidates, and `ELEMENT_AMBIGUOUS` if one of them is as likely.
+
+    Raises
+    ------
+    ReductionError
+        If no channel shows an edge, or none of the stated element.
+
+    Examples
+    --------
+    >>> energy = np.arange(8800.0, 9200.0)
+    >>> named, reasons = name_edge(AbsorptionScan(energy=energy, mu=np.arctan((energy - 8985.2) / 2.0)))
+    >>> named.element, named.edge, reasons
+    ('Cu', 'K', ('element found from the edge: Cu K, 6.0 eV above the tabulated edge',))
     """
     if scan.element and scan.edge:
         return scan, ()

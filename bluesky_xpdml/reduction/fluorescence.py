@@ -30,19 +30,40 @@ from bluesky_xpdml.vocabulary import ReasonCode
 def correct_deadtime(
     counts: FloatArray, icr: FloatArray, ocr: FloatArray, *, fast_deadtime: float = 0.0
 ) -> FloatArray:
-    """Correct the counts in a region of interest for dead time, all arrays (n,).
+    r"""Correct the counts in a region of interest for dead time.
 
     The slow channel misses 1 - OCR / ICR of the pulses, wherever they lie in the spectrum::
 
         corrected = counts * x / OCR,    ICR = x exp(-x tau)
 
-    The fast channel, which counts the ICR, has a paralysable dead time tau itself [s], about 1e-7 for digital
-    processors; with tau = 0 the ICR is taken as true. (Knoll, Radiation Detection and Measurement, 4th ed.
-    (2010), chapter 4.)
+    The fast channel, which counts the ICR, has a paralysable dead time tau itself; with tau = 0 the ICR is
+    taken as true. (Knoll, Radiation Detection and Measurement, 4th ed. (2010), chapter 4.)
 
-    ICR and OCR are rates [1/s], or counts over the same time if tau is 0. The result is NaN if OCR is not
-    positive or no true rate yields the ICR. A ReductionError is raised if the arrays differ in length, or tau
-    is negative.
+    Parameters
+    ----------
+    counts
+        Counts in the region of interest, (n,).
+    icr, ocr
+        Input and output count rates of the same element [1/s], (n,); both may be counts over the same time
+        if `fast_deadtime` is 0.
+    fast_deadtime
+        tau [s]; about 1e-7 for digital processors.
+
+    Returns
+    -------
+    FloatArray
+        Counts that would have been seen, (n,); NaN if OCR is not positive or no true rate
+        yields the ICR.
+
+    Raises
+    ------
+    ReductionError
+        If the arrays differ in length, or the dead time is negative.
+
+    Examples
+    --------
+    >>> correct_deadtime(np.array([100.0]), np.array([2e5]), np.array([1.6e5]))
+    array([125.])
     """
     if not counts.shape == icr.shape == ocr.shape:
         raise ReductionError(
