@@ -14,10 +14,10 @@ OLDEST_LOCK := requirements-oldest.lock
 OLDEST_TESTS := tests/documents tests/callbacks tests/publish
 
 # What each group adds to the one environment.
-ADD_demo := -e '.[demo]'
-ADD_docs := -e '.[demo]' --group docs
-ADD_lint := -e . --group lint
-ADD_test := -e '.[all]' --group test
+ADD_demo := '.[demo]'
+ADD_docs := '.[demo]' --group docs
+ADD_lint := . --group lint
+ADD_test := '.[all]' --group test
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 EDITABLE := --no-build-isolation
@@ -80,7 +80,8 @@ $(STAMPS)/all: $(STAMPS)/base pyproject.toml
 
 $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/lint $(STAMPS)/test: $(STAMPS)/base pyproject.toml
 	@echo "Installing what '$(@F)' needs into $(VENV); the first time this takes some minutes."
-	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) $(EDITABLE) $(ADD_$(@F))
+	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) $(ADD_$(@F))
+	$(BIN)/python $(PIP_INSTALL) --no-deps $(EDITABLE) -e .
 	@touch $@
 
 # Here only: pip itself, new enough for groups, and what builds the package.
