@@ -271,6 +271,7 @@ class Settings:
         """
         defaults = Settings()
         values = {name: (_value(self, key), _value(defaults, key)) for name, key in KEYS.items()}
+        values |= {} if self.repeats else {"repeats.within": (0.0, 0.0)}
         values |= {f"{PIN}{name}": (version, None) for name, version in self.pins.items()}
         return {
             name: {"value": publishable(value), "origin": self._origin(name, unchanged=value == default)}
