@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -365,9 +366,18 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) 
 
     One for all tests of a process: a second one would take the key of the first.
     """
+    import uvicorn
+    from bluesky_tiled_plugins.exporters import json_seq_exporter
+    from tiled.media_type_registration import default_serialization_registry as exporters
     from tiled.server import SimpleTiledServer
 
-    with SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[served_folder]) as server:
+    # bluesky-tiled-plugins before 2.0.7 needs it, and facilities configure it.
+    exporters.register("BlueskyRun", "application/json-seq", json_seq_exporter)
+    with pytest.MonkeyPatch.context() as patch:
+        # Tiled 0.2.9 waits for ever for subscribers that have left.
+        patch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_graceful_shutdown=5))
+        server = SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[served_folder])
+    with server:
         yield server
 
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
 PROBE = "import json, sys; print(json.dumps([list(sys.version_info[:3]), sys.executable]))"
-AT_ONCE = 2
+AT_ONCE = 4
+"""Most of the time goes into waiting for the index."""
 
 
 class Python(NamedTuple):
