@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from packaging.version import InvalidVersion, Version
+
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.query import parameters
 
@@ -35,6 +37,7 @@ class Requests:
         self._client: Any = container.context.http_client
         self._search = container.item["links"]["search"]
         self._distinct = container.item["links"]["self"].replace("/metadata", "/distinct", 1)
+        self._distinct_is_inside = _distinct_is_inside(container.context.server_info.library_version)
         self.address = str(container.uri)
 
     def pages(
@@ -64,10 +67,15 @@ class Requests:
 
         The server reads each run of the container once; for a search, which counts, twice.
         """
+        if not self._distinct_is_inside:
+            return [run.start for page in self.pages(queries) for run in page if run.start]
         return [value for value in self.distinct("start", queries) if isinstance(value, dict)]
 
     def distinct(self, path: str, queries: Sequence[Any]) -> list[Any]:
         """Return the values of an entry, a dotted path, among all runs that fulfil queries, each once."""
+        if not self._distinct_is_inside:
+            found = (_entry(run.start, path) for page in self.pages(queries) for run in page)
+            return list(dict.fromkeys(value for value in found if isinstance(value, str)))
         answer = self._get(self._distinct, {"metadata": path, **parameters(queries)})
         return [each["value"] for each in answer["metadata"][path]]
 
@@ -95,6 +103,25 @@ class Requests:
             )
             raise PublishError(msg) from error
         return answer
+
+
+def _distinct_is_inside(version: str) -> bool:
+    """Return whether a server of this version gives the distinct values of one container alone.
+
+    Before 0.2.19 they are those of the whole catalog.
+    """
+    try:
+        return Version(version) >= Version("0.2.19")
+    except InvalidVersion:
+        return False
+
+
+def _entry(start: Mapping[str, Any], path: str) -> object:
+    """Return the value of a dotted path that begins with `start`; None if there is none."""
+    value: object = start
+    for name in path.split(".")[1:]:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _run(entry: Mapping[str, Any]) -> Run:
