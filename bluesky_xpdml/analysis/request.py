@@ -135,7 +135,7 @@ class Analysis:
         requests: Iterable[PredictionRequest],
         merging: RepeatSettings,
         *,
-        refuse: Callable[[PredictionRequest, Reason], object],
+        refuse: Callable[[PredictionRequest, Reason], object] = lambda request, reason: None,  # noqa: ARG005
     ) -> Iterator[RepeatedPrediction]:
         """Yield the prediction of all repeats of one scan so far, after each one that can be used.
 

@@ -161,6 +161,8 @@ class TiledPublisher:
                     msg = f"expected to write run {uid} to {self.container.uri}: {reason}"
                     raise PublishError(msg) from error
                 logger.warning("run %s is tried again: %s", uid, error)
+                # Two that disturb each other must not try again at the same moment.
+                time.sleep(random.uniform(0.0, 5.0 * POLL_INTERVAL))  # noqa: S311 - not secret
                 continue
             self.n_written += written
             self.n_already_there += not written

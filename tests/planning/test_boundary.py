@@ -56,7 +56,7 @@ def steer(
     return failures
 
 
-@pytest.mark.parametrize("field", [front, island])
+@pytest.mark.parametrize("field", [front, pytest.param(island, marks=pytest.mark.slow)])
 def test_the_boundary_is_found_to_two_percent_with_a_quarter_of_a_raster(field: Field) -> None:
     optimizer = BoundaryOptimizer(PLANE, "oxidation_state", seed=3)
     steer(optimizer, field, noise=0.08, failing=0.05, seed=5)

@@ -206,8 +206,8 @@ def test_without_the_client_of_the_queue_the_extra_is_named():
         "RunQueue(QueueAccess(address='tcp://localhost:60615'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "PlanningError: expected bluesky-queueserver-api, found none" in done.stderr
-    assert "bluesky-xpdml[queueserver]" in done.stderr
+    assert "MissingExtraError: expected bluesky_queueserver_api, not installed" in done.stderr
+    assert "bluesky-xpdml[plan]" in done.stderr
 
 
 def test_a_plan_that_is_not_allowed_is_a_clear_error(manager):
