@@ -13,14 +13,14 @@ OLDEST := build/venv-oldest
 OLDEST_LOCK := requirements-oldest.lock
 OLDEST_TESTS := tests/documents tests/callbacks tests/publish
 
-# What each group adds to the one environment.
-ADD_demo := '.[demo]'
-ADD_docs := '.[demo]' --group docs
-ADD_lint := . --group lint
-ADD_test := '.[all]' --group test
+# Extras and dependency groups that each stamp adds to the one environment.
+PARTS_demo := demo
+PARTS_docs := demo docs
+PARTS_lint := lint
+PARTS_test := all test
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-EDITABLE := --no-build-isolation
+INSTALL_PROJECT := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -75,16 +75,17 @@ clean:  ## remove the environments and everything that was built
 $(STAMPS)/all: $(STAMPS)/base pyproject.toml
 	@echo "Installing everything into $(VENV); the first time this takes some minutes."
 	$(BIN)/python $(PIP_INSTALL) -r $(LOCK)
-	$(BIN)/python $(PIP_INSTALL) --no-deps $(EDITABLE) -e .
+	$(BIN)/python $(INSTALL_PROJECT)
 	@touch $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/lint $(STAMPS)/test $@
 
 $(STAMPS)/demo $(STAMPS)/docs $(STAMPS)/lint $(STAMPS)/test: $(STAMPS)/base pyproject.toml
 	@echo "Installing what '$(@F)' needs into $(VENV); the first time this takes some minutes."
-	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) $(ADD_$(@F))
-	$(BIN)/python $(PIP_INSTALL) --no-deps $(EDITABLE) -e .
+	@$(BIN)/python tools/lock.py list $(PARTS_$(@F)) > $@.txt
+	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) -r $@.txt
+	$(BIN)/python $(INSTALL_PROJECT)
 	@touch $@
 
-# Here only: pip itself, new enough for groups, and what builds the package.
+# Here only: pip, and what builds the project and reads its requirements.
 $(STAMPS)/base: $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "make: expected Python 3.11 or newer as '$(PYTHON)', found '$$($(PYTHON) --version 2>&1)'." >&2; \
@@ -92,8 +93,7 @@ $(STAMPS)/base: $(LOCK)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: '$(PYTHON)' has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) pip
-	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) --group build
+	$(BIN)/python $(PIP_INSTALL) -c $(LOCK) pip editables hatchling packaging
 	@mkdir -p $(STAMPS) && touch $@
 
 $(OLDEST)/.installed: pyproject.toml $(OLDEST_LOCK)
@@ -101,5 +101,5 @@ $(OLDEST)/.installed: pyproject.toml $(OLDEST_LOCK)
 	rm -rf $(OLDEST)
 	python=$$($(PYTHON) tools/pythons.py oldest) && $$python -m venv $(OLDEST)
 	$(OLDEST)/bin/python $(PIP_INSTALL) -r $(OLDEST_LOCK)
-	$(OLDEST)/bin/python $(PIP_INSTALL) --no-deps $(EDITABLE) -e .
+	$(OLDEST)/bin/python $(INSTALL_PROJECT)
 	@touch $@

@@ -102,6 +102,13 @@ def test_a_missing_lock_is_named(project: Path) -> None:
     assert "requirements.lock: missing" in list(lock.problems(project))
 
 
+def test_a_part_lists_the_core_and_what_its_own_parts_need(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lock.main(["list", "demo", "lint"]) == 0
+    names = {lock.Requirement(line).name for line in capsys.readouterr().out.splitlines()}
+    assert {"bluesky", "ophyd", "pyFAI", "scikit-learn", "ruff"} <= names
+    assert not names & {"bluesky-xpdml", "pymatgen", "pytest"}
+
+
 def test_supported_pythons_are_those_of_the_classifiers() -> None:
     assert [f"3.{minor}" for minor in pythons.supported_minors()] == lock.load_tables(ROOT)["versions"]
 

@@ -1,9 +1,10 @@
 """Seal the locks with what they were made for, and check that they still fit `pyproject.toml`.
 
-usage: python tools/lock.py seal|check
+usage: python tools/lock.py seal | check | list PART...
 
 `seal` is the last step of `make lock`: it writes the digest of the dependency tables into each lock.
-`check` is part of `make check` and needs no network.
+`check` is part of `make check` and needs no network. `list` prints the requirements of the core and of extras
+and groups, one per line, without those on the project itself: what pip installs before the project.
 """
 
 import hashlib
@@ -123,7 +124,7 @@ def _lock_problems(lines: Sequence[str], lock: Lock, tables: Tables) -> Iterator
         pin = Requirement(line)
         pins.setdefault(canonicalize_name(pin.name), []).append(pin)
     for environment in _environments(tables, oldest_only=lock.oldest_only):
-        for requirement in _requirements(lock, tables):
+        for requirement in requirements(lock.extras, lock.groups, tables):
             yield from _misfit(requirement, pins, environment)
 
 
@@ -153,12 +154,13 @@ def _groups(name: str, tables: Tables) -> Iterator[str]:
             yield from _groups(entry["include-group"], tables)
 
 
-def _requirements(lock: Lock, tables: Tables) -> Iterator[Requirement]:
+def requirements(extras: Sequence[str], groups: Sequence[str], tables: Tables) -> list[Requirement]:
+    """Return the requirements of the core, of extras and of groups, without those on the project itself."""
     texts = [*tables["dependencies"]]
-    texts += [text for extra in _extras(lock.extras, tables) for text in tables["extras"][extra]]
-    texts += [text for group in lock.groups for text in _groups(group, tables)]
-    requirements = (Requirement(text) for text in sorted(set(texts)))
-    return (requirement for requirement in requirements if not _is_own(requirement))
+    texts += [text for extra in _extras(extras, tables) for text in tables["extras"][extra]]
+    texts += [text for group in groups for text in _groups(group, tables)]
+    found = (Requirement(text) for text in sorted(set(texts)))
+    return [requirement for requirement in found if not _is_own(requirement)]
 
 
 def _is_own(requirement: Requirement) -> bool:
@@ -185,14 +187,27 @@ def _misfit(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one of the two commands and return the exit status."""
-    if arguments == ["seal"]:
-        seal(ROOT)
-        return 0
-    if arguments != ["check"]:
-        sys.stderr.write("usage: python tools/lock.py seal|check\n")
-        return 2
-    found = list(problems(ROOT))
+    """Run one of the commands and return the exit status."""
+    match arguments:
+        case ["seal"]:
+            seal(ROOT)
+            return 0
+        case ["check"]:
+            return check(ROOT)
+        case ["list", *parts]:
+            tables = load_tables(ROOT)
+            extras = [part for part in parts if part in tables["extras"]]
+            groups = [part for part in parts if part not in extras]
+            for requirement in requirements(extras, groups, tables):
+                print(requirement)
+            return 0
+    sys.stderr.write("usage: python tools/lock.py seal | check | list PART...\n")
+    return 2
+
+
+def check(root: Path) -> int:
+    """Print where the locks do not fit and return the exit status."""
+    found = list(problems(root))
     for problem in found[:20]:
         sys.stderr.write(f"lock: {problem}\n")
     if found:
