@@ -127,6 +127,8 @@ def _node(parent: int, start: Document) -> dict[str, Any]:
         "structure_family": "container",
         "metadata_": {"start": start, "stop": stop},
         "specs": [{"name": "BlueskyRun", "version": "3.0"}],
+        # Tiled 0.2.9 has no default for it.
+        "access_blob": {},
     }
 
 
