@@ -236,7 +236,7 @@ def _bad_pixels(frame: Frame) -> NDArray[np.bool_] | None:
         full = np.iinfo(frame.dtype.name).max
         bad = np.asarray(frame == full) if frame.max() == full else None
     elif np.issubdtype(frame.dtype, np.signedinteger):
-        bad = np.asarray(np.less(frame, 0)) if frame.min() < 0 else None
+        bad = np.asarray(np.less(frame, 0)) if frame.min().item() < 0 else None
     elif np.issubdtype(frame.dtype, np.floating):
         with np.errstate(invalid="ignore"):
             good = np.less(np.abs(frame), LARGEST_COUNTS)

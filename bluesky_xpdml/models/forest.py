@@ -116,7 +116,7 @@ def expand(arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
     size = arrays["size"].astype(np.int64)
     first = np.cumsum(size) - size
     inner = np.flatnonzero(~is_leaf)
-    counts = (size.sum(), arrays["threshold"].size, len(arrays["value"]))
+    counts = (int(size.sum()), arrays["threshold"].size, len(arrays["value"]))
     if counts != (feature.size, inner.size, feature.size - inner.size):
         msg = (
             f"a forest of {feature.size} nodes, {inner.size} inner, holds trees of {counts[0]} nodes, "
