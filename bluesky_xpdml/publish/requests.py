@@ -37,7 +37,7 @@ class Requests:
         self._client: Any = container.context.http_client
         self._search = container.item["links"]["search"]
         self._distinct = container.item["links"]["self"].replace("/metadata", "/distinct", 1)
-        self._distinct_is_inside = _distinct_is_inside(container.context.server_info.library_version)
+        self._is_reliable = _is_reliable(container.context.server_info.library_version)
         self.address = str(container.uri)
 
     def pages(
@@ -56,10 +56,13 @@ class Requests:
         while True:
             answer = self._get(self._search, wanted | page)
             yield [_run(entry) for entry in answer["data"]]
-            following = (answer.get("links") or {}).get("next")
-            if not following or len(answer["data"]) < size:
+            if len(answer["data"]) < size:
                 return
-            place = parse_qs(urlsplit(following).query)
+            offset += size
+            following = (answer.get("links") or {}).get("next")
+            if not following and self._is_reliable:
+                return
+            place = parse_qs(urlsplit(following or f"?page[offset]={offset}").query)
             page = {key: value for key, value in place.items() if key in {"page[offset]", "page[cursor]"}}
 
     def starts(self, queries: Sequence[Any]) -> list[Mapping[str, Any]]:
@@ -67,13 +70,13 @@ class Requests:
 
         The server reads each run of the container once; for a search, which counts, twice.
         """
-        if not self._distinct_is_inside:
+        if not self._is_reliable:
             return [run.start for page in self.pages(queries) for run in page if run.start]
         return [value for value in self.distinct("start", queries) if isinstance(value, dict)]
 
     def distinct(self, path: str, queries: Sequence[Any]) -> list[Any]:
         """Return the values of an entry, a dotted path, among all runs that fulfil queries, each once."""
-        if not self._distinct_is_inside:
+        if not self._is_reliable:
             found = (_entry(run.start, path) for page in self.pages(queries) for run in page)
             return list(dict.fromkeys(value for value in found if isinstance(value, str)))
         answer = self._get(self._distinct, {"metadata": path, **parameters(queries)})
@@ -105,10 +108,11 @@ class Requests:
         return answer
 
 
-def _distinct_is_inside(version: str) -> bool:
-    """Return whether a server of this version gives the distinct values of one container alone.
+def _is_reliable(version: str) -> bool:
+    """Return whether a server of this version answers searches wholly and only from the container.
 
-    Before 0.2.19 they are those of the whole catalog.
+    Before 0.2.19, distinct values are those of the whole catalog. Tiled 0.2.9 counts no further than 101, and
+    links to no page behind that.
     """
     try:
         return Version(version) >= Version("0.2.19")

@@ -33,7 +33,8 @@ def insert(tiled_server):
             for part in filter(None, container.path_parts):
                 node = sa.select(orm.Node.id).where(orm.Node.key == part, orm.Node.parent == parent)
                 parent = session.execute(node).scalar_one()
-            entry = {"parent": parent, "structure_family": "container", "specs": []}
+            # Tiled 0.2.9 has no default for access rights.
+            entry = {"parent": parent, "structure_family": "container", "specs": [], "access_blob": {}}
             rows = [entry | {"key": key, "metadata_": metadata} for key, metadata in metadata_by_key.items()]
             session.execute(sa.insert(orm.Node), rows)
             session.commit()

@@ -16,6 +16,7 @@ from bluesky_xpdml.publish import (
     derived_run,
     open_container,
 )
+from bluesky_xpdml.publish.requests import Requests
 from bluesky_xpdml.records import Origin, Quality, Sample, Verdict
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -171,3 +172,23 @@ def test_a_server_that_is_away_is_named(tiled_server):
     client.context.http_client.close()
     with pytest.raises(PublishError, match=r"catalog/away.*check the address"):
         catalog.find(Query())
+
+
+@pytest.mark.parametrize("version", ["0.2.9", "facility-build"])
+def test_an_old_server_that_links_to_no_further_page_is_read_to_the_end(
+    container, insert, answer, monkeypatch, version
+):
+    rows = {
+        f"entry-{at}": {"start": derived_run(answer(f"raw-{at}"), clock=lambda at=at: at)[0][1]}
+        for at in range(7)
+    }
+    insert(container, rows)
+    monkeypatch.setattr(container.context.server_info, "library_version", version)
+    requests = Requests(container)
+    get = requests._get
+    monkeypatch.setattr(requests, "_get", lambda *request: get(*request) | {"links": {}})
+    for newest_first in (False, True):
+        pages = list(requests.pages(size=3, newest_first=newest_first))
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert {run.key for page in pages for run in page} == set(rows)
+    assert {start["raw_uid"] for start in requests.starts(())} == {f"raw-{at}" for at in range(7)}
