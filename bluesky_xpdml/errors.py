@@ -14,6 +14,7 @@
     ├── MissingExtraError(ImportError)   a part needs packages that are not installed
     ├── SettingsError(ValueError)        a settings file or variable says what cannot be used
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
+    │   └── ServerAwayError              the server does not answer or refuses everything: try again later
     ├── SourceError(RuntimeError)        a stream of documents cannot be listened to
     ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
@@ -124,6 +125,10 @@ class PublishError(XpdmlError, RuntimeError):
     """Predictions could not be handed to where they belong."""
 
     default_code = ReasonCode.PUBLISHING_FAILED
+
+
+class ServerAwayError(PublishError):
+    """The server does not answer, has no room, or refuses the key: no run is at fault, a later try may do."""
 
 
 class SourceError(XpdmlError, RuntimeError):

@@ -162,6 +162,13 @@ class ReasonCode(StrEnum):
     QUEUE_FULL = "queue-full"
     NO_STOP = "no-stop"
     INTERNAL_ERROR = "internal-error"
+    FILE_REFUSED = "file-refused"
+    """A document names a file that may not be opened: outside the roots, no regular file, or too large."""
+    TIME_LIMIT = "time-limit"
+    """The analysis of a run took longer than it may."""
+    MEMORY_LIMIT = "memory-limit"
+    PROCESS_ENDED = "process-ended"
+    """The process of the analysis crashed on a run."""
     # What was measured
     ELEMENT_MISSING = "element-missing"
     ELEMENT_FROM_EDGE = "element-from-edge"
