@@ -15,6 +15,7 @@
     ├── SettingsError(ValueError)        a settings file or variable says what cannot be used
     ├── PublishError(RuntimeError)       predictions could not be handed to where they belong
     │   └── ServerAwayError              the server does not answer or refuses everything: try again later
+    ├── ProcessEndedError(RuntimeError)  the process of the analysis ended before it was finished
     ├── SourceError(RuntimeError)        a stream of documents cannot be listened to
     ├── SimulationError(ValueError)      a structure cannot be simulated as asked
     ├── TrainingError(ValueError)        a data set cannot be trained on
@@ -131,6 +132,12 @@ class ServerAwayError(PublishError):
     """The server does not answer, has no room, or refuses the key: no run is at fault, a later try may do."""
 
 
+class ProcessEndedError(XpdmlError, RuntimeError):
+    """The process of the analysis ended before it had answered; another one begins again."""
+
+    default_code = ReasonCode.PROCESS_ENDED
+
+
 class SourceError(XpdmlError, RuntimeError):
     """A stream of documents cannot be listened to."""
 
@@ -196,7 +203,13 @@ def attempt(action: Callable[[], Result]) -> Result | Exception:
 
 
 def internal_reason(error: Exception) -> Reason:
-    """Return the reason of a prediction that failed with an unforeseen error."""
+    """Return the reason of a prediction that failed with an unforeseen error, or for lack of memory."""
+    if isinstance(error, MemoryError):
+        return Reason(
+            "expected a run that fits into the memory of the analysis, found one that does not "
+            f"({str(error)[:200] or 'no memory left'}): raise limits.memory in the settings",
+            ReasonCode.MEMORY_LIMIT,
+        )
     text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
     return Reason(text, ReasonCode.INTERNAL_ERROR)
 

@@ -133,6 +133,33 @@ class SeriesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What the analysis of one run may take; a run that takes more fails with the reason.
+
+    Raises
+    ------
+    SettingsError
+        If a limit is not positive.
+
+    Examples
+    --------
+    >>> LimitSettings(time=10.0).memory
+    1000000000.0
+    """
+
+    time: Annotated[float, Key(read=read_duration)] = 60.0
+    """Longest work on one run, reading its files included [s]."""
+    memory: float = 1e9
+    """Most memory that a run may take in addition to that of the program [bytes]."""
+    isolated: bool = True
+    """Whether the analysis runs in a process of its own, which is needed to enforce the limits."""
+
+    def __post_init__(self) -> None:
+        if not (self.time > 0.0 and self.memory > 0.0):
+            raise SettingsError(f"expected positive limits, found {self.time:g} s and {self.memory:g} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairingSettings:
     """Which runs are of one sample, and which joint answer they get.
 
@@ -212,6 +239,8 @@ class Settings:
     sample that is measured twice is still the same is known only to those who heat or charge it."""
     pairing: Annotated[PairingSettings | None, Section("pairing")] = None
     """Which spectra and pair distribution functions get a joint answer; if None, none do."""
+    limits: Annotated[LimitSettings, Section("limits")] = field(default_factory=LimitSettings)
+    """What the analysis of one run may take."""
     carry: Annotated[tuple[str, ...], Key(name="carry")] = ()
     """Further entries of the start documents that predictions carry, dotted paths."""
     explain: Annotated[bool, Key(name="explain")] = False

@@ -10,11 +10,15 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from bluesky_xpdml.analysis.memory import FetchRun
+from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.analysis.runs import RunAnalysis
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
+from bluesky_xpdml.callbacks.isolation import IsolatedProcessor
+from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.live import LiveUpdates
+from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
-from bluesky_xpdml.callbacks.worker import Statistics, Worker
+from bluesky_xpdml.callbacks.worker import Processing, Statistics, Worker
 from bluesky_xpdml.documents import StoredRuns, collector_for, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore

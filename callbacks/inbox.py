@@ -12,10 +12,15 @@ import numpy as np
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_BYTES = 1 << 30
-"""Memory that arrays in waiting documents may take."""
+"""Memory that waiting documents may take."""
 
 BATCH, BATCH_BYTES = 256, 1 << 25
-"""Documents, and memory of their arrays, that are taken at once."""
+"""Documents, and their memory, that are taken at once."""
+
+MOST_NODES = 2_000
+"""Values of a document whose memory is counted one by one: the RunEngine waits for it."""
+_SMALLEST, _ITEM, _ENTRY, _COUNTED = 32, 8, 100, 8
+"""Memory of a number, a place in a list, an entry of a mapping [bytes]; elements of a list that are counted."""
 
 IDLE = 4
 """Documents that may wait while live results are computed."""
@@ -38,6 +43,7 @@ class GiveUp:
     uid: str
     start: Mapping[str, object] | None
     """Its start document, if the worker has not got it."""
+    reason: Reason = QUEUE_FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,21 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class Sync:
+    """A marker that is set once everything before it is on disk; without a journal it never is."""
+
+    reached: Event
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The last thing in the queue."""
 
+    keep_open: bool = False
+    """Whether runs that are open are left to the next process, instead of being given up."""
 
-Item: TypeAlias = tuple[str, object] | GiveUp | Flush | Close
+
+Item: TypeAlias = tuple[str, object] | GiveUp | Flush | Sync | Close
 
 
 class Inbox:
@@ -68,16 +84,16 @@ class Inbox:
     >>> inbox.offer("start", {"uid": "b"})
     >>> inbox.offer("stop", {"run_start": "b"})
     >>> list(inbox.take())
-    [('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'})]
+    [('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'}, reason=Reason(...))]
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._queue: SimpleQueue[Item] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Item, int]] = SimpleQueue()
         # Each is written by one thread only, so that no lock is needed.
         self._bytes_in = 0
         self._bytes_out = 0
-        self._run_of_descriptor: dict[str, str] = {}
+        self._runs = RunIndex()
         self._given_up: dict[str, None] = {}
         self.n_orphans = 0
 
@@ -86,7 +102,9 @@ class Inbox:
         if name == "event" and not self._given_up and self._has_room():
             self._put(name, doc)
             return
-        uid = self._run_of(name, doc)
+        uid = self._runs.find(name, doc)
+        if name == "stop":
+            self._runs.forget(uid)
         if uid in self._given_up:
             if name == "stop":
                 del self._given_up[uid]
@@ -101,19 +119,20 @@ class Inbox:
         return self._queue.qsize() < self._capacity and self._bytes_in - self._bytes_out < MAXIMUM_BYTES
 
     def _put(self, name: str, doc: object) -> None:
-        self._bytes_in += _weight(doc)
-        self._queue.put((name, doc))
+        size = weight(doc)
+        self._bytes_in += size
+        self._queue.put(((name, doc), size))
 
     def _give_up(self, uid: str, name: str, doc: object) -> None:
         """Put in that a run was lost: one marker per run goes in above the capacity."""
         if name != "stop":
             self._given_up[uid] = None
         start = doc if name == "start" and isinstance(doc, Mapping) else None
-        self._queue.put(GiveUp(uid, start))
+        self._queue.put((GiveUp(uid, start), 0))
 
-    def mark(self, marker: Flush | Close) -> None:
+    def mark(self, marker: Flush | Sync | Close) -> None:
         """Put a marker behind everything that waits."""
-        self._queue.put(marker)
+        self._queue.put((marker, 0))
 
     def take(self, *, singly: bool = False) -> deque[Item]:
         """Wait for what is next; return it with what waits behind it, up to a marker or some MB.
@@ -122,53 +141,81 @@ class Inbox:
         """
         taken: deque[Item] = deque()
         most = 1 if singly and self.is_idle() else BATCH
-        weight = 0
-        item = self._queue.get()
+        total = 0
         while True:
+            item, size = self._queue.get()
             taken.append(item)
-            if not isinstance(item, tuple):
+            total += size
+            if not isinstance(item, tuple) or len(taken) >= most:
                 break
-            weight += _weight(item[1])
-            if weight > BATCH_BYTES or len(taken) >= most or self._queue.empty():
+            if total > BATCH_BYTES or self._queue.empty():
                 break
-            item = self._queue.get()
-        self._bytes_out += weight
+        self._bytes_out += total
         return taken
 
     def is_idle(self) -> bool:
         """Return whether hardly anything waits, so that there is time for live results."""
         return self._queue.qsize() <= IDLE
 
-    def _run_of(self, name: str, doc: object) -> str:
-        """Return the uid of the run that a document belongs to; empty if it names none."""
+
+class RunIndex:
+    """Tells which run a document belongs to, as far as documents say so."""
+
+    def __init__(self) -> None:
+        self._run_of: dict[str, str] = {}
+
+    def find(self, name: str, doc: object) -> str:
+        """Return the uid of the run that a document belongs to; empty if it names none that is known."""
         if not isinstance(doc, Mapping):
             return ""
-        key = _RUN_KEYS.get(name, "")
-        run = doc.get(key) if key else self._run_of_descriptor.get(_text(doc.get("descriptor")), "")
-        uid = _text(run)
-        if name == "descriptor" and uid:
-            self._run_of_descriptor[_text(doc.get("uid"))] = uid
-        if name == "stop":
-            self._run_of_descriptor = {d: r for d, r in self._run_of_descriptor.items() if r != uid}
-        return uid
+        if name in _RUN_KEYS:
+            run = _text(doc.get(_RUN_KEYS[name])) or self._only_run(name)
+            if run and name != "stop":
+                self._run_of[_text(doc.get("uid"))] = run
+            return run
+        of = "resource" if name in {"datum", "datum_page"} else "descriptor"
+        return self._run_of.get(_text(doc.get(of)), "")
+
+    def forget(self, run: str) -> None:
+        """Forget a run that has ended, and what belongs to it."""
+        self._run_of = {uid: each for uid, each in self._run_of.items() if each != run}
+
+    def _only_run(self, name: str) -> str:
+        """Return the run of a resource that names none: the only open one."""
+        runs = set(self._run_of.values())
+        return runs.pop() if name == "resource" and len(runs) == 1 else ""
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _weight(doc: object) -> int:
-    """Return how much memory the arrays of an event take [bytes]."""
-    data = doc.get("data") if isinstance(doc, dict) else None
-    if not isinstance(data, dict):
-        return 0
-    return sum(map(_size, data.values()))
+def weight(value: object) -> int:
+    """Return about how much memory a document takes [bytes].
+
+    Long lists are counted by their first elements, as the lists in documents hold values of one kind; what is
+    left after `MOST_NODES` values is estimated from those.
+    """
+    total, nodes = 0.0, 0
+    waiting: list[object] = [value]
+    while waiting and nodes < MOST_NODES:
+        each = waiting.pop()
+        nodes += 1
+        total += _SMALLEST
+        if isinstance(each, dict):
+            total += _ENTRY * len(each) + sum(len(key) for key in each if isinstance(key, str))
+            waiting += each.values()
+        elif isinstance(each, np.ndarray):
+            total += each.nbytes
+        elif isinstance(each, str | bytes):
+            total += len(each)
+        elif isinstance(each, list | tuple):
+            counted = each[:_COUNTED]
+            total += _ITEM * len(each)
+            total += len(each) / max(len(counted), 1) * sum(map(_element, counted))
+    return round(total * (1.0 + len(waiting) / max(nodes, 1)))
 
 
-def _size(value: object) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    # A page holds a list of arrays under each key, one an event.
-    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
-        return len(value) * value[0].nbytes
-    return 0
+def _element(value: object) -> int:
+    """Return about how much memory an element of a list takes [bytes]."""
+    return _SMALLEST if isinstance(value, int | float) else weight(value)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bluesky_xpdml.documents import CollectedRun
-from bluesky_xpdml.publish import LivePublisher, LiveRun
+from bluesky_xpdml.publish import LiveRun
+from bluesky_xpdml.publish.documents import NamedDocument
 from bluesky_xpdml.records import Prediction
 
 
@@ -19,13 +20,20 @@ class LiveAnalysis(Protocol):
         """Return the least time between two looks at a running run [s]."""
 
 
+class Extends(Protocol):
+    """Takes runs in parts, as a `LivePublisher` does."""
+
+    def extend(self, documents: Sequence[NamedDocument]) -> None:
+        """Write the next documents of a run."""
+
+
 class LiveUpdates:
     """Publishes partial predictions, one live run for each raw run and element."""
 
     def __init__(
         self,
         analysis: LiveAnalysis,
-        publisher: LivePublisher,
+        publisher: Extends,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -1,37 +1,52 @@
-"""The worker: one thread that sorts, analyses and publishes, guarded against every exception."""
+"""The worker: one thread that hands documents to the analysis and publishes its answers."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from threading import Thread
 from typing import Protocol, TypeVar
 
-from bluesky_xpdml.callbacks.inbox import QUEUE_FULL, Close, Flush, GiveUp, Inbox, Item
-from bluesky_xpdml.callbacks.live import LiveUpdates
-from bluesky_xpdml.callbacks.router import Router
-from bluesky_xpdml.documents import CollectedRun
-from bluesky_xpdml.errors import PublishError, attempt, internal_reason
-from bluesky_xpdml.publish import Publisher, derived_run
-from bluesky_xpdml.records import Prediction, Verdict
-from bluesky_xpdml.vocabulary import Reason, ReasonCode
+from bluesky_xpdml.callbacks.inbox import Close, Flush, GiveUp, Inbox, Sync
+from bluesky_xpdml.callbacks.journal import Journal
+from bluesky_xpdml.callbacks.processor import CLOSED, Answer, Entry
+from bluesky_xpdml.errors import ProcessEndedError, PublishError, attempt, internal_reason
+from bluesky_xpdml.publish import Publisher
+from bluesky_xpdml.publish.documents import NamedDocument, failed_run
+from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.vocabulary import Reason
 
 logger = logging.getLogger(__name__)
-
-CLOSED = Reason("the callback was closed before the run stopped", ReasonCode.NO_STOP)
 
 Result = TypeVar("Result")
 
 
-class Analysis(Protocol):
-    """What is done with a run once it has ended."""
+class Processing(Protocol):
+    """Turns documents into answers: in this process, or in one of its own."""
 
-    def predict(self, run: CollectedRun) -> Sequence[Prediction]:
-        """Return the predictions for a run; none if it is no measurement."""
+    @property
+    def orphans(self) -> int:
+        """Documents that belong to no run whose start was seen."""
 
-    def failure(self, run: CollectedRun, reason: Reason) -> Prediction:
-        """Return the failed prediction for a run."""
+    @property
+    def errors(self) -> int:
+        """Internal errors that were caught."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether partial results are published."""
+
+    def feed(self, items: Sequence[Entry], *, update: bool) -> Iterator[Answer]:
+        """Yield the answers to the runs that end by some documents.
+
+        Raises
+        ------
+        ProcessEndedError
+            If the process of the analysis ended: everything that is not answered has to be fed again.
+        """
+
+    def give_up_all(self, reason: Reason) -> Iterator[Answer]:
+        """Yield the failures of all open runs; raises as `feed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +80,19 @@ _COUNTED = ("runs", "predicted", "failed", "ignored", "given_up", "unpublished",
 
 
 class Worker:
-    """Processes the documents of an inbox in a thread of its own: router, analysis, publisher."""
+    """Processes documents in a thread of its own and publishes the answers."""
 
     def __init__(
         self,
-        inbox: Inbox,
-        analysis: Analysis,
+        source: Inbox | Journal,
+        processor: Processing,
         publisher: Publisher,
-        *,
-        router: Router,
-        live: LiveUpdates | None = None,
     ) -> None:
-        self._inbox = inbox
-        self._analysis = analysis
+        self._source = source
+        self._journal = source if isinstance(source, Journal) else None
+        self._processor = processor
         self._publisher = publisher
-        self._router = router
-        self._live = live
+        self._abandoned = False
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
@@ -92,95 +104,83 @@ class Worker:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def statistics(self, documents: int) -> Statistics:
-        """Return the counts so far; documents are counted by the callback."""
-        orphans = self._router.orphans + self._inbox.n_orphans
-        return Statistics(documents=documents, orphans=orphans, **self._counts)
+    def abandon(self) -> None:
+        """Take no further documents: those that wait are left to the journal."""
+        self._abandoned = True
+
+    def statistics(self, documents: int, orphans: int) -> Statistics:
+        """Return the counts so far; documents, and those refused at the door, are counted by others."""
+        counts = self._counts | {"errors": self._counts["errors"] + self._processor.errors}
+        return Statistics(documents=documents, orphans=orphans + self._processor.orphans, **counts)
 
     def _work(self) -> None:
-        while True:
-            items = self._inbox.take(singly=self._live is not None)
-            marker = None if isinstance(items[-1], tuple) else items.pop()
-            last = items[-1] if items else None
-            while items:
-                self._finish_all(partial(self._router.feed_until_ended, items))
-            self._update(last)
-            self._finish_all(partial(self._obey, marker))
-            if isinstance(marker, Close):
-                self._guarded(self._publisher.close)
+        while not self._abandoned:
+            items = self._source.take(singly=self._processor.is_live)
+            marker = items.pop() if isinstance(items[-1], Flush | Sync | Close) else None
+            entries = [item for item in items if isinstance(item, tuple | GiveUp)]
+            update = marker is None and self._source.is_idle()
+            if entries and not self._finish_all(self._processor.feed(entries, update=update)):
+                continue
+            if isinstance(marker, Flush):
+                marker.reached.set()
+            if isinstance(marker, Close) and self._is_closed(marker):
                 return
 
-    def _finish_all(self, sort: Callable[[], list[CollectedRun]]) -> None:
-        """Finish the runs that ended; whatever goes wrong costs one document only."""
-        runs = self._guarded(sort)
-        for run in runs if isinstance(runs, list) else ():
-            self._finish(run)
+    def _is_closed(self, marker: Close) -> bool:
+        """Finish what is open and close the publisher, unless the documents have to be read again first."""
+        if not marker.keep_open and not self._finish_all(self._processor.give_up_all(CLOSED)):
+            if self._journal is not None:
+                self._journal.put_back(marker)
+            return False
+        self._guarded(self._publisher.close)
+        return True
 
-    def _obey(self, marker: Item | None) -> list[CollectedRun]:
-        match marker:
-            case Flush():
-                marker.reached.set()
-            case Close():
-                return self._router.give_up_all(CLOSED)
-            case GiveUp(uid=uid, start=start):
-                evicted = [] if start is None else self._router.feed("start", start)
-                return [*evicted, *self._router.give_up(uid, QUEUE_FULL)]
-        return []
+    def _finish_all(self, answers: Iterator[Answer]) -> bool:
+        """Publish answers; return False if the process of the analysis ended on the way."""
+        try:
+            for answer in answers:
+                self._finish(answer)
+        except ProcessEndedError:
+            if self._journal is not None:
+                self._journal.rewind()
+            return False
+        return True
 
-    def _update(self, item: Item | None) -> None:
-        """Publish a partial prediction for a running run, unless documents wait."""
-        live = self._live
-        if live is None or not isinstance(item, tuple) or not self._inbox.is_idle():
+    def _finish(self, answer: Answer) -> None:
+        """Publish the answer to a run, unless that was done before its documents were read again."""
+        journal = self._journal
+        if journal is not None and journal.is_answered(answer.uid):
             return
-        uid = self._router.run_of(*item)
-        if uid and live.is_due(uid):
-            self._guarded(lambda: live.update(uid, self._router.snapshot(uid)))
-
-    def _finish(self, run: CollectedRun) -> None:
-        """Analyse a run and publish its predictions, or the failure."""
         self._counts["runs"] += 1
-        self._counts["given_up"] += bool(run.given_up)
-        live = self._live
-        if live is not None:
-            self._guarded(lambda: live.finish(run.uid))
-        predictions = self._guarded(lambda: self._analysis.predict(run))
-        if isinstance(predictions, Exception):
-            failure = self._internal_failure(run, predictions)
-            predictions = failure if isinstance(failure, Exception) else [failure]
-        if not isinstance(predictions, Exception) and not predictions:
-            self._counts["ignored"] += 1
-            logger.debug("run %s is no measurement to be analysed", run.uid)
-            return
-        self._counts[self._outcome(run, predictions)] += 1
+        self._counts["given_up"] += answer.given_up
+        outcome = self._outcome(answer)
+        self._counts[outcome] += 1
+        if journal is not None:
+            journal.settle(answer.uid, keep=outcome in {"predicted", "ignored"})
 
-    def _outcome(self, run: CollectedRun, predictions: Sequence[Prediction] | Exception) -> str:
-        """Publish the predictions of a run and return the outcome that is counted."""
-        if isinstance(predictions, Exception):
-            return "unpublished"
-        outcomes = [self._publish(run, prediction) for prediction in predictions]
-        if any(isinstance(outcome, Exception) for outcome in outcomes):
+    def _outcome(self, answer: Answer) -> str:
+        """Publish the derived runs of an answer and return the outcome that is counted."""
+        if not answer.runs:
+            return "unpublished" if answer.is_lost else "ignored"
+        outcomes = [self._publish(documents) for documents in answer.runs]
+        if answer.is_lost or any(isinstance(outcome, Exception) for outcome in outcomes):
             return "unpublished"
         return "predicted" if "predicted" in outcomes else "failed"
 
-    def _publish(self, run: CollectedRun, prediction: Prediction) -> str | Exception:
-        """Publish a prediction, or an internal failure in its place, and return the outcome."""
-        sent = self._guarded(lambda: self._publisher.publish(derived_run(prediction)))
+    def _publish(self, documents: list[NamedDocument]) -> str | Exception:
+        """Publish a derived run, or an internal failure in its place, and return the outcome."""
+        sent = self._guarded(lambda: self._publisher.publish(documents))
         if isinstance(sent, Exception) and not isinstance(sent, PublishError):
-            failure = self._internal_failure(run, sent)
-            if isinstance(failure, Prediction):
-                prediction = failure
-                sent = self._guarded(lambda: self._publisher.publish(derived_run(failure)))
+            documents = failed_run(documents, internal_reason(sent))
+            sent = self._guarded(lambda: self._publisher.publish(documents))
         if isinstance(sent, Exception):
             return sent
-        return "failed" if prediction.quality.verdict is Verdict.FAILED else "predicted"
-
-    def _internal_failure(self, run: CollectedRun, error: Exception) -> Prediction | Exception:
-        return self._guarded(lambda: self._analysis.failure(run, internal_reason(error)))
+        return "failed" if documents[0][1]["quality"]["verdict"] == Verdict.FAILED else "predicted"
 
     def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
         """Return what an action returns or raises."""
         found = attempt(action)
         if isinstance(found, Exception):
             self._counts["errors"] += not isinstance(found, PublishError)
-            logger.error("a run could not be analysed or published; the RunEngine goes on", exc_info=found)
+            logger.error("a run could not be published; the RunEngine goes on", exc_info=found)
         return found

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from bluesky_xpdml.documents import (
     CollectedRun,
+    FindsSamples,
     ImageMean,
     Measurement,
-    StoredRuns,
     collect_run,
     dark_of,
     detect_profile,
@@ -61,7 +61,7 @@ class FetchedRuns:
         try:
             return read_run(self._collected("background", name))
         except MissingDataError:
-            if not isinstance(self.fetch, StoredRuns):
+            if not isinstance(self.fetch, FindsSamples):
                 raise
         uid = self.fetch.uid_of_sample(name, light.profile, exclude=(light.run.uid,))
         return read_run(self._collected("background", uid))

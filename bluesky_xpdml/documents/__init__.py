@@ -8,11 +8,12 @@ from bluesky_xpdml.documents.run import REMARK_CODES, CollectedRun, Stream
 from bluesky_xpdml.documents.scan import absorption_scan, bragg_energy
 from bluesky_xpdml.documents.scattering import Position, ScatteringRun, dark_of
 from bluesky_xpdml.documents.start import origin_of
-from bluesky_xpdml.documents.stored import StoredRuns
+from bluesky_xpdml.documents.stored import FindsSamples, StoredRuns
 
 __all__ = [
     "REMARK_CODES",
     "CollectedRun",
+    "FindsSamples",
     "ImageMean",
     "Measurement",
     "Position",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from bluesky_xpdml.errors import DocumentError, MissingDataError, XpdmlError
 
 MOST_CANDIDATES = 200
 """Runs of one sample that are looked at, from the newest."""
+
+
+@runtime_checkable
+class FindsSamples(Protocol):
+    """Finds stored runs by the name of their sample."""
+
+    def uid_of_sample(self, name: str, profile: Profile, *, exclude: Collection[str] = ()) -> str:
+        """Return the uid of the newest total-scattering run of a sample."""
 
 
 class StoredRuns:

@@ -147,6 +147,24 @@ def derived_run(prediction: Prediction, *, clock: Callable[[], float] = time.tim
     return documents
 
 
+def failed_run(documents: Sequence[NamedDocument], reason: Reason) -> list[NamedDocument]:
+    """Return a derived run without its answer, for a reason that came up after it was made."""
+    start, stop = documents[0][1], documents[-1][1]
+    uid = str(uuid5(_NAMESPACE, f"{start['uid']}/failed/{reason}"))
+    left_out = {CURVES, "explanation", "diagnostics"}
+    quality = plain(quality_entry(Quality().failed(reason)))
+    changed = {"uid": uid, "quality": quality, "descriptors": {}}
+    failed = {key: value for key, value in start.items() if key not in left_out} | changed
+    ended = stop | {
+        "uid": str(uuid5(_NAMESPACE, f"{uid}/stop")),
+        "run_start": uid,
+        "exit_status": "fail",
+        "reason": _plain_text(str(reason)),
+        "num_events": {},
+    }
+    return [("start", failed), ("stop", ended)]
+
+
 def summary(prediction: Prediction) -> Document:
     """Return the start document of a prediction, also a failed one, as plain JSON without uid and time."""
     finite, quality = _usable(prediction)

@@ -54,20 +54,25 @@ class LiveRun:
         """Return the stop document; nothing if there never was an update."""
         if not self._n_updates:
             return []
-        stop = {
-            "uid": str(uuid4()),
-            "run_start": self.uid,
-            "time": self._clock(),
-            "exit_status": "success",
-            "reason": "",
-            "num_events": {_UPDATES: self._n_updates},
-        }
+        stop = live_stop(self.uid, time=self._clock(), rows=self._n_updates)
         return [("stop", stop)]
 
     def _describe(self, data: Mapping[str, float], now: float) -> Document:
         units = {f"{name}{end}": name.unit for name in Descriptor.main() for end in ("", "_low", "_high")}
         keys = {name: data_key(units.get(name, "1")) for name in data}
         return descriptor_document(self.uid, self._descriptor, _UPDATES, keys, now)
+
+
+def live_stop(run: str, *, time: float, rows: int | None = None, exit_status: str = "success") -> Document:
+    """Return the stop document of a run of partial predictions; `rows` is None if nobody counted them."""
+    return {
+        "uid": str(uuid4()),
+        "run_start": run,
+        "time": time,
+        "exit_status": exit_status,
+        "reason": "" if exit_status == "success" else "the process of the analysis was replaced",
+        "num_events": {} if rows is None else {_UPDATES: rows},
+    }
 
 
 def _row(prediction: Prediction) -> dict[str, float]:

@@ -112,6 +112,9 @@ def _packable(value: object) -> object:
         return dict(value)
     if isinstance(value, int):
         return _float(value)
+    if hasattr(value, "__array__"):
+        # Such as a row of a stored array, which is fetched now.
+        return _packable(np.asarray(value))
     return list(value) if isinstance(value, set | frozenset) else str(value)
 
 
@@ -131,7 +134,7 @@ def _plain(value: object, depth: int) -> object:
 def _plain_scalar(value: object) -> object:
     if isinstance(value, int) and not -_LARGEST_INTEGER // 2 <= value < _LARGEST_INTEGER:
         return _float(value)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _float(value: int) -> float:

@@ -75,7 +75,7 @@ def test_markers_go_in_though_it_is_full():
 
 
 def test_images_that_wait_are_bounded_by_their_size(monkeypatch):
-    monkeypatch.setattr(inbox_module, "MAXIMUM_BYTES", 2000)
+    monkeypatch.setattr(inbox_module, "MAXIMUM_BYTES", 4000)
     inbox = Inbox(capacity=100)
     image = np.zeros((10, 10))
     event, page = EVENT | {"data": {"pe1_image": image}}, EVENT | {"data": {"pe1_image": [image]}}
