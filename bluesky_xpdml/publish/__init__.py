@@ -3,9 +3,13 @@
 from bluesky_xpdml.publish.cursor import Cursor
 from bluesky_xpdml.publish.documents import derived_run, run_uid, summary
 from bluesky_xpdml.publish.live import LIVE_PURPOSE, LiveRun
+from bluesky_xpdml.publish.outbox import Outbox
+from bluesky_xpdml.publish.outbox_entry import OutboxEntry
 from bluesky_xpdml.publish.predictions import PredictionCatalog, find_predictions
 from bluesky_xpdml.publish.published import PublishedPrediction, published
 from bluesky_xpdml.publish.query import Query
+from bluesky_xpdml.publish.sender import OutboxPublisher, Sender, SenderCounts, outbox_publisher
+from bluesky_xpdml.publish.state import state_folder
 from bluesky_xpdml.publish.subscription import Subscription
 from bluesky_xpdml.publish.tables import dataset, frame
 from bluesky_xpdml.publish.tiled import (
@@ -24,10 +28,15 @@ __all__ = [
     "Cursor",
     "LivePublisher",
     "LiveRun",
+    "Outbox",
+    "OutboxEntry",
+    "OutboxPublisher",
     "PredictionCatalog",
     "PublishedPrediction",
     "Publisher",
     "Query",
+    "Sender",
+    "SenderCounts",
     "Subscription",
     "TiledPublisher",
     "connect",
@@ -37,7 +46,9 @@ __all__ = [
     "frame",
     "open_container",
     "open_existing",
+    "outbox_publisher",
     "published",
     "run_uid",
+    "state_folder",
     "summary",
 ]
