@@ -39,6 +39,7 @@ from bluesky_xpdml.settings_keys import (
     read_file,
     read_folder,
     read_offset,
+    read_path,
     read_pin,
     read_poni,
     read_profile,
@@ -199,6 +200,34 @@ class PairingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxSettings:
+    """Where derived runs wait until the server has them.
+
+    Raises
+    ------
+    SettingsError
+        If the limit is not positive.
+
+    Examples
+    --------
+    >>> OutboxSettings(limit=1e8).enabled
+    True
+    """
+
+    enabled: bool = True
+    """Whether derived runs are written to the disk first, so that none is lost if the server is away."""
+    folder: Annotated[Path | None, Key(read=read_path)] = None
+    """Folder above the outboxes, one for each server and container; if None, the user's state folder,
+    `$XDG_STATE_HOME/xpdml` or `~/.local/state/xpdml`."""
+    limit: float = 2e9
+    """Largest size of what waits [bytes]; then partial answers are dropped, and new answers refused."""
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0.0:
+            raise SettingsError(f"expected a positive size of the outbox [bytes], found {self.limit:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a beamtime fixes, resolved; every command, the callback and the analysis take this record.
 
@@ -241,6 +270,8 @@ class Settings:
     """Which spectra and pair distribution functions get a joint answer; if None, none do."""
     limits: Annotated[LimitSettings, Section("limits")] = field(default_factory=LimitSettings)
     """What the analysis of one run may take."""
+    outbox: Annotated[OutboxSettings, Section("outbox")] = field(default_factory=OutboxSettings)
+    """Where predictions wait until the server has them."""
     carry: Annotated[tuple[str, ...], Key(name="carry")] = ()
     """Further entries of the start documents that predictions carry, dotted paths."""
     explain: Annotated[bool, Key(name="explain")] = False

@@ -40,6 +40,15 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return an empty folder for the user's state, which no test may leave anything in otherwise."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 UNREAD = {
     **dict.fromkeys(
         [f"xanes/published/parseq_cu/{name}.fio" for name in ("Cu2O_lnt1", "Cu2O_lnt2", "CuO_lnt")],

@@ -19,6 +19,7 @@ from bluesky_xpdml.cli import (
     explain,
     find,
     models,
+    outbox,
     pair,
     plan,
     predict,
@@ -77,6 +78,7 @@ app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --ti
 app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
 app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)
+app.add_typer(outbox.app, name="outbox")
 app.command(name="doctor", epilog="Example: xpdml doctor --tiled http://localhost:8000")(doctor.doctor)
 
 

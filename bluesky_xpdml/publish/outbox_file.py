@@ -125,8 +125,8 @@ class OutboxFile:
     def shrink(self) -> None:
         """Give the space of removed entries back to the disk."""
         with self._lock, suppress(sqlite3.DatabaseError, UnwritableError):
-            # The pages come back one by one, row by row.
-            self._current().execute("PRAGMA incremental_vacuum").fetchall()
+            # `execute` would give back one page only.
+            self._current().executescript("PRAGMA incremental_vacuum;")
             self._current().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _attempt(
@@ -191,7 +191,8 @@ class OutboxFile:
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
         self.n_damaged += 1
-        logger.warning(
+        # An error, because the command line shows no less.
+        logger.error(
             "the outbox %s is damaged (%s); it was renamed to %s, and a new one begun: what waited in it is "
             "not published, analyse those runs again with `xpdml replay`",
             self.path,

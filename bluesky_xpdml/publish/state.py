@@ -46,10 +46,15 @@ def state_folder(uri: str, path: str, *, root: Path | None = None) -> Path:
     >>> folder.name
     'localhost-8000-xpdml-8a6c0ceb'
     """
+    return private_folder(state_path(uri, path, root=root))
+
+
+def state_path(uri: str, path: str, *, root: Path | None = None) -> Path:
+    """Return where the folder of `state_folder` is, which may not exist."""
     server, container = _server(uri), "/".join(part for part in path.split("/") if part)
     digest = sha256(f"{server} {container}".encode()).hexdigest()[:8]
     readable = _slug(f"{server.partition('://')[2]}-{container}")
-    return private_folder(host_folder(root) / f"{readable}-{digest}")
+    return host_folder(root) / f"{readable}-{digest}"
 
 
 def host_folder(root: Path | None = None) -> Path:
