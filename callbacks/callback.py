@@ -2,6 +2,8 @@
 
 import atexit
 import logging
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,21 +14,33 @@ from typing import Any, Self, TypedDict, Unpack
 from bluesky_xpdml.analysis.memory import FetchRun
 from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.analysis.runs import RunAnalysis
-from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox
+from bluesky_xpdml.callbacks.catch_up import CatchUp, cursor_file
+from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox, Sync
 from bluesky_xpdml.callbacks.isolation import IsolatedProcessor
 from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
+from bluesky_xpdml.callbacks.signals import keep_on_signals
 from bluesky_xpdml.callbacks.worker import Processing, Statistics, Worker
 from bluesky_xpdml.documents import StoredRuns, collector_for, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher, with_pairing
-from bluesky_xpdml.publish import LivePublisher, Publisher, TiledPublisher, open_existing
+from bluesky_xpdml.publish import (
+    LivePublisher,
+    OutboxPublisher,
+    Publisher,
+    TiledPublisher,
+    open_existing,
+    outbox_publisher,
+    state_folder,
+)
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
+    LimitSettings,
     LiveSettings,
+    OutboxSettings,
     PairingSettings,
     ScatteringSettings,
     SeriesSettings,
@@ -40,6 +54,10 @@ DEFAULT_CAPACITY = 50_000
 """Documents that may wait: many scans, or hours without a server."""
 
 _TIMEOUT_AT_EXIT = 10.0
+_TIMEOUT_TO_SEND = 0.5
+
+OnSent = Callable[[Mapping[str, Any], str], None]
+"""Called with the start document of a derived run, and why the server refused it; empty if it has it."""
 
 
 class SettingsParts(TypedDict, total=False):
@@ -52,6 +70,8 @@ class SettingsParts(TypedDict, total=False):
     repeats: SeriesSettings | None
     carry: tuple[str, ...] | None
     pairing: PairingSettings | None
+    limits: LimitSettings | None
+    outbox: OutboxSettings | Path | str | bool | None
 
 
 class XpdmlCallback:
@@ -77,6 +97,15 @@ class XpdmlCallback:
         callback if it can be.
     beamtime
         The same as `settings`.
+    isolated
+        Whether runs are analysed in a process of its own, within `Settings.limits`; else in a thread, which a
+        file that never answers would block.
+    journal
+        Folder where documents are kept on disk until their run is answered, for the next process if this one
+        ends; None to keep them in memory.
+    outlived
+        Whether the runs may go on when this process has ended: runs that are open at the end are then left in
+        the journal to the next process, instead of being given up.
     **parts
         Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
         `carry`, `pairing`.
@@ -109,24 +138,33 @@ class XpdmlCallback:
         capacity: int = DEFAULT_CAPACITY,
         fetch: FetchRun | None = None,
         beamtime: Settings | None = None,
+        isolated: bool = False,
+        journal: Path | None = None,
+        outlived: bool = False,
         **parts: Unpack[SettingsParts],
     ) -> None:
         fixed = _combined(beamtime, settings, parts)
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if fixed.profile == "auto" else load_profile(fixed.profile)
+        self.settings = fixed
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False
+        self._outlived = outlived
         self._fetch = fetch
-        analysis = RunAnalysis(fixed, store=store, fetch=fetch)
-        # A thread that imports while the interpreter ends brings the process down: imports are done by now.
-        analysis.prepare()
-        router = Router(
-            collect=partial(collector_for, profile=fixed.profile, root_map=fixed.scattering.root_map)
-        )
-        live_updates = _live_updates(analysis, publisher)
-        self._publisher = with_pairing(publisher, analysis.analysis)
-        self._worker = Worker(self._inbox, analysis, self._publisher, router=router, live=live_updates)
+        self._catching_up: CatchUp | None = None
+        self._publisher = _pairing(publisher, fixed, store)
+        live = _is_live(fixed, publisher)
+        self._journal = Journal(self._inbox, journal, outlived=outlived) if isolated or journal else None
+        self._processor: Processing
+        if isolated and self._journal is not None:
+            self._processor = IsolatedProcessor(
+                fixed, self._journal, store=store, publisher=self._publisher, live=live, fetch=fetch
+            )
+        else:
+            self._processor = _processor(fixed, store, fetch, self._publisher if live else None)
+        source = self._inbox if self._journal is None else self._journal
+        self._worker = Worker(source, self._processor, self._publisher)
         atexit.register(self.close, timeout=_TIMEOUT_AT_EXIT)
 
     @classmethod
@@ -142,6 +180,10 @@ class XpdmlCallback:
     ) -> Self:
         """Return a callback that publishes into a Tiled server.
 
+        Nothing is lost if the server is away, or this process ends: documents and predictions are kept in the
+        user's state folder, and the next callback or watcher for the same server and container goes on.
+        SIGTERM and SIGHUP write what waits to the disk, then end the process as they would have.
+
         Parameters
         ----------
         uri
@@ -151,18 +193,18 @@ class XpdmlCallback:
         path
             Container of the derived runs; made if there is none.
         raw_path
-            Container of the raw runs, from which dark and background runs are fetched that were not seen; if
-            None, none are fetched.
+            Container of the raw runs, from which dark and background runs are fetched that were not seen, and
+            runs are analysed that were missed; if None, none are fetched.
         settings
             All that a beamtime fixes, or only how scans are reduced; the defaults if None.
         **parts
             Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
-            `carry`, `pairing`.
+            `carry`, `pairing`, `limits`, and `outbox`: also a folder, or False for none.
 
         Raises
         ------
         PublishError
-            If the server does not answer within three seconds, or refuses.
+            Without an outbox, if the server does not answer within three seconds, or refuses.
         MissingDataError
             If there is no such profile.
         """
@@ -174,6 +216,10 @@ class XpdmlCallback:
     def from_settings(
         cls,
         settings: Settings | Path | str,
+        *,
+        api_key: str | None = None,
+        on_sent: OnSent | None = None,
+        outlived: bool = False,
         **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
@@ -182,6 +228,13 @@ class XpdmlCallback:
         ----------
         settings
             Of the beamtime, or the path of its `xpdml.toml`.
+        api_key
+            Key of the server; if None, the one that the settings find.
+        on_sent
+            Called with the start document of each derived run when the server has it, or with the reason when
+            the server refuses it.
+        outlived
+            As for the class.
         **parts
             Fields of the settings that are replaced, as above.
 
@@ -192,22 +245,53 @@ class XpdmlCallback:
         ModelNotFoundError
             If a pinned bundle does not exist.
         PublishError
-            If the server does not answer within three seconds, or refuses.
+            Without an outbox, if the server does not answer within three seconds, or refuses.
         """
         fixed = settings if isinstance(settings, Settings) else resolve_settings(Path(settings))
         if not fixed.tiled_uri:
             where = fixed.file or "the settings"
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
-        return cls._connected(_combined(fixed, None, parts), fixed.api_key())
+        fixed = _combined(fixed, None, parts)
+        return cls._connected(fixed, api_key or fixed.api_key(), on_sent=on_sent, outlived=outlived)
 
     @classmethod
-    def _connected(cls, settings: Settings, key: str | None) -> Self:
+    def _connected(
+        cls, settings: Settings, key: str | None, *, on_sent: OnSent | None = None, outlived: bool = False
+    ) -> Self:
         """Return a callback that publishes into the server of its settings."""
         store = settings.store()
-        uri, raw = settings.tiled_uri, settings.tiled_raw_path
-        publisher = TiledPublisher.from_uri(uri, api_key=key, path=settings.tiled_path)
-        fetch = StoredRuns(open_existing(uri, api_key=key, path=raw)) if raw else None
-        return cls(publisher, store=store, settings=settings, fetch=fetch)
+        uri, path, raw = settings.tiled_uri, settings.tiled_path, settings.tiled_raw_path
+        publisher = outbox_publisher(
+            uri,
+            api_key=key,
+            path=path,
+            folder=settings.outbox.folder,
+            limit=settings.outbox.limit,
+            enabled=settings.outbox.enabled,
+            wrap=partial(_paired, settings=settings, store=store),
+            on_sent=on_sent,
+        )
+        folder = state_folder(uri, path, root=settings.outbox.folder) if settings.outbox.enabled else None
+        fetch = StoredRuns.lazily(partial(open_existing, uri, api_key=key, path=raw)) if raw else None
+        callback = cls(
+            publisher,
+            store=store,
+            settings=settings,
+            fetch=fetch,
+            isolated=settings.limits.isolated,
+            journal=folder,
+            outlived=outlived,
+        )
+        if callback._journal is not None and folder is not None and raw:
+            callback._catching_up = CatchUp(
+                raw=partial(open_existing, uri, api_key=key, path=raw),
+                derived=partial(open_existing, uri, api_key=key, path=path),
+                journal=callback._journal,
+                file=cursor_file(folder, raw),
+            )
+        if folder is not None and not outlived:
+            keep_on_signals(callback)
+        return callback
 
     def __call__(self, name: str, doc: object) -> None:
         """Keep a reference to a document for the worker; returns at once and never raises."""
@@ -218,48 +302,73 @@ class XpdmlCallback:
     @property
     def statistics(self) -> Statistics:
         """Counts of documents and runs so far."""
-        return self._worker.statistics(self._n_documents)
+        return self._worker.statistics(self._n_documents, self._inbox.n_orphans)
 
     @property
     def pairs(self) -> PairingCounts:
         """Counts of joint answers so far; all zero if pairing is off."""
-        paired = self._publisher
-        return paired.counts if isinstance(paired, PairingPublisher) else PairingCounts()
+        inner = self._publisher.publisher if isinstance(self._publisher, OutboxPublisher) else self._publisher
+        return inner.counts if isinstance(inner, PairingPublisher) else PairingCounts()
 
     def drain(self, timeout: float) -> bool:
-        """Wait until everything that came in before has been processed, and return whether it has.
+        """Wait until everything that came in before is published, and return whether it is.
 
         Parameters
         ----------
         timeout
             How long to wait [s].
         """
+        end = time.monotonic() + timeout
         if self._closed:
             return self._worker.join(timeout)
         marker = Flush(Event())
         self._inbox.mark(marker)
-        return marker.reached.wait(timeout)
+        return marker.reached.wait(timeout) and self._is_sent(end - time.monotonic())
 
-    def close(self, timeout: float = 60.0) -> bool:
-        """Process what waits, publish runs that are still open as failed, and return whether that was done.
+    def keep(self, timeout: float) -> bool:
+        """Wait until everything that came in before is on the disk, and return whether it is.
+
+        Without a journal it never is.
 
         Parameters
         ----------
         timeout
             How long to wait [s].
         """
+        if self._journal is None or self._closed:
+            return False
+        marker = Sync(Event())
+        self._inbox.mark(marker)
+        return marker.reached.wait(timeout)
+
+    def close(self, timeout: float = 60.0) -> bool:
+        """Process and publish what waits, and return whether that was done.
+
+        Runs that are still open are published as failed. What is not done in time stays on the disk, if there
+        is a journal, for the next callback or watcher for the same server and container.
+
+        Parameters
+        ----------
+        timeout
+            How long to wait [s].
+        """
+        end = time.monotonic() + timeout
         if not self._closed:
             self._closed = True
             atexit.unregister(self.close)
-            self._inbox.mark(Close())
+            if self._catching_up is not None:
+                self._catching_up.close()
+            self._inbox.mark(Close(keep_open=self._outlived))
         ended = self._worker.join(timeout)
         if not ended:
-            logger.warning("documents still waited to be analysed after %g s", timeout)
-            return False
+            self._give_up_waiting()
+        if isinstance(self._publisher, OutboxPublisher):
+            self._publisher.close(max(end - time.monotonic(), _TIMEOUT_TO_SEND))
+        kept = self._keep_journal()
         close_fetch = getattr(self._fetch, "close", None)
-        if close_fetch is not None:
+        if ended and close_fetch is not None:
             close_fetch()
-        return True
+        return ended and not kept and self._is_sent(0.0)
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +377,33 @@ class XpdmlCallback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _is_sent(self, timeout: float) -> bool:
+        """Wait until the server has all predictions, and return whether it has."""
+        publisher = self._publisher
+        return not isinstance(publisher, OutboxPublisher) or publisher.flush(max(timeout, 0.0))
+
+    def _give_up_waiting(self) -> None:
+        """Stop the worker at what it is doing."""
+        self._worker.abandon()
+        if isinstance(self._processor, IsolatedProcessor):
+            self._processor.close()
+            self._worker.join(1.0)
+        if self._journal is None:
+            logger.warning("documents still waited to be analysed, and are lost: no journal was set")
+
+    def _keep_journal(self) -> int:
+        """Close the journal and return how many runs it keeps for the next process."""
+        if isinstance(self._processor, IsolatedProcessor):
+            self._processor.close()
+        kept = 0 if self._journal is None else self._journal.close()
+        if kept and self._journal is not None:
+            logger.warning(
+                "%d runs are kept in %s: the next callback or watcher for this container answers them",
+                kept,
+                self._journal.folder,
+            )
+        return kept
 
 
 def _combined(
@@ -278,16 +414,47 @@ def _combined(
     if isinstance(settings, XanesSettings):
         fixed = replace(fixed, xanes=settings)
     given: dict[str, Any] = {name: value for name, value in parts.items() if value is not None}
+    outbox = given.get("outbox")
+    if isinstance(outbox, bool):
+        given["outbox"] = replace(fixed.outbox, enabled=outbox)
+    elif isinstance(outbox, Path | str):
+        given["outbox"] = replace(fixed.outbox, folder=Path(outbox))
     return replace(fixed, **given)
 
 
-def _live_updates(analysis: RunAnalysis, publisher: Publisher) -> LiveUpdates | None:
-    """Return what publishes partial results; None if the settings ask for none."""
-    if not (analysis.settings.live.xanes or analysis.settings.scattering.live):
-        return None
+def _pairing(publisher: Publisher, settings: Settings, store: BundleStore | None) -> Publisher:
+    """Return a publisher that also publishes joint answers, if asked for; that of an outbox is behind it."""
+    if settings.pairing is None or isinstance(publisher, OutboxPublisher):
+        return publisher
+    return with_pairing(publisher, Analysis(settings, store=store))
+
+
+def _paired(publisher: TiledPublisher, *, settings: Settings, store: BundleStore) -> LivePublisher:
+    """Return what an outbox sends to: the publisher into a container, which may pair."""
+    if settings.pairing is None:
+        return publisher
+    return PairingPublisher.of(publisher, Analysis(settings, store=store))
+
+
+def _is_live(settings: Settings, publisher: Publisher) -> bool:
+    """Return whether partial results are published."""
+    if not (settings.live.xanes or settings.scattering.live):
+        return False
     if not isinstance(publisher, LivePublisher):
         raise PublishError(
             f"expected a publisher that takes running runs, found {type(publisher).__name__}: "
             "switch live results off, or give it a method extend"
         )
-    return LiveUpdates(analysis, publisher)
+    return True
+
+
+def _processor(
+    settings: Settings, store: BundleStore | None, fetch: FetchRun | None, live: Publisher | None
+) -> Processor:
+    """Return what analyses runs in the thread of the worker."""
+    analysis = RunAnalysis(settings, store=store, fetch=fetch)
+    # A thread that imports while the interpreter ends brings the process down: imports are done by now.
+    analysis.prepare()
+    collect = partial(collector_for, profile=settings.profile, root_map=settings.scattering.root_map)
+    updates = LiveUpdates(analysis, live) if isinstance(live, LivePublisher) else None
+    return Processor(analysis, Router(collect=collect), live=updates)

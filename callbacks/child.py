@@ -1,4 +1,4 @@
-"""The process of the analysis: takes documents from its parent and sends answers back, until the parent ends."""
+"""The process of the analysis: takes documents from its parent, sends answers back, and ends with it."""
 
 import logging
 import os

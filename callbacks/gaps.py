@@ -9,7 +9,7 @@ class Gaps:
     """What did not arrive so far."""
 
     events: int = 0
-    """Events that are missing, by their numbers and by the count of their stop document, in runs that ended."""
+    """Events that are missing in runs that ended, by their numbers and the count of the stop document."""
     unstopped: int = 0
     """Runs whose stop document has not come."""
 

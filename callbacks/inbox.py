@@ -20,7 +20,7 @@ BATCH, BATCH_BYTES = 256, 1 << 25
 MOST_NODES = 2_000
 """Values of a document whose memory is counted one by one: the RunEngine waits for it."""
 _SMALLEST, _ITEM, _ENTRY, _COUNTED = 32, 8, 100, 8
-"""Memory of a number, a place in a list, an entry of a mapping [bytes]; elements of a list that are counted."""
+"""Memory of a number, a place in a list, an entry of a mapping [bytes]; how many elements are counted."""
 
 IDLE = 4
 """Documents that may wait while live results are computed."""

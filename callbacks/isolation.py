@@ -1,9 +1,10 @@
 """The analysis in a process of its own, which is watched and replaced.
 
-A thread that waits for a file that never answers cannot be stopped, and a crash or a lack of memory ends a whole
-process: so the documents go to a child process, one batch at a time, and the answers come back. Over its time
-limit the child is killed; the run it was at fails with the reason, and a new child begins with the documents that
-the journal keeps. A child that is killed from outside, or crashes, gets the same run again, a few times.
+A thread that waits for a file that never answers cannot be stopped, and a crash or a lack of memory ends a
+whole process: so the documents go to a child process, one batch at a time, and the answers come back. Over
+its time limit the child is killed; the run it was at fails with the reason, and a new child begins with the
+documents that the journal keeps. A child that crashes, or is killed from outside, gets the same run again, a
+few times.
 """
 
 import logging
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -149,10 +150,11 @@ class IsolatedProcessor:
             log_level=logging.getLogger("bluesky_xpdml").getEffectiveLevel(),
         )
         self._closing = Event()
-        self._run, self._spent = "", Counter[str]()
+        self._run, self._spent = "", defaultdict[str, float](float)
         self._crashes = Counter[str]()
-        self._live_runs: dict[str, str] = {}
+        self._live_runs: set[str] = set()
         self._earlier = self._counts = Done(0, 0)
+        self._failed_starts = 0
         # Started now, so that the first run finds it ready.
         self._child = _Child()
 
@@ -208,6 +210,7 @@ class IsolatedProcessor:
                     self._serve(message)
             self._counts = message
             self._run = ""
+            self._crashes.pop("", None)
             if self._child.memory() > self._settings.limits.memory + _Child.own_memory:
                 logger.info("the process of the analysis has grown, and is replaced")
                 self._replace()
@@ -253,14 +256,16 @@ class IsolatedProcessor:
         publisher = self._publisher
         if publisher is None:
             return PublishError("expected a publisher that takes running runs, found none")
-        error = attempt(lambda: publisher.extend(documents))
+        error: object = attempt(lambda: publisher.extend(documents))
         if isinstance(error, Exception):
-            return error if isinstance(error, PublishError) else PublishError(f"{type(error).__name__}: {error}")
+            return (
+                error if isinstance(error, PublishError) else PublishError(f"{type(error).__name__}: {error}")
+            )
         for name, document in documents:
             if name == "start":
-                self._live_runs[document["uid"]] = document["uid"]
+                self._live_runs.add(document["uid"])
             elif name == "stop":
-                self._live_runs.pop(document["run_start"], None)
+                self._live_runs.discard(document["run_start"])
         return None
 
     def _blame(self, reason: Reason | None) -> None:
@@ -270,7 +275,9 @@ class IsolatedProcessor:
             return
         self._crashes[run] += 1
         if reason is None and self._crashes[run] < TRIES:
-            logger.warning("the process of the analysis ended (%s) at run %r; it is started again", status, run)
+            logger.warning(
+                "the process of the analysis ended (%s) at run %r; it is started again", status, run
+            )
             return
         reason = reason or Reason(
             f"the process of the analysis ended {TRIES} times at this run (the last time {status}): "
@@ -292,11 +299,14 @@ class IsolatedProcessor:
         self._earlier, self._counts = Done(self.orphans, self.errors), Done(0, 0)
         self._run = ""
         if not self._closing.is_set():
-            if not self._child.was_ready:
+            self._failed_starts = 0 if self._child.was_ready else self._failed_starts + 1
+            if self._failed_starts >= TRIES:
                 logger.error("the process of the analysis does not start; next try in %g s", PAUSE)
                 self._closing.wait(PAUSE)
             self._child = _Child()
-        raise ProcessEndedError("expected a process of the analysis, found that it ended: it is started again")
+        raise ProcessEndedError(
+            "expected a process of the analysis, found that it ended: it is started again"
+        )
 
     def _end_live_runs(self) -> None:
         """End the runs of partial results that no child goes on with."""
@@ -324,7 +334,7 @@ class _Child:
         path = os.pathsep.join(each for each in sys.path if each)
         with its:
             # In a session of its own: Ctrl-C in the terminal is for the RunEngine.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this program
                 [sys.executable, "-m", "bluesky_xpdml.callbacks.child", str(its.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__,

@@ -5,8 +5,8 @@ from there, so that a burst waits on disk and not in memory. The documents of a 
 answered, but for the runs answered last: a new process of the analysis learns their dark frames, backgrounds
 and calibrations again.
 
-A journal belongs to one living process, which holds a lock. What a dead process left is taken over by the next
-one for the same server and container, before anything new.
+A journal belongs to one living process, which holds a lock. What a dead process left is taken over by the
+next one for the same server and container, before anything new.
 """
 
 import fcntl
@@ -21,11 +21,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, NamedTuple, TypeAlias
 
-from bluesky_xpdml.callbacks.gaps import Gaps, GapCounter
+from bluesky_xpdml.callbacks.gaps import GapCounter, Gaps
 from bluesky_xpdml.callbacks.inbox import (
     BATCH,
     BATCH_BYTES,
@@ -114,8 +115,8 @@ class Journal:
 
     def __init__(self, inbox: Inbox, folder: Path | None, *, outlived: bool = False) -> None:
         self._inbox = inbox
-        self._temporary = tempfile.mkdtemp(prefix="xpdml-journal-") if folder is None else None
-        self.folder = Path(self._temporary) if folder is None else folder
+        self._is_temporary = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="xpdml-journal-"))
         self._path = self.folder / f"journal-{os.getpid()}-{secrets.token_hex(4)}.sqlite"
         self._lock = _lock(self._path)
         self._file = _create(self._path, outlived=outlived)
@@ -177,7 +178,7 @@ class Journal:
         return self._seq - self._taken <= IDLE
 
     def settle(self, run: str, *, keep: bool) -> None:
-        """Note that a run is answered; its documents are kept for a new process of the analysis, or removed."""
+        """Note that a run is answered; its documents are removed, or kept for a new analysis process."""
         with self._changed:
             known = self._runs.setdefault(run, _Run())
             known.state = _ANSWERED
@@ -222,8 +223,8 @@ class Journal:
             self._file.close()
             if not left:
                 _remove_file(self._path)
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        if self._is_temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
         return left
 
@@ -238,7 +239,7 @@ class Journal:
             self._append([item for item in items if isinstance(item, tuple | GiveUp)], self._index)
             if isinstance(marker, Sync):
                 marker.reached.set()
-            elif marker is not None:
+            elif isinstance(marker, Flush | Close):
                 with self._changed:
                     self._markers.append((self._seq, marker))
                     self._changed.notify_all()
@@ -378,8 +379,8 @@ class Journal:
                     aside = path.with_suffix(f".damaged-{time.time():.0f}")
                     path.rename(aside)
                     logger.error(  # noqa: TRY400 - the file is at fault, not the program
-                        "%s: expected the documents of an earlier session, found a damaged file (%s): it is now "
-                        "%s; `xpdml catch-up` analyses what a catalog of raw runs holds",
+                        "%s: expected the documents of an earlier session, found a damaged file (%s): it is "
+                        "now %s; `xpdml catch-up` analyses what a catalog of raw runs holds",
                         path,
                         error,
                         aside.name,
@@ -400,23 +401,26 @@ class Journal:
             return True
         (outlived,) = other.execute("SELECT outlived FROM owner").fetchone()
         answered = {run for (run,) in other.execute("SELECT run FROM answered")}
-        latest: dict[str, float] = {}
-        known = set(self._runs)
-        for each in other.execute("SELECT * FROM documents ORDER BY seq"):
-            row = _Row(*each)
-            if row.run not in known:
-                self._append([_entry(row)], self._index, when=row.time)
-                latest[row.run] = row.time
-        for run in latest:
-            if run in answered:
-                self.settle(run, keep=True)
-        left = [run for run in latest if run and run not in answered]
+        latest = self._copy(_Row(*each) for each in other.execute("SELECT * FROM documents ORDER BY seq"))
+        for run in latest.keys() & answered:
+            self.settle(run, keep=True)
+        left = latest.keys() - answered
         for run in left:
-            if self._runs[run].state == _OPEN and (not outlived or time.time() - latest[run] > STALE):
+            is_stale = not outlived or time.time() - latest[run] > STALE
+            if is_stale and self._runs[run].state == _OPEN:
                 self.give_up(run, ORPHANED)
         if left:
             logger.warning("%s: %d runs of an earlier session are answered now", path.parent, len(left))
         return not self._memory
+
+    def _copy(self, rows: Iterable[_Row]) -> dict[str, float]:
+        """Append rows of another journal; return the runs that were not known, and when each came last."""
+        known, latest = set(self._runs), dict[str, float]()
+        new = (row for row in rows if row.run not in known)
+        while chunk := list(islice(new, BATCH)):
+            self._append([_entry(row) for row in chunk], self._index, when=chunk[-1].time)
+            latest |= {row.run: row.time for row in chunk if row.run}
+        return latest
 
 
 def _entry(row: _Row) -> Entry:

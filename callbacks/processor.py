@@ -1,4 +1,4 @@
-"""From documents to derived runs: sorts documents into runs, analyses those that ended, guarded against all."""
+"""From documents to derived runs: sorts documents, analyses the runs that ended, catches every exception."""
 
 import logging
 from collections import deque
@@ -164,9 +164,7 @@ class Processor:
         if not derived:
             logger.debug("run %s is no measurement to be analysed", run.uid)
         whole = tuple(each for each in derived if each is not None)
-        return Answer(
-            uid=run.uid, runs=whole, given_up=bool(run.given_up), is_lost=len(whole) < len(derived)
-        )
+        return Answer(uid=run.uid, runs=whole, given_up=bool(run.given_up), is_lost=len(whole) < len(derived))
 
     def _derived(self, run: CollectedRun, prediction: Prediction) -> list[NamedDocument] | None:
         """Return the documents of a prediction, or of a failure in its place."""
@@ -189,7 +187,7 @@ class Processor:
 
 
 def _opened(item: Entry) -> Entry:
-    """Return a document that came as bytes as a mapping; what is none is left to the router, which counts it."""
+    """Return a document that came as bytes as a mapping; None for what is none, which the router counts."""
     if isinstance(item, GiveUp) or not isinstance(item[1], bytes):
         return item
     try:

@@ -11,7 +11,7 @@ from bluesky_xpdml.callbacks.inbox import Close, Flush, GiveUp, Inbox, Sync
 from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.processor import CLOSED, Answer, Entry
 from bluesky_xpdml.errors import ProcessEndedError, PublishError, attempt, internal_reason
-from bluesky_xpdml.publish import Publisher
+from bluesky_xpdml.publish import OutboxPublisher, Publisher
 from bluesky_xpdml.publish.documents import NamedDocument, failed_run
 from bluesky_xpdml.records import Verdict
 from bluesky_xpdml.vocabulary import Reason
@@ -118,8 +118,8 @@ class Worker:
             items = self._source.take(singly=self._processor.is_live)
             marker = items.pop() if isinstance(items[-1], Flush | Sync | Close) else None
             entries = [item for item in items if isinstance(item, tuple | GiveUp)]
-            update = marker is None and self._source.is_idle()
-            if entries and not self._finish_all(self._processor.feed(entries, update=update)):
+            answers = self._processor.feed(entries, update=self._source.is_idle())
+            if entries and not self._finish_all(answers):
                 continue
             if isinstance(marker, Flush):
                 marker.reached.set()
@@ -132,7 +132,9 @@ class Worker:
             if self._journal is not None:
                 self._journal.put_back(marker)
             return False
-        self._guarded(self._publisher.close)
+        # An outbox has the rest of the time to send: the callback closes it.
+        if not isinstance(self._publisher, OutboxPublisher):
+            self._guarded(self._publisher.close)
         return True
 
     def _finish_all(self, answers: Iterator[Answer]) -> bool:

@@ -1,6 +1,6 @@
 """Runs stored in Tiled, read back as the documents that they were made of; images are fetched one by one."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
@@ -18,7 +18,10 @@ MOST_CANDIDATES = 200
 
 @runtime_checkable
 class FindsSamples(Protocol):
-    """Finds stored runs by the name of their sample."""
+    """Gives stored runs by their uid, and finds them by the name of their sample."""
+
+    def __call__(self, uid: str, /) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the documents of a run."""
 
     def uid_of_sample(self, name: str, profile: Profile, *, exclude: Collection[str] = ()) -> str:
         """Return the uid of the newest total-scattering run of a sample."""
@@ -31,7 +34,21 @@ class StoredRuns:
     """
 
     def __init__(self, container: Any) -> None:
-        self._container = container
+        self._opened = container
+        self._open: Callable[[], Any] = lambda: container
+
+    @classmethod
+    def lazily(cls, connect: Callable[[], Any]) -> Self:
+        """Return the stored runs of a container that is opened on first use, and again if that failed."""
+        runs = cls(None)
+        runs._open = connect
+        return runs
+
+    @property
+    def _container(self) -> Any:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     def documents(self, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the documents of a run.
@@ -73,8 +90,9 @@ class StoredRuns:
                 yield start
 
     def close(self) -> None:
-        """Close the connection to the server."""
-        self._container.context.http_client.close()
+        """Close the connection to the server, if there is one."""
+        if self._opened is not None:
+            self._opened.context.http_client.close()
 
     def __enter__(self) -> Self:
         return self

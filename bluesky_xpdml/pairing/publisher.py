@@ -157,6 +157,12 @@ class PairingPublisher:
         self._within = pairing.settings.within
         self._caught_up = False
 
+    @classmethod
+    def of(cls, publisher: TiledPublisher, analysis: Analysis) -> "PairingPublisher":
+        """Return a publisher that pairs what is in the container that it publishes into."""
+        catalog = PredictionCatalog(publisher.container)
+        return cls(publisher, Pairing(catalog=catalog, analysis=analysis))
+
     @property
     def counts(self) -> PairingCounts:
         """Numbers of joint answers so far."""
@@ -216,8 +222,7 @@ def with_pairing(publisher: Publisher, analysis: Analysis) -> Publisher:
             f"expected a TiledPublisher, in whose container partners are searched, found "
             f"{type(publisher).__name__}: switch pairing off, or wrap it in a PairingPublisher"
         )
-    catalog = PredictionCatalog(publisher.container)
-    return PairingPublisher(publisher, Pairing(catalog=catalog, analysis=analysis))
+    return PairingPublisher.of(publisher, analysis)
 
 
 class Follower:

@@ -84,7 +84,7 @@ class Sender:
         self.last_error = ""
         self.last_entry: OutboxEntry | None = None
         self._open_publisher = open_publisher
-        self._publisher: LivePublisher | None = None
+        self.publisher: LivePublisher | None = None
         self._on_sent = on_sent
         self._n_sent = 0
         self._n_refused = 0
@@ -116,7 +116,7 @@ class Sender:
 
     def close(self) -> None:
         """Close the connection to the server."""
-        publisher, self._publisher = self._publisher, None
+        publisher, self.publisher = self.publisher, None
         if publisher is not None:
             publisher.close()
 
@@ -131,12 +131,12 @@ class Sender:
         return documents[0][1]
 
     def _connected(self) -> LivePublisher:
-        if self._publisher is None:
+        if self.publisher is None:
             opened = attempt(self._open_publisher)
             if isinstance(opened, Exception):
                 raise ServerAwayError(f"{opened}") from opened
-            self._publisher = opened
-        return self._publisher
+            self.publisher = opened
+        return self.publisher
 
     def _failed(self, entry: OutboxEntry, error: Exception) -> Outcome:
         self._failures[type(error).__name__] += 1
@@ -244,6 +244,11 @@ class OutboxPublisher:
         self._ends_at: float | None = None
         self._thread = Thread(target=self._work, name="xpdml-sender", daemon=True)
         self._thread.start()
+
+    @property
+    def publisher(self) -> LivePublisher | None:
+        """What publishes into the server; None before it was first reached."""
+        return self._sender.publisher
 
     @property
     def waiting(self) -> int:

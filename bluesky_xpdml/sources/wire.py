@@ -110,11 +110,15 @@ def _packable(value: object) -> object:
         return str(item) if isinstance(item, np.generic) else item
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, int):
-        return _float(value)
     if hasattr(value, "__array__"):
         # Such as a row of a stored array, which is fetched now.
         return _packable(np.asarray(value))
+    return _packable_other(value)
+
+
+def _packable_other(value: object) -> object:
+    if isinstance(value, int):
+        return _float(value)
     return list(value) if isinstance(value, set | frozenset) else str(value)
 
 

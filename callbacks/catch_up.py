@@ -1,0 +1,189 @@
+"""Raw runs of a catalog that were missed: analysed when a callback or watcher starts.
+
+A file in the state folder keeps how far the catalog was compared. Every start compares the runs that came
+since the start before, so that also what was lost on the way to a running watcher is found. The first start
+notes where the catalog ends: older runs are analysed only if they are asked for.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from bluesky_xpdml.callbacks.inbox import weight
+from bluesky_xpdml.callbacks.journal import Journal
+from bluesky_xpdml.documents import StoredRuns
+from bluesky_xpdml.documents.start import is_derived
+from bluesky_xpdml.errors import PublishError, ServerAwayError, XpdmlError, attempt
+from bluesky_xpdml.publish.cursor import Cursor, LostCursorError, end_of, read_on
+from bluesky_xpdml.publish.published import as_list, as_mapping
+from bluesky_xpdml.publish.requests import PAGE, Requests, Run
+from bluesky_xpdml.vocabulary import ReasonCode
+
+logger = logging.getLogger(__name__)
+
+RETRY = 10.0
+"""Pause before a catalog that did not answer is compared again [s]."""
+LARGEST_RUN = 1 << 30
+"""A larger run is not read into memory; `xpdml replay` takes it piece by piece [bytes]."""
+_MADE_UP_FOR = {ReasonCode.NO_STOP, ReasonCode.QUEUE_FULL, ReasonCode.PROCESS_ENDED}
+"""Failures after which a whole run in the catalog is analysed again."""
+
+
+def cursor_file(folder: Path, raw_path: str) -> Path:
+    """Return the file that keeps how far a catalog was compared."""
+    return folder / f"catalog-{sha256(raw_path.encode()).hexdigest()[:8]}.json"
+
+
+class CatchUp:
+    """Finds raw runs without an answer, in a thread of its own, and appends them to a journal.
+
+    Parameters
+    ----------
+    raw, derived
+        Connect to the containers of the raw runs and of the predictions.
+    journal
+        Takes the documents of the runs.
+    file
+        Keeps how far the catalog was compared.
+    after
+        Compare all runs of this time and later, instead of those since the start before [s since 1970].
+
+    Attributes
+    ----------
+    n_found : int
+        Runs that were appended.
+    finished : threading.Event
+        Set when the catalog was compared.
+    """
+
+    def __init__(
+        self,
+        *,
+        raw: Callable[[], Any],
+        derived: Callable[[], Any],
+        journal: Journal,
+        file: Path,
+        after: float | None = None,
+    ) -> None:
+        self._raw, self._derived, self._journal, self._file = raw, derived, journal, file
+        self._after = after
+        self.n_found = 0
+        self.finished = Event()
+        self._closed = Event()
+        self._thread = Thread(target=self._run, name="xpdml-catch-up", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop at the next run."""
+        self._closed.set()
+        self._thread.join(RETRY)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            error = attempt(self._compare)
+            if not isinstance(error, Exception):
+                self.finished.set()
+                return
+            if isinstance(error, LostCursorError):
+                logger.warning(
+                    "the catalog was emptied or replaced: %s; its runs are compared from now on", error
+                )
+                self._file.unlink(missing_ok=True)
+                continue
+            logger.warning("missed runs are looked for again in %g s: %s", RETRY, error)
+            self._closed.wait(RETRY)
+
+    def _compare(self) -> None:
+        """Append the runs that have no answer, and keep how far the catalog was read."""
+        container = self._raw()
+        with closing(container.context.http_client):
+            requests = Requests(container)
+            cursor = Cursor() if self._after is not None else self._cursor()
+            if cursor is None:
+                self._save(end_of(requests))
+                return
+            steps = read_on(requests, cursor)
+            is_whole = True
+            while (batch := list(islice(steps, PAGE))) and not self._closed.is_set():
+                self._append(container, [run for run, _ in batch if run is not None and run.complete])
+                for run, behind in batch:
+                    # A run that goes on is compared again next time.
+                    is_whole = is_whole and (run is None or run.complete)
+                    cursor = behind if is_whole else cursor
+                if self._after is None:
+                    self._save(cursor)
+        if self.n_found:
+            logger.warning("%d runs of the catalog had no answer and are analysed now", self.n_found)
+
+    def _append(self, container: Any, runs: Sequence[Run]) -> None:
+        """Append those runs that have no answer."""
+        wanted = {run.key: run for run in runs if self._is_wanted(run)}
+        for uid in wanted.keys() - self._answered(list(wanted)):
+            if self._closed.is_set():
+                raise PublishError("expected time to look for missed runs, found the end of the session")
+            if not self._journal.knows(uid):
+                self._append_run(container, uid)
+
+    def _append_run(self, container: Any, uid: str) -> None:
+        documents, size = [], 0
+        try:
+            for document in StoredRuns(container).documents(uid):
+                documents.append(document)
+                size += weight(document[1])
+                if size > LARGEST_RUN:
+                    logger.error(
+                        "run %s is too large to be caught up with: xpdml replay --stored %s", uid, uid
+                    )
+                    return
+        except XpdmlError as error:
+            logger.error("run %s has no answer and cannot be read: %s", uid, error)  # noqa: TRY400 - foreseen
+            return
+        self._journal.add_run(documents)
+        self.n_found += 1
+
+    def _is_wanted(self, run: Run) -> bool:
+        time = run.start.get("time")
+        is_later = self._after is None or (isinstance(time, int | float) and time >= self._after)
+        return bool(run.start) and is_later and not is_derived(run.start)
+
+    def _answered(self, uids: list[str]) -> set[str]:
+        """Return those of some raw runs that have an answer which counts."""
+        from tiled.queries import In
+
+        if not uids:
+            return set()
+        try:
+            container = self._derived()
+        except ServerAwayError:
+            raise
+        except PublishError:
+            # Nothing was ever published there.
+            return set()
+        with closing(container.context.http_client):
+            starts = Requests(container).starts([In("start.raw_uid", uids)])
+        return {str(start.get("raw_uid")) for start in starts if not _is_made_up_for(start)}
+
+    def _cursor(self) -> Cursor | None:
+        """Return how far the catalog was compared; None if it never was."""
+        try:
+            return Cursor.from_text(self._file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            return None
+        except PublishError as error:
+            logger.warning("%s: %s; the catalog is compared from now on", self._file, error)
+            return None
+
+    def _save(self, cursor: Cursor) -> None:
+        written = self._file.with_suffix(".new")
+        written.write_text(cursor.as_text(), encoding="utf-8")
+        written.replace(self._file)
+
+
+def _is_made_up_for(start: Mapping[str, Any]) -> bool:
+    """Return whether a failure says no more than that the run was not received whole."""
+    return any(code in _MADE_UP_FOR for code in as_list(as_mapping(start.get("quality")).get("codes")))
