@@ -118,9 +118,9 @@ class Outbox:
         return self.folder / FILE_NAME
 
     @property
-    def n_damaged(self) -> int:
-        """Number of files that were found damaged and set aside."""
-        return self._file.n_damaged
+    def n_replaced(self) -> int:
+        """How often the file was found replaced, because it was damaged or removed."""
+        return self._file.n_replaced
 
     @property
     def size(self) -> int:

