@@ -79,7 +79,8 @@ def send(
             with closing(sender):
                 _send_all(sender)
             sent, kept, error = sender.counts.sent, len(outbox), sender.last_error
-            outbox.shrink()
+            while outbox.shrink():
+                pass
     if json:
         print_json({"sent": sent, "kept": kept, "error": error if kept else ""})
     note(f"{sent} were sent, {kept} are left" + (f": {error}" if kept and error else ""))

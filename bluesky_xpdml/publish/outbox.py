@@ -323,9 +323,9 @@ class Outbox:
             return min(min(times) - now, LONGEST_PAUSE) if times else None
         return None
 
-    def shrink(self) -> None:
-        """Give the space of removed entries back to the disk."""
-        self._file.shrink()
+    def shrink(self) -> bool:
+        """Give space of removed entries back to the disk, and return whether there is more of it."""
+        return self._file.shrink()
 
     def close(self) -> None:
         """Close the file; what waits in memory is lost, which the log then says."""

@@ -27,8 +27,8 @@ FIRST_PAUSE = 2.0
 PAUSE_GROWTH = 4.0
 POLL_INTERVAL = 5.0
 """How often entries are looked for that other processes left, or hold back [s]."""
-FLUSH_INTERVAL = 0.1
-"""The same while somebody waits for entries that another process has taken [s]."""
+SHORT_INTERVAL = 0.1
+"""The same while somebody waits for entries that another process has taken, or the file shrinks [s]."""
 CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
 _GRACE = 0.2
@@ -418,12 +418,13 @@ class OutboxPublisher:
             with self._condition:
                 self._condition.wait_for(lambda: self._ends_at is not None, pause)
         elif outcome is Outcome.IDLE:
-            if self._may_shrink and attempt(self.outbox.__len__) == 0:
-                self._may_shrink = False
-                self.outbox.shrink()
+            is_shrinking = self._may_shrink and attempt(self.outbox.__len__) == 0
+            if is_shrinking:
+                is_shrinking = self._may_shrink = self.outbox.shrink()
             due = attempt(self.outbox.due_in)
             with self._condition:
-                usual = FLUSH_INTERVAL if self._n_flushing and self._own else POLL_INTERVAL
+                is_urgent = is_shrinking or (self._n_flushing and self._own)
+                usual = SHORT_INTERVAL if is_urgent else POLL_INTERVAL
                 pause = min(due, usual) if isinstance(due, float) else usual
                 self._condition.wait_for(lambda: self._woken, pause)
         self._woken = False

@@ -1,7 +1,6 @@
 """The outbox on disk: order, claims of several processes, its bound, full disks, and files it cannot use."""
 
 import json
-import logging
 import os
 import signal
 import sqlite3
@@ -370,12 +369,14 @@ def test_two_processes_share_an_outbox(tmp_path: Path):
         assert len(outbox) == 0
 
 
-def test_the_file_gives_its_space_back(outbox, caplog):
-    caplog.set_level(logging.INFO)
+def test_the_file_gives_its_space_back(outbox, monkeypatch):
+    monkeypatch.setattr("bluesky_xpdml.publish.outbox_file.PAGES_GIVEN_BACK", 200)
     for number in range(50):
         outbox.add(run(number, size=20_000))
-    outbox.shrink()
+    assert not outbox.shrink()
     largest = outbox.path.stat().st_size
     send_all(outbox, Server())
-    outbox.shrink()
+    assert outbox.shrink()
+    while outbox.shrink():
+        pass
     assert outbox.path.stat().st_size < 0.2 * largest

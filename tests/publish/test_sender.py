@@ -1,6 +1,7 @@
 """Sending from the outbox: each run once and in order, whatever the server does meanwhile."""
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -178,6 +179,18 @@ def test_a_server_that_is_away_is_left_alone_until_it_comes_back(opened, caplog)
     said = [record.message for record in caplog.records]
     assert len([message for message in said if "does not take derived runs" in message]) == 1
     assert len([message for message in said if "takes derived runs again" in message]) == 1
+
+
+def test_the_file_shrinks_after_an_outage(opened):
+    server = Server(fail(ServerAwayError("away")))
+    publisher = opened(server)
+    for number in range(30):
+        documents = run(number)
+        documents[0][1]["filler"] = os.urandom(20_000)
+        publisher.publish(documents)
+    server.behave = lambda _documents: None
+    assert publisher.flush(30.0)
+    until(lambda: publisher.outbox.path.stat().st_size < 100_000)
 
 
 def test_a_refused_run_holds_up_its_raw_run_only(opened, caplog):
