@@ -39,6 +39,8 @@ LARGEST_IN_MEMORY = 64_000_000
 LONGEST_ERROR = 500
 LONGEST_PAUSE = 3600.0
 """Longest time until a refused run is tried again [s]; a clock that was set back must not make it longer."""
+DROP_PAUSE = 60.0
+"""Time until a part is tried again that could not be dropped [s]."""
 MOVE_INTERVAL = 1.0
 """Least time between two attempts to move what waits in memory to the disk [s]."""
 
@@ -285,8 +287,10 @@ class Outbox:
 
     def drop_live(self, entry: OutboxEntry) -> None:
         """Drop what waits of a live run that cannot be continued, and what is added of it later."""
-        with suppress(UnwritableError):
+        try:
             self._file.run(partial(outbox_live.drop_run, uid=entry.uid))
+        except UnwritableError:
+            self._later[entry.seq] = self._clock() + DROP_PAUSE
 
     def drop(self, entries: Collection[OutboxEntry]) -> int:
         """Remove entries that no other process sends at this moment, and return their number."""

@@ -107,10 +107,15 @@ def _foreign(folder: Path, owner: int) -> str:
 
 
 def _default_root() -> Path:
-    named = os.environ.get(STATE_VARIABLE, "")
+    named = Path(os.environ.get(STATE_VARIABLE, ""))
     # The specification of the variable says that relative paths are to be ignored.
-    home = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "state"
-    return home / "xpdml"
+    if named.is_absolute():
+        return named / "xpdml"
+    try:
+        return Path.home() / ".local" / "state" / "xpdml"
+    except RuntimeError as error:
+        msg = f"expected the user's home, found none: name a folder by {STATE_VARIABLE} or as outbox.folder"
+        raise SettingsError(msg) from error
 
 
 def _server(uri: str) -> str:

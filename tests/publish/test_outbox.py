@@ -270,6 +270,47 @@ def test_damage_while_the_file_is_open_costs_no_further_run(tmp_path: Path):
     assert len(aside) == 1
 
 
+def test_an_entry_that_cannot_be_read_is_kept_and_holds_up_no_other(outbox):
+    for number in range(3):
+        outbox.add(run(number))
+    outbox._file.run(lambda each: each.execute("UPDATE contents SET documents = x'ff' WHERE seq = 1"))
+    assert send_all(outbox, Server()) == ["derived-1", "derived-2"]
+    (entry,) = outbox.entries()
+    assert "analyse the raw run again" in entry.error
+
+
+def test_a_refusal_that_cannot_be_written_down_still_makes_a_pause(outbox, monkeypatch):
+    def refuse(_documents):
+        raise PublishError("no")
+
+    outbox.add(run(1))
+    server = Server(refuse)
+    sender = Sender(lambda: server, outbox)
+    monkeypatch.setattr(outbox, "_file", ReadOnly(outbox._file))
+    assert [sender.step() for _ in range(3)] == ["refused", "idle", "idle"]
+    assert outbox.due_in() > 1.0
+
+
+class ReadOnly:
+    """A file whose disk is full: what reads works, what writes does not."""
+
+    def __init__(self, file) -> None:
+        self._file = file
+
+    def run(self, action, *, durable=False):
+        def read(connection):
+            before = connection.total_changes
+            found = action(connection)
+            if connection.total_changes != before:
+                raise sqlite3.OperationalError("database or disk is full")
+            return found
+
+        return self._file.run(read, durable=durable)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def test_a_later_format_is_refused_and_left_as_it_is(tmp_path: Path):
     folder = tmp_path / "outbox"
     Outbox(folder).close()
@@ -307,21 +348,27 @@ def test_what_one_process_sends_another_leaves_alone(tmp_path: Path):
 
 
 CLAIM_AND_HANG = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from bluesky_xpdml.publish import Outbox
 outbox = Outbox(Path(sys.argv[1]))
 for number in range(2):
     outbox.add([("start", {"uid": f"derived-{number}", "raw_uid": "raw"}), ("stop", {})])
-print(outbox.claim().uid, flush=True)
+claimed = outbox.claim()
+if "with-child" in sys.argv and os.fork() == 0:
+    # It lives as long as the reader of its output.
+    sys.stdin.read()
+    os._exit(0)
+print(claimed.uid, flush=True)
 time.sleep(600)
 """
 
 
-def test_what_a_killed_process_was_sending_another_sends(tmp_path: Path):
+@pytest.mark.parametrize("child", ["alone", "with-child"])
+def test_what_a_killed_process_was_sending_another_sends(tmp_path: Path, child: str):
     folder = tmp_path / "outbox"
-    command = [sys.executable, "-c", CLAIM_AND_HANG, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", CLAIM_AND_HANG, str(folder), child]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().strip() == "derived-0"
         with closing(Outbox(folder)) as outbox:
             # As long as the other lives, its run and what must come after it are left alone.
