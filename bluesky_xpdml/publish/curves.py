@@ -1,8 +1,8 @@
 """Curves of a derived run, read back as the records that they were written from.
 
-The arrays are in the streams `xanes` and `pdf`, their properties in the entry `curves` of the start document,
-the settings under `analysis`. A spectrum is normalised again from its absorption with the published settings:
-reading the normalised columns would cost a request each. Published values are restored bit for bit; variances
+The curves are in the streams `xanes` and `pdf`, their properties in the entry `curves` of the start document,
+the settings under `analysis`. A spectrum is normalised again from its absorption with the published settings,
+which also gives the lines before and after the edge. Published values are restored bit for bit; variances
 and S(Q) are not published.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bluesky_xpdml.errors import MissingDataError, PublishError, XpdmlError
+from bluesky_xpdml.publish.layout import TABLE
 from bluesky_xpdml.publish.published import PublishedPrediction, as_mapping, quality_entry, read_quality
 from bluesky_xpdml.records import (
     AxisSource,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 CURVES = "curves"
 """Entry of the start document: by stream, the properties of its record beside the arrays and the settings."""
+POINTS = "points"
+"""Entry of a stream whose curves differ in length: by column, how many rows it fills."""
 RANGES = ("e0", "pre_edge", "post_edge", "degree", "pre_edge_degree")
 """Settings of a reduction from which pre-edge and post-edge are computed again."""
 
@@ -53,8 +56,14 @@ def curves_summary(prediction: Prediction) -> dict[str, Any] | None:
             "quality": quality_entry(prediction.pdf.quality),
             "composition": prediction.pdf.composition,
             "scale_uncertainty": prediction.pdf.scale_uncertainty,
+            POINTS: _points(prediction.pdf),
         }
     return entries or None
+
+
+def _points(pdf: PairDistribution) -> dict[str, int]:
+    curves = {"q": pdf.q, "i_q": pdf.intensity, "f_q": pdf.f, "r": pdf.r, "g_r": pdf.g}
+    return {name: int(np.size(values)) for name, values in curves.items() if values is not None}
 
 
 def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes:
@@ -106,7 +115,7 @@ def read_distribution(
 ) -> PairDistribution:
     """Return the pair distribution function that a prediction of technique `pdf` or `dpdf` was read from.
 
-    With `over_q`, I(Q) and F(Q) are read too, if there are any: three more requests. Raises MissingDataError
+    With `over_q`, I(Q) and F(Q) are read too, if there are any. Raises MissingDataError
     if the run holds no pair distribution function, or another version published it in another form;
     PublishError if the server is away, or the run is still being written.
     """
@@ -170,14 +179,23 @@ def _read(
                 f"expected the whole run {prediction.uid}, found a part of it: it is being written, ask again"
             )
         parts = _parts(run, stream)
-        missing = [name for name in needed if name not in parts]
+        table = parts.pop(TABLE, None)
+        columns = [] if table is None else list(table.columns)
+        missing = [name for name in needed if name not in (*parts, *columns)]
         if missing:
             raise MissingDataError(
                 f"expected {', '.join(missing)} in the stream {stream} of run {prediction.uid}, found "
-                f"{', '.join(parts) or 'nothing'}: analyse its raw run again"
+                f"{', '.join((*parts, *columns)) or 'nothing'}: analyse its raw run again"
             )
-        found = {name: parts[name].read() for name in (*needed, *wanted) if name in parts}
-        return {name: np.asarray(values, dtype=np.float64)[0] for name, values in found.items()}
+        names = (*needed, *wanted)
+        # Runs of earlier versions have an array of one row for each curve.
+        found = {name: parts[name].read()[0] for name in names if name in parts}
+        in_table = [name for name in names if name in columns]
+        if in_table:
+            rows = table.read(in_table)
+            points = as_mapping(_entry(prediction, stream).get(POINTS))
+            found |= {name: rows[name].to_numpy()[: points.get(name)] for name in in_table}
+        return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
 
 def _parts(run: Any, stream: str) -> dict[str, Any]:

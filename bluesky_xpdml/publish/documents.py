@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID, uuid5
 
 import numpy as np
 
 from bluesky_xpdml import __version__
+from bluesky_xpdml.publish import layout
 from bluesky_xpdml.publish.curves import CURVES, curves_summary
 from bluesky_xpdml.publish.published import quality_entry
 from bluesky_xpdml.records import (
@@ -31,8 +32,8 @@ from bluesky_xpdml.records import (
 )
 from bluesky_xpdml.vocabulary import ANALYSIS_REVISION, Descriptor, Reason, ReasonCode
 
-Document: TypeAlias = dict[str, Any]
-NamedDocument: TypeAlias = tuple[str, Document]
+Document: TypeAlias = layout.Document
+NamedDocument: TypeAlias = layout.NamedDocument
 Columns: TypeAlias = Mapping[str, tuple[FloatArray, str]]
 """Arrays of one event with their units, by name."""
 

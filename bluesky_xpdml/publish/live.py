@@ -5,14 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from uuid import uuid4
 
-from bluesky_xpdml.publish.documents import (
-    Document,
-    NamedDocument,
-    data_key,
-    descriptor_document,
-    event_document,
-    summary,
-)
+from bluesky_xpdml.publish.documents import data_key, descriptor_document, event_document, summary
+from bluesky_xpdml.publish.layout import Document, NamedDocument
+from bluesky_xpdml.publish.writer import stream_uid
 from bluesky_xpdml.records import PURPOSE, Prediction, Verdict
 from bluesky_xpdml.vocabulary import Descriptor
 
@@ -27,14 +22,15 @@ class LiveRun:
     """The run of the partial predictions of one element in one measurement.
 
     Its stream is `updates`: completeness, a verdict (0 good, 1 suspect, 2 failed), and the main descriptors
-    with their intervals; NaN while there is no answer. Its uid is random; `clock` returns the time of the
-    documents [s since 1970].
+    with their intervals; NaN while there is no answer. Its uid is random, and that of its descriptor follows
+    from it, so that any process can go on with the run; `clock` returns the time of the documents
+    [s since 1970].
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.uid = str(uuid4())
         self._clock = clock
-        self._descriptor = str(uuid4())
+        self._descriptor = stream_uid(self.uid, _UPDATES)
         self._n_updates = 0
 
     def update(self, prediction: Prediction) -> list[NamedDocument]:

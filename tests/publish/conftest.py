@@ -1,10 +1,22 @@
 """Predictions without curves, and containers of a real server that they are put into."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 
 from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher, derived_run
 from bluesky_xpdml.records import Estimate, ModelReference, Origin, Prediction, Quality, Sample
 from bluesky_xpdml.vocabulary import Descriptor, Technique
+
+START_TIMEOUT = 120.0
+"""Longest time that a server of its own may take to start on a busy machine [s]."""
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +53,49 @@ def insert(tiled_server):
         engine.dispose()
 
     return insert_into
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Return a function that runs a server of its own, in another process, by a configuration of Tiled.
+
+    What it returns is a context: the address of the server, and the key of its single user.
+    """
+    return partial(_serve, tmp_path)
+
+
+@contextmanager
+def _serve(folder, config, **variables):
+    """Yield address and key of a server."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    (folder / "config.yml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "tiled", "serve", "config", "config.yml", "--port", str(port)]
+    key = "f" * 32
+    environment = os.environ | {"TILED_SINGLE_USER_API_KEY": key} | variables
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + START_TIMEOUT
+        while not _answers(f"{uri}/healthz"):
+            if process.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"the server did not start:\n{(folder / 'server.log').read_text()}")
+            time.sleep(0.1)
+        yield uri, key
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(uri):
+    import httpx
+
+    try:
+        return httpx.get(uri, timeout=2.0).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_an_explanation_is_read_back_from_tiled(tiled_server):
             ("importance_oxidation_state", ATTRIBUTION.importance),
             ("permutation_oxidation_state", ATTRIBUTION.permutation),
         ):
-            np.testing.assert_array_equal(stream[name].values, [expected])
+            np.testing.assert_array_equal(stream[name].values, expected)
             assert stream[name].values.dtype == np.float64
         assert run.metadata["start"]["explanation"]["edge_share"] == 0.6
     finally:

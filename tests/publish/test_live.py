@@ -3,8 +3,8 @@
 import pytest
 
 from bluesky_xpdml.callbacks.live import LiveUpdates
-from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.publish import LIVE_PURPOSE, TiledPublisher
+from bluesky_xpdml.errors import PublishError, ServerAwayError
+from bluesky_xpdml.publish import LIVE_PURPOSE, LiveRun, TiledPublisher
 
 
 class Unreliable:
@@ -72,14 +72,22 @@ def test_a_row_that_is_lost_in_the_middle_does_not_end_the_run(container, answer
     assert run.metadata["stop"]["exit_status"] == "success"
 
 
-def test_a_start_that_the_server_refuses_leaves_no_writer_behind(container, answer):
-    from bluesky_xpdml.publish import LiveRun
+def test_a_live_run_is_continued_by_another_process(container, answer):
+    """The first one wrote the start document and went away; the next ones have other connections."""
+    live = LiveRun()
+    start, descriptor, event = live.update(answer("raw", 1.0))
+    container.create_container(key=live.uid, metadata={"start": start[1]})
+    TiledPublisher(container).extend([start, descriptor, event])
+    TiledPublisher(container).extend(live.update(answer("raw", 2.0)))
+    TiledPublisher(container).extend([*live.update(answer("raw", 3.0)), *live.finish()])
+    (run,) = container.values()
+    assert run["updates"].read()["oxidation_state"].values.tolist() == [1.0, 2.0, 3.0]
+    assert run.metadata["stop"]["num_events"] == {"updates": 3}
 
-    publisher = TiledPublisher(container)
-    start, *rest = LiveRun().update(answer("raw"))
-    container.create_container(key=start[1]["uid"])
-    warned = pytest.warns(UserWarning, match="The callback")
-    with pytest.raises(PublishError, match="expected to write updates"), warned:
-        publisher.extend([start, *rest])
-    with pytest.raises(PublishError, match="expected updates of a run whose start was written"):
-        publisher.extend(rest)
+
+def test_a_row_of_a_run_that_is_gone_is_refused(container, answer):
+    live = LiveRun()
+    live.update(answer("raw", 1.0))
+    with pytest.raises(PublishError, match="status 404") as refusal:
+        TiledPublisher(container).extend(live.update(answer("raw", 2.0)))
+    assert not isinstance(refusal.value, ServerAwayError)

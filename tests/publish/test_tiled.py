@@ -66,7 +66,7 @@ def test_a_run_is_found_by_its_raw_uid_and_read_back(publisher):
     (run,) = find_predictions(publisher.container, "raw-a")
     assert run.metadata["start"]["descriptors"]["oxidation_state"]["value"] == 2.5
     spectrum = run["xanes"].read()
-    np.testing.assert_array_equal(spectrum["mu_norm"].values, [ENERGY / 7100])
+    np.testing.assert_array_equal(spectrum["mu_norm"].values, ENERGY / 7100)
     assert spectrum["energy"].values.dtype == np.float64
     assert run["predictions"].read()["oxidation_state_high"].values.tolist() == [3.0]
     assert find_predictions(publisher.container, "raw-b") == []
@@ -82,7 +82,7 @@ def test_publishing_twice_is_one_run(publisher):
 
 
 def test_a_half_written_run_is_written_anew(publisher, monkeypatch):
-    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 0.2)
+    monkeypatch.setattr("bluesky_xpdml.publish.writer.STALL_TIMEOUT", 0.2)
     documents = derived_run(prediction("raw-d"))
     publisher.publish([document for document in documents if document[0] != "stop"])
     (broken,) = find_predictions(publisher.container, "raw-d")
@@ -94,13 +94,13 @@ def test_a_half_written_run_is_written_anew(publisher, monkeypatch):
 
 
 def test_a_server_that_stumbles_in_the_midst_of_a_run_is_asked_once_more(tiled_server):
-    """The third array is taken in by the server, and its answer is lost."""
+    """The second table is taken in by the server, and its answer is lost."""
     publisher = TiledPublisher.from_uri(tiled_server.uri, path="derived/stumbled")
     answers = []
 
     def lose(response):
         answers.append(response.request.method)
-        if answers.count("PUT") == 3 and response.request.method == "PUT":
+        if answers.count("PUT") == 2 and response.request.method == "PUT":
             raise OSError("the answer was lost")
 
     hooks = publisher.container.context.http_client.event_hooks
@@ -108,9 +108,9 @@ def test_a_server_that_stumbles_in_the_midst_of_a_run_is_asked_once_more(tiled_s
     publisher.publish(derived_run(prediction("raw-s")))
     (run,) = find_predictions(publisher.container, "raw-s")
     assert run.metadata["stop"]["exit_status"] == "success"
-    np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, [ENERGY / 7200])
+    np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, ENERGY / 7200)
     assert publisher.n_written == 1
-    assert answers.count("PUT") > 4
+    assert answers.count("PUT") == 4
     publisher.close()
 
 

@@ -34,7 +34,7 @@ def require_whole(container, raw_uid, *, with_spectrum=True):
     (run,) = find_predictions(container, raw_uid)
     assert run.metadata["stop"]["exit_status"] == "success"
     if with_spectrum:
-        np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, [ENERGY / 7200])
+        np.testing.assert_array_equal(run["xanes"].read()["mu_flat"].values, ENERGY / 7200)
     assert run["predictions"].read()["oxidation_state"].values.tolist() == [2.5]
 
 
@@ -80,7 +80,7 @@ def test_twenty_runs_by_two_publishers_are_each_published_once(publishers, answe
 
 def test_a_run_that_another_process_gave_up_is_written_by_one_of_two(publishers, answer, monkeypatch):
     # Long enough that the two give up apart from each other on a busy machine too.
-    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 10.0)
+    monkeypatch.setattr("bluesky_xpdml.publish.writer.STALL_TIMEOUT", 10.0)
     documents = derived_run(answer("raw", xanes=SPECTRUM))
     publishers[0].publish([each for each in documents if each[0] != "stop"])
     assert publish_together(publishers, documents) == []
@@ -88,7 +88,7 @@ def test_a_run_that_another_process_gave_up_is_written_by_one_of_two(publishers,
 
 
 def test_a_writer_that_is_slow_but_makes_progress_is_waited_for(publishers, answer, monkeypatch):
-    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 3.0)
+    monkeypatch.setattr("bluesky_xpdml.publish.writer.STALL_TIMEOUT", 3.0)
     slow, other = publishers
     hooks = slow.container.context.http_client.event_hooks
     delayed = [*hooks["request"], lambda _request: time.sleep(0.5)]
@@ -106,7 +106,7 @@ def test_a_writer_that_is_slow_but_makes_progress_is_waited_for(publishers, answ
 
 def test_a_run_whose_streams_are_missing_is_written_anew_after_a_conflict(publishers, answer, monkeypatch):
     """A stop document does not make a run whole: a writer adds it even if its run was removed meanwhile."""
-    monkeypatch.setattr("bluesky_xpdml.publish.tiled.STALL_TIMEOUT", 0.2)
+    monkeypatch.setattr("bluesky_xpdml.publish.writer.STALL_TIMEOUT", 0.2)
     publisher, other = publishers
     documents = derived_run(answer("raw", xanes=SPECTRUM))
     start, stop = documents[0][1], documents[-1][1]
