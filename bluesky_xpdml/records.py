@@ -40,6 +40,8 @@ class Origin:
     """Request of a planner: `campaign`, `id` and `parameters`; empty if there was none."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Further entries of the start document that the user wants carried on, by dotted path."""
+    access_tags: tuple[str, ...] = ()
+    """`tiled_access_tags`: a server with a tag policy shows the prediction to those who may see one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -227,6 +227,8 @@ class ReasonCode(StrEnum):
     PAIR_CONTRADICTED = "pair-contradicted"
     PAIR_CHOICE = "pair-choice"
     """Which of several answers were paired."""
+    ACCESS_DIFFERS = "access-differs"
+    """The raw runs of a joint answer share no access tag."""
     # Everything else
     EXTRA_MISSING = "extra-missing"
     """A package is not installed; the text says which extra brings it."""

@@ -41,7 +41,14 @@ def origin_of(start: Mapping[str, object], *, carry: tuple[str, ...] = ()) -> Or
         scan_id=look_up_text(start, ("scan_id",)),
         trial=dict(trial) if isinstance(trial, Mapping) else {},
         keys={key: text for key, text in carried.items() if text},
+        access_tags=_access_tags(start.get("tiled_access_tags")),
     )
+
+
+def _access_tags(stated: object) -> tuple[str, ...]:
+    """Return the access tags of a run, in which entries that are no text do not count."""
+    tags = stated if isinstance(stated, list | tuple) else ()
+    return tuple(tag for tag in tags if isinstance(tag, str) and tag)
 
 
 def is_derived(start: Mapping[str, object]) -> bool:

@@ -15,6 +15,7 @@ from bluesky_xpdml.vocabulary import Descriptor, Technique
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, ACCENT, MUTED = "#1b2a41", "#c8553d", "#8d99ae"
 STYLE: Any = {
@@ -180,6 +181,11 @@ def _plot_curve(axes: "Axes", technique: Technique, x: FloatArray, y: FloatArray
 
 def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
     """Draw the curves of some predictions with their answers; those without a curve are left out."""
+    predictions_figure(predictions).savefig(path)
+
+
+def predictions_figure(predictions: Sequence[Prediction]) -> "Figure":
+    """Return the picture that `draw_predictions` writes."""
     with needs_extra("demo"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -200,7 +206,9 @@ def draw_predictions(predictions: Sequence[Prediction], path: Path) -> None:
             axes.set_ylabel(LABELS[technique][1])
         for axes in panels[len(drawn) :]:
             axes.set_visible(False)
-        figure.savefig(path)
+        # Text is laid out in the style in which it is drawn.
+        figure.draw_without_rendering()
+    return figure
 
 
 def draw_answers(answers: Sequence[Mapping[str, Any]], path: Path) -> None:

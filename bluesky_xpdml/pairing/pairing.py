@@ -229,7 +229,7 @@ class Pairing:
         The curves are in those two runs; writing them again takes longer than all else.
         """
         return replace(
-            found,
+            found.with_quality(found.quality.note(*_access(match))),
             sample=joint_sample(match.xanes.sample, match.pdf.sample),
             origin=joint_origin(match.xanes.origin, match.pdf.origin),
             settings={
@@ -262,7 +262,19 @@ def joint_origin(one: Origin, other: Origin) -> Origin:
         scan_id=" + ".join(each for each in (one.scan_id, other.scan_id) if each),
         trial=one.trial if same_trial or not other.trial else {} if one.trial else other.trial,
         keys={name: value for name, value in keys.items() if value},
+        access_tags=tuple(tag for tag in one.access_tags if tag in other.access_tags),
     )
+
+
+def _access(match: Match) -> Iterator[Reason]:
+    """Yield that no access tag is shared: without a tag, a server shows the answer to its publisher only."""
+    one, other = match.xanes.origin.access_tags, match.pdf.origin.access_tags
+    if (one or other) and not set(one) & set(other):
+        yield Reason(
+            f"the raw runs share no access tag ({', '.join(one) or 'none'} and {', '.join(other) or 'none'}): "
+            "the joint answer has none, and servers with a tag policy show it to its publisher only",
+            ReasonCode.ACCESS_DIFFERS,
+        )
 
 
 def _agreed(one: str, other: str) -> str:

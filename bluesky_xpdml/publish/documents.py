@@ -15,7 +15,7 @@ import numpy as np
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish import layout
 from bluesky_xpdml.publish.curves import CURVES, curves_summary
-from bluesky_xpdml.publish.published import quality_entry
+from bluesky_xpdml.publish.published import ACCESS_TAGS, quality_entry
 from bluesky_xpdml.records import (
     PURPOSE,
     Estimate,
@@ -172,6 +172,7 @@ def summary(prediction: Prediction) -> Document:
     return plain_mapping(
         {
             "purpose": PURPOSE,
+            ACCESS_TAGS: prediction.origin.access_tags or None,
             "analysis": _analysis(prediction),
             "raw_uid": prediction.raw_uids[0] if prediction.raw_uids else None,
             "raw_uids": prediction.raw_uids,
@@ -180,7 +181,7 @@ def summary(prediction: Prediction) -> Document:
             "element": prediction.element,
             "edge": prediction.edge,
             "sample": _entries(prediction.sample),
-            "origin": _entries(prediction.origin),
+            "origin": {**_entries(prediction.origin), "access_tags": None},
             "models": [_entries(model) for model in prediction.models],
             "completeness": prediction.completeness,
             "quality": quality_entry(quality),

@@ -8,7 +8,7 @@ is skipped, and either is logged once per run.
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, TypeGuard, TypeVar
 
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 Rank = tuple[bool, int, int, float, float, tuple[int, ...], float, str]
 
+ACCESS_TAGS = "tiled_access_tags"
+"""Entry of start documents, raw and derived: who may see the run on a server with a tag policy."""
 LOGGED = 10_000
 """Messages about runs that are remembered, so that each is logged once."""
 LARGEST = 2**63
@@ -152,6 +154,9 @@ def published(start: Mapping[str, Any]) -> PublishedPrediction:
     optional = {
         name: _read_entry(start, name, read, default, ignored) for name, (read, default) in _OPTIONAL.items()
     }
+    # They stand where servers look for them, beside the entries of the raw run.
+    tags = tuple(tag for tag in as_list(start.get(ACCESS_TAGS)) if _is_text(tag))
+    optional["origin"] = replace(optional["origin"], access_tags=tags)
     descriptors = dict(_estimates(as_mapping(start.get("descriptors")), ignored))
     if ignored:
         _log_once(logging.INFO, f"{run}: not understood and left out: {', '.join(map(ascii, ignored))}")

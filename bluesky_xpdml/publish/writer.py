@@ -20,6 +20,7 @@ from bluesky_xpdml.publish.layout import (
     stream_tables,
 )
 from bluesky_xpdml.publish.nodes import FILE, SQL, STREAM_SPECS, JsonObject, Nodes, status_of
+from bluesky_xpdml.publish.published import ACCESS_TAGS
 from bluesky_xpdml.records import PURPOSE
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ def stream_uid(run: str, stream: str) -> str:
 
 def access_tags(start: Mapping[str, Any]) -> list[str] | None:
     """Return the access tags of a run; None if it has none."""
-    tags = start.get("tiled_access_tags")
+    tags = start.get(ACCESS_TAGS)
     return list(tags) if tags else None
 
 
