@@ -276,6 +276,9 @@ class Settings:
     """Further entries of the start documents that predictions carry, dotted paths."""
     explain: Annotated[bool, Key(name="explain")] = False
     """Whether each prediction is published with its explanation: some seconds of work after each run."""
+    remote_documents: bool = False
+    """Whether documents come over a network: files that they name are opened only under `roots`. No key of
+    the file; the command that listens knows it."""
     file: Path | None = None
     """The settings file; None if none was found."""
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.signals import keep_on_signals
 from bluesky_xpdml.callbacks.worker import Processing, Statistics, Worker
-from bluesky_xpdml.documents import StoredRuns, collector_for, detect_profile, load_profile
+from bluesky_xpdml.documents import StoredRuns, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher, with_pairing
@@ -455,6 +455,5 @@ def _processor(
     analysis = RunAnalysis(settings, store=store, fetch=fetch)
     # A thread that imports while the interpreter ends brings the process down: imports are done by now.
     analysis.prepare()
-    collect = partial(collector_for, profile=settings.profile, root_map=settings.scattering.root_map)
     updates = LiveUpdates(analysis, live) if isinstance(live, LivePublisher) else None
-    return Processor(analysis, Router(collect=collect), live=updates)
+    return Processor(analysis, Router.under(settings), live=updates)

@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +17,7 @@ from bluesky_xpdml.callbacks.isolation import Batch, Begin, Done, Extend, Fetch,
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
-from bluesky_xpdml.documents import Profile, collector_for
+from bluesky_xpdml.documents import Profile
 from bluesky_xpdml.publish.documents import NamedDocument
 from bluesky_xpdml.sources.wire import decode
 
@@ -105,10 +104,9 @@ def _processor(setup: Setup, connection: Connection) -> Processor:
     settings = setup.settings
     fetch = RemoteStoredRuns(connection) if setup.finds_samples else RemoteFetch(connection)
     analysis = RunAnalysis(settings, store=setup.store, fetch=fetch if setup.fetches else None)
-    collect = partial(collector_for, profile=settings.profile, root_map=settings.scattering.root_map)
     return Processor(
         analysis,
-        Router(collect=collect),
+        Router.under(settings),
         live=LiveUpdates(analysis, RemotePublisher(connection)) if setup.live else None,
         begin=lambda uid: connection.send(Begin(uid)),
     )

@@ -2,9 +2,11 @@
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
-from bluesky_xpdml.documents import CollectedRun, RunCollector
+from bluesky_xpdml.documents import CollectedRun, RunCollector, collector_for
+from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_OPEN_RUNS = 64
@@ -48,6 +50,18 @@ class Router:
         self._n_waiting = 0
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._orphans: Counter[str] = Counter()
+
+    @classmethod
+    def under(cls, settings: Settings) -> Self:
+        """Return a router whose runs are collected as the settings of a beamtime say."""
+        return cls(
+            collect=partial(
+                collector_for,
+                profile=settings.profile,
+                root_map=settings.scattering.root_map,
+                anywhere=not settings.remote_documents,
+            )
+        )
 
     @property
     def orphans(self) -> int:

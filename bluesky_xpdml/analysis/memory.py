@@ -38,6 +38,8 @@ class FetchedRuns:
     """None if only live runs count."""
     profile: str = "auto"
     root_map: Mapping[str, str] = field(default_factory=dict)
+    anywhere: bool = True
+    """Whether runs may name any file of this computer if there is no `root_map`."""
 
     def dark(self, uid: str) -> ImageMean:
         """Return the average frame of a stored dark run, whatever it states about itself.
@@ -73,7 +75,11 @@ class FetchedRuns:
             )
         try:
             return collect_run(
-                self.fetch(uid), profile=self.profile, root_map=self.root_map, dark_frames=dark_frames
+                self.fetch(uid),
+                profile=self.profile,
+                root_map=self.root_map,
+                anywhere=self.anywhere,
+                dark_frames=dark_frames,
             )
         except (XpdmlError, OSError) as error:
             msg = f"the {kind} run {uid} was not seen and cannot be fetched: {error}"

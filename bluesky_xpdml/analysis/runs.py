@@ -41,8 +41,12 @@ class RunAnalysis:
     ) -> None:
         self.settings = settings
         self.analysis = Analysis(settings, store=store)
-        root_map = settings.scattering.root_map
-        self._stored = FetchedRuns(fetch=fetch, profile=settings.profile, root_map=root_map)
+        self._stored = FetchedRuns(
+            fetch=fetch,
+            profile=settings.profile,
+            root_map=settings.scattering.root_map,
+            anywhere=not settings.remote_documents,
+        )
         self._darks = DarkFrames(self._stored)
         self._backgrounds = Backgrounds()
         repeats = settings.repeats

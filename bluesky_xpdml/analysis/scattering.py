@@ -112,7 +112,7 @@ def _calibration(
         stated: Mapping[str, object] = position.calibration
         found = calibration_from(stated, shape=(rows, columns), wavelength=run.wavelength)
     elif position.poni is not None:
-        found = calibration_from_poni(_with_wavelength(position.poni, run.wavelength), shape=(rows, columns))
+        found = _calibration_of_file(_with_wavelength(position.poni, run.wavelength), (rows, columns))
     elif given is not None:
         found = given
     else:
@@ -126,6 +126,18 @@ def _calibration(
         f"{run.wavelength:.5g}: the calibration's was used"
     )
     return found, (Reason(remark, ReasonCode.CALIBRATION_CONTRADICTED),)
+
+
+def _calibration_of_file(poni: str, shape: tuple[int, int]) -> Calibration:
+    try:
+        return calibration_from_poni(poni, shape=shape)
+    except ReductionError:
+        # The message repeats what is in the file, which may be any that the run names.
+        raise ReductionError(
+            "expected a calibration as pyFAI writes it in the .poni file of the run, found none that can be "
+            f"used; {HOW_TO_GIVE}",
+            ReasonCode.CALIBRATION_MISSING,
+        ) from None
 
 
 def _with_wavelength(poni: str, wavelength: float | None) -> str:

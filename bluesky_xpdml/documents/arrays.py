@@ -10,16 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bluesky_xpdml.documents.assets import (
-    AREA_DETECTOR_DATASET,
     Asset,
     FileReferences,
     Reader,
     asset_of_datum,
     asset_of_stream_datum,
+    dataset_name,
     reading,
 )
 from bluesky_xpdml.documents.columns import float_column
+from bluesky_xpdml.documents.hdf5 import open_dataset
 from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.files import LARGEST_DECODED, LARGEST_TEXT_TABLE, FileAccess, require_decoded, require_size
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -51,25 +53,28 @@ def _trigger(asset: Asset) -> dict[str, FloatArray]:
 
 
 def _integers(asset: Asset, n_columns: int) -> FloatArray:
-    numbers = np.fromfile(asset.path, dtype="<i4")
+    with asset.access.opened(asset.path) as file:
+        # Each number takes twice the space once it is a float.
+        size = require_size(file, LARGEST_DECODED // 2, asset.path)
+        numbers = np.frombuffer(file.read(size - size % 4), dtype="<i4")
     # A file that is still being written ends within a row.
     whole = numbers.size - numbers.size % n_columns
     return numbers[:whole].reshape(-1, n_columns).astype(np.float64)
 
 
 def _encoder(asset: Asset) -> dict[str, FloatArray]:
-    rows = np.loadtxt(asset.path, ndmin=2, usecols=range(len(ENCODER_FIELDS)))
+    with asset.access.opened(asset.path) as file:
+        require_size(file, LARGEST_TEXT_TABLE, asset.path)
+        rows = np.loadtxt(file, ndmin=2, usecols=range(len(ENCODER_FIELDS)))
     return dict(zip(ENCODER_FIELDS, np.asarray(rows.T, dtype=np.float64), strict=True))
 
 
 def _hdf5(asset: Asset) -> dict[str, FloatArray]:
-    import h5py
-
-    if not asset.path.is_file():
-        raise FileNotFoundError(2, "no such file", str(asset.path))
-    name = asset.parameters.get("dataset", asset.parameters.get("path", AREA_DETECTOR_DATASET))
-    with h5py.File(asset.path, "r", locking=False) as file:
-        rows = np.asarray(file[name if isinstance(name, str) else "/".join(name)][asset.first : asset.last])
+    with open_dataset(asset.path, asset.access, dataset_name(asset)) as dataset:
+        n_rows = max(min(asset.last, len(dataset)) - asset.first, 0)
+        # Every number becomes a float.
+        require_decoded((n_rows, *dataset.shape[1:]), max(dataset.dtype.itemsize, 8), asset.path)
+        rows = np.asarray(dataset[asset.first : asset.last])
     if rows.dtype.names is not None:
         return {field: float_column(rows[field].reshape(-1), field) for field in rows.dtype.names}
     if rows.ndim == 1:
@@ -127,9 +132,9 @@ def joined(tables: Iterable[Table]) -> Table:
 class ArrayCollector:
     """Reads the tables of one run, from its events and from the files that they name."""
 
-    def __init__(self, references: FileReferences, root_map: Mapping[str, str] | None = None) -> None:
+    def __init__(self, references: FileReferences, access: FileAccess) -> None:
         self._references = references
-        self._root_map = root_map or {}
+        self._access = access
         self._n_values = 0
         self._read: dict[str, Table] = {}
         self._stream_assets: dict[tuple[str, str], dict[tuple[int, int], Asset]] = {}
@@ -155,7 +160,7 @@ class ArrayCollector:
         if resource is None or not isinstance(key, str) or key not in keys:
             return
         try:
-            asset = asset_of_stream_datum(resource, doc, (), self._root_map)
+            asset = asset_of_stream_datum(resource, doc, (), self._access)
         except DocumentError as error:
             self.faults[error.reason] += 1
         else:
@@ -181,7 +186,7 @@ class ArrayCollector:
         if table in self._read:
             return self._read[table]
         try:
-            return self._from_file(table, asset_of_datum(*named, self._root_map))
+            return self._from_file(table, asset_of_datum(*named, self._access))
         except DocumentError as error:
             self.faults[error.reason] += 1
             return None

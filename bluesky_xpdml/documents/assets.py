@@ -5,6 +5,7 @@ It yields frames one by one, so that a file of any length takes the memory of on
 """
 
 import re
+import string
 import struct
 import zlib
 from collections import Counter
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, TypeGuard
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, needs_extra
+from bluesky_xpdml.documents.hdf5 import open_dataset
+from bluesky_xpdml.documents.image_files import tiff_pages
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.files import FileAccess, read_npy, refused, require_decoded, shown, size_of
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_DOCUMENTS = 100_000
@@ -85,12 +88,18 @@ UNREADABLE = (
     AttributeError,
     RuntimeError,
     EOFError,
+    MemoryError,
     struct.error,
     zlib.error,
 )
 """Errors of readers of files that are not what they should be."""
 
+LONGEST_TEMPLATE = 1_000
+"""No template of names of files is longer [characters]."""
 _OLD_STYLE_NUMBER = re.compile(r"%([-+#0 ]*)(\d+)?(?:\.(\d+))?d")
+# Widths of two digits: a name of a file is not longer.
+_OLD_STYLE = re.compile(r"(?:[^%]|%[-+#0 ]*\d{0,2}(?:\.\d{0,2})?[sd]|%%)*", re.DOTALL)
+_NEW_STYLE_NUMBER = re.compile(r"0?\d{0,2}d?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +109,9 @@ class Asset:
     kind: str
     """`spec` of a Resource, or `mimetype` of a StreamResource."""
     path: Path
-    """The file, or the beginning of the names of a series."""
+    """The file, or the beginning of the names of a series, here."""
+    access: FileAccess = field(default_factory=FileAccess)
+    """Whether it may be opened."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
     """First point of the run."""
@@ -136,20 +147,19 @@ def reading(asset: Asset, what: str, readers: Mapping[str, Reader]) -> Iterator[
         raise
     except FileNotFoundError as error:
         raise MissingDataError(
-            f"expected the file {error.filename or asset.path} with {what}, found none: mount its folder on "
-            "this machine, or name where it is in root_map"
-        ) from error
+            f"expected the file {shown(error.filename or asset.path)} with {what}, found none: mount its "
+            "folder on this machine, or name where it is in root_map"
+        ) from None
     except UNREADABLE as error:
+        # Messages of readers repeat what is in the file.
         raise FileFormatError(
-            f"expected {what} in {asset.path} ({asset.kind}), found what cannot be read: "
-            f"{type(error).__name__}: {str(error)[:120]}; check that it was written to its end"
-        ) from error
+            f"expected {what} in {shown(asset.path)} ({shown(asset.kind)}), found what cannot be read "
+            f"({type(error).__name__}); check that it was written to its end"
+        ) from None
 
 
-def asset_of_datum(
-    resource: Mapping[str, Any], datum: Mapping[str, Any], root_map: Mapping[str, str]
-) -> Asset:
-    """Return the asset that a Datum refers to; `root_map` gives the local folder by remote folder.
+def asset_of_datum(resource: Mapping[str, Any], datum: Mapping[str, Any], access: FileAccess) -> Asset:
+    """Return the asset that a Datum refers to.
 
     A DocumentError is raised if the documents do not give the path of the file.
     """
@@ -165,7 +175,8 @@ def asset_of_datum(
     path = PurePosixPath(root if isinstance(root, str) else "") / name
     return Asset(
         kind=spec,
-        path=_mapped(str(path), root_map),
+        path=access.local(str(path)),
+        access=access,
         parameters=parameters,
         first=point,
         last=point + 1,
@@ -177,9 +188,9 @@ def asset_of_stream_datum(
     resource: Mapping[str, Any],
     datum: Mapping[str, Any],
     shape: tuple[int, ...],
-    root_map: Mapping[str, str],
+    access: FileAccess,
 ) -> Asset:
-    """Return the asset that a StreamDatum refers to; `root_map` gives the local folder by remote folder.
+    """Return the asset that a StreamDatum refers to.
 
     `shape` is that of one point in the descriptor; the first of three numbers counts the frames per point. A
     DocumentError is raised if the documents do not give the path of a file.
@@ -197,7 +208,8 @@ def asset_of_stream_datum(
         )
     return Asset(
         kind=mimetype,
-        path=_mapped(_file_path(uri), root_map),
+        path=access.local_of_address(uri),
+        access=access,
         parameters=parameters,
         first=first,
         last=last,
@@ -209,46 +221,25 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
-def _file_path(uri: str) -> str:
-    try:
-        parts = urlparse(uri)
-    except ValueError as error:
-        raise DocumentError(f"expected the address of a file, found {uri[:80]!r}: {error}") from error
-    if parts.scheme not in {"file", ""}:
-        raise DocumentError(
-            f"expected images in a file (file://...), found {uri[:80]!r}: fetch the run from Tiled instead"
-        )
-    # The address of a series of files ends with the `/` of its folder.
-    return unquote(parts.path)
-
-
-def _mapped(path: str, root_map: Mapping[str, str]) -> Path:
-    if "\0" in path:
-        raise DocumentError("expected the path of a file, found one with a NUL in it")
-    for there, here in sorted(root_map.items(), key=lambda pair: -len(pair[0])):
-        if PurePosixPath(path).is_relative_to(there):
-            return Path(here) / PurePosixPath(path).relative_to(there)
-    return Path(path)
+def dataset_name(asset: Asset) -> str:
+    """Return the name of the dataset in the HDF5 file of an asset."""
+    name = asset.parameters.get("dataset", asset.parameters.get("path", AREA_DETECTOR_DATASET))
+    return name if isinstance(name, str) else "/".join(name)
 
 
 def _hdf5(asset: Asset) -> Iterator[Frame]:
-    import h5py
-
-    if not asset.path.is_file():
-        raise FileNotFoundError(2, "no such file", str(asset.path))
-    dataset = asset.parameters.get("dataset", asset.parameters.get("path", AREA_DETECTOR_DATASET))
-    # The detector may still hold the lock of a file that it is writing.
-    with h5py.File(asset.path, "r", locking=False, swmr=bool(asset.parameters.get("swmr", False))) as file:
-        frames = file[dataset if isinstance(dataset, str) else "/".join(dataset)]
+    swmr = bool(asset.parameters.get("swmr", False))
+    with open_dataset(asset.path, asset.access, dataset_name(asset), swmr=swmr) as frames:
         first, last = asset.first * asset.frames_per_point, asset.last * asset.frames_per_point
         if frames.ndim == 4:
             # One row per point, with its frames inside.
             first, last = asset.first, asset.last
         if frames.ndim not in (2, 3, 4) or (frames.ndim > 2 and len(frames) < last):
             raise MissingDataError(
-                f"expected {last} frames in {asset.path}, found the shape {frames.shape}: "
+                f"expected {last} frames in {shown(asset.path)}, found the shape {frames.shape}: "
                 "the file was not written to its end"
             )
+        require_decoded(frames.shape[frames.ndim > 2 :], frames.dtype.itemsize, asset.path)
         for index in range(first, last) if frames.ndim > 2 else (...,):
             yield from _frames_of(frames[index])
 
@@ -265,22 +256,38 @@ def _tiff_of_points(asset: Asset) -> Iterator[Frame]:
     """Read TIFF files of areaDetector: a folder, a template of three parts, and one file per frame."""
     template, name = asset.parameters.get("template", "%s%s_%6.6d.tiff"), asset.parameters.get("filename", "")
     if not isinstance(template, str) or not isinstance(name, str):
-        raise FileFormatError(f"expected a template and a filename for {asset.path}, found {template!r}")
+        raise FileFormatError(
+            f"expected a template and a filename as texts for {shown(asset.path)}, found others"
+        )
+    _require_template(template, name, _OLD_STYLE.fullmatch(template[:LONGEST_TEMPLATE]) is not None)
     for number in _numbers(asset, asset.frames_per_point):
-        yield from _tiff(Path(template % (f"{asset.path}/", name, number)))
+        yield from _tiff(asset, Path(template % (f"{asset.path}/", name, number)))
 
 
 def _tiff_of_stream(asset: Asset) -> Iterator[Frame]:
     chunk = asset.parameters.get("chunk_shape") or (1,)
-    template = _new_style(str(asset.parameters["template"]), str(asset.parameters.get("filename", "")))
+    template, name = str(asset.parameters["template"]), str(asset.parameters.get("filename", ""))
+    _require_template(template, name, _OLD_STYLE.fullmatch(template[:LONGEST_TEMPLATE]) is not None)
+    template = _new_style(template, name)
+    _require_template(template, name, _is_new_style(template))
     stacked = asset.parameters.get("join_method") == "stack"
     files_per_point = 1 if stacked else max(asset.frames_per_point // max(int(chunk[0]), 1), 1)
     for number in _numbers(asset, files_per_point):
-        yield from _tiff(asset.path / template.format(number).lstrip("/"))
+        yield from _tiff(asset, asset.path / template.format(number).lstrip("/"))
 
 
 def _numbers(asset: Asset, files_per_point: int) -> range:
     return range(asset.first * files_per_point, asset.last * files_per_point)
+
+
+def _require_template(template: str, filename: str, is_known: bool) -> None:
+    """Refuse a template that could make a name of any length, or leave the folder."""
+    parts = {*PurePosixPath(template).parts, *PurePosixPath(filename).parts}
+    if not is_known or ".." in parts or len(template) + len(filename) > LONGEST_TEMPLATE:
+        raise refused(
+            f"expected a template of names of files such as '%s%s_%6.6d.tiff' or '{{:06d}}.tiff', of at most "
+            f"{LONGEST_TEMPLATE} characters and without '..', found {shown(template)!r}, {shown(filename)!r}"
+        )
 
 
 def _new_style(template: str, filename: str) -> str:
@@ -290,19 +297,31 @@ def _new_style(template: str, filename: str) -> str:
     return _OLD_STYLE_NUMBER.sub(lambda m: f"{{:0{max(int(m[2] or 0), int(m[3] or 0)) or 1}d}}", named)
 
 
-def _tiff(path: Path) -> Iterator[Frame]:
-    with needs_extra("scattering"):
-        import tifffile
+def _is_new_style(template: str) -> bool:
+    """Return whether every field of a template is the number, in a width of two digits."""
+    try:
+        fields = list(string.Formatter().parse(template))
+    except ValueError:
+        return False
+    return all(
+        name is None
+        or (name in {"", "0"} and not conversion and _NEW_STYLE_NUMBER.fullmatch(form or "") is not None)
+        for _, name, form, conversion in fields
+    )
 
-    with tifffile.TiffFile(path) as file:
-        for page in file.pages:
-            yield from _frames_of(page.asarray())
+
+def _tiff(asset: Asset, path: Path) -> Iterator[Frame]:
+    with asset.access.opened(path) as file:
+        for page in tiff_pages(file, path):
+            yield from _frames_of(page)
 
 
 def _npy_of_points(asset: Asset) -> Iterator[Frame]:
     """Read the files of simulated detectors: one array per point."""
     for number in range(asset.first, asset.last):
-        yield from _frames_of(np.load(f"{asset.path}_{number}.npy", allow_pickle=False))
+        path = Path(f"{asset.path}_{number}.npy")
+        with asset.access.opened(path) as file:
+            yield from _frames_of(read_npy(file, size_of(file), path))
 
 
 _READERS: Mapping[str, Reader] = {

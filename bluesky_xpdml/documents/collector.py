@@ -17,6 +17,7 @@ from bluesky_xpdml.documents.profile import Profile, matching, resolve_profile
 from bluesky_xpdml.documents.run import CollectedRun, Stream
 from bluesky_xpdml.documents.start import claims_absorption, claims_scattering, is_dark
 from bluesky_xpdml.errors import MissingDataError
+from bluesky_xpdml.files import FileAccess
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 RUNNING = Reason("the run is still running", ReasonCode.INCOMPLETE)
@@ -30,6 +31,7 @@ def collector_for(
     *,
     profile: Profile | str = "auto",
     root_map: Mapping[str, str] | None = None,
+    anywhere: bool = True,
     dark_frames: bool = False,
 ) -> "RunCollector":
     """Return a collector that keeps what the analysis of a run needs: images, tables, single values.
@@ -43,7 +45,10 @@ def collector_for(
     profile
         Convention that the run follows, its name, the path of its file, or `auto` to detect it.
     root_map
-        Local folder by remote folder, for file systems that are mounted under another name.
+        Local folder by remote folder. If there are any, only files in these local folders are opened.
+    anywhere
+        Whether the documents may name any file of this computer if there is no `root_map`; False for those
+        that came over a network.
     dark_frames
         Whether the run holds dark frames, even if it does not state so.
 
@@ -59,16 +64,17 @@ def collector_for(
     """
     profile = resolve_profile(profile, start)
     arrays = _array_keys(profile)
+    access = FileAccess(root_map=root_map or {}, anywhere=anywhere)
     is_image = dark_frames or claims_scattering(start, profile) or not claims_absorption(start, profile)
     if not is_image:
-        return RunCollector(start, array_keys=arrays, root_map=root_map, profile=profile)
-    images = ImageCollector(root_map, with_variance=dark_frames or is_dark(start, profile))
+        return RunCollector(start, array_keys=arrays, access=access, profile=profile)
+    images = ImageCollector(access, with_variance=dark_frames or is_dark(start, profile))
     return RunCollector(
         start,
         image_keys=(*profile.scattering.image, profile.scattering.mask_key),
         images=images,
         array_keys=arrays,
-        root_map=root_map,
+        access=access,
         profile=profile,
     )
 
@@ -85,6 +91,7 @@ def collect_run(
     *,
     profile: Profile | str = "auto",
     root_map: Mapping[str, str] | None = None,
+    anywhere: bool = True,
     dark_frames: bool = False,
 ) -> CollectedRun:
     """Return the run of a sequence of documents, such as `StoredRuns.documents` gives them.
@@ -96,7 +103,9 @@ def collect_run(
         if collector is not None:
             collector.feed(name, document)
         elif name == "start":
-            collector = collector_for(document, profile=profile, root_map=root_map, dark_frames=dark_frames)
+            collector = collector_for(
+                document, profile=profile, root_map=root_map, anywhere=anywhere, dark_frames=dark_frames
+            )
     if collector is None:
         raise MissingDataError("expected a run, found no start document")
     return collector.finish()
@@ -114,8 +123,8 @@ class RunCollector:
     """Collects the documents of one run.
 
     Images of data keys that match `image_keys` are averaged by `images`, arrays of `array_keys` are kept as
-    tables; all others are ignored. `root_map` has the local folder of each remote one, for the files of those
-    arrays; the profile is handed on with the collected run.
+    tables; all others are ignored. `access` says which files the documents may name; it is handed on with the
+    collected run, as the profile is.
     """
 
     def __init__(
@@ -125,16 +134,17 @@ class RunCollector:
         image_keys: tuple[str, ...] = (),
         images: ImageCollector | None = None,
         array_keys: tuple[str, ...] = (),
-        root_map: Mapping[str, str] | None = None,
+        access: FileAccess | None = None,
         profile: Profile | None = None,
     ) -> None:
         self.start = start
         self._profile = profile
+        self._access = access or FileAccess()
         self._array_patterns = array_keys
         self._array_keys: dict[str, tuple[str, ...]] = {}
         self._image_patterns = image_keys
-        self._images = images or ImageCollector()
-        self._arrays = ArrayCollector(self._images.references, root_map)
+        self._images = images or ImageCollector(self._access)
+        self._arrays = ArrayCollector(self._images.references, self._access)
         self._image_keys: dict[str, tuple[str, ...]] = {}
         self.uid = str(start.get("uid", ""))
         self.n_events = 0
@@ -215,6 +225,7 @@ class RunCollector:
             anomalies=dict(sorted(anomalies.items())),
             given_up=given_up,
             profile=self._profile,
+            access=self._access,
         )
 
     def _take_descriptor(self, doc: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from bluesky_xpdml.documents.assets import (
     read_asset,
 )
 from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.files import FileAccess
 from bluesky_xpdml.records import FloatArray
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -31,6 +32,8 @@ LARGEST_COUNTS = 1e30
 """No detector counts higher, and sums of larger numbers would overflow."""
 MAXIMUM_POINTS = 100_000
 """Points that one StreamDatum may refer to."""
+MAXIMUM_UNREADABLE = 1_000
+"""Points of a run that cannot be read, until no more are tried: a document may claim any number of them."""
 MINIMUM_FOR_VARIANCE = 8
 """Fewer frames do not give the variance of a pixel."""
 
@@ -101,12 +104,12 @@ class ImageSum:
 class ImageCollector:
     """Sums the images of one run, from events and from files.
 
-    `root_map` has the local folder of each remote one; `with_variance` says whether the variance between
-    frames is needed in every stream, as for dark runs.
+    `access` says which files may be opened; `with_variance` whether the variance between frames is needed in
+    every stream, as for dark runs.
     """
 
-    def __init__(self, root_map: Mapping[str, str] | None = None, *, with_variance: bool = False) -> None:
-        self._root_map = root_map or {}
+    def __init__(self, access: FileAccess, *, with_variance: bool = False) -> None:
+        self._access = access
         self._with_variance = with_variance
         self._sums: dict[tuple[str, str], ImageSum] = {}
         self.references = FileReferences()
@@ -135,7 +138,7 @@ class ImageCollector:
         if key not in shapes:
             return
         try:
-            asset = asset_of_stream_datum(resource, doc, shapes[key], self._root_map)
+            asset = asset_of_stream_datum(resource, doc, shapes[key], self._access)
         except DocumentError as error:
             self.faults[error.reason] += 1
             return
@@ -144,17 +147,28 @@ class ImageCollector:
             self.faults["stream data came twice"] += 1
             return
         self._seen.add(seen)
-        for point in range(asset.first, min(asset.last, asset.first + MAXIMUM_POINTS)):
-            self._read_or_postpone((stream, key), replace(asset, first=point, last=point + 1))
+        if asset.last - asset.first > MAXIMUM_POINTS:
+            text = f"stream data of more than {MAXIMUM_POINTS} points were cut"
+            self.faults[Reason(text, ReasonCode.FILE_REFUSED)] += 1
+        last = min(asset.last, asset.first + MAXIMUM_POINTS)
+        self._read_or_postpone(_Pending((stream, key), replace(asset, last=last)))
 
     def retry(self) -> None:
         """Read again what could not be read before; if it still cannot, it is a fault."""
         pending, self._pending = self._pending, []
+        n_unreadable = 0
         for each in pending:
-            try:
-                self._add_all(each)
-            except DocumentError as error:
-                self.faults[error.reason] += 1
+            while each.has_points:
+                try:
+                    self._add_point(each)
+                except DocumentError as error:
+                    self.faults[error.reason] += 1
+                    each.skip_point()
+                    n_unreadable += 1
+                if n_unreadable > MAXIMUM_UNREADABLE:
+                    text = f"points beyond {MAXIMUM_UNREADABLE} that could not be read were left out"
+                    self.faults[Reason(text, ReasonCode.UNREADABLE_FILE)] += 1
+                    return
 
     def images(self) -> dict[str, dict[str, ImageMean]]:
         """Return the averages by stream and data key."""
@@ -170,23 +184,26 @@ class ImageCollector:
             self.faults["events name images whose resource or datum did not come"] += 1
             return
         try:
-            self._read_or_postpone(target, asset_of_datum(*named, self._root_map))
+            asset = asset_of_datum(*named, self._access)
         except DocumentError as error:
             self.faults[error.reason] += 1
+        else:
+            self._read_or_postpone(_Pending(target, asset))
 
-    def _read_or_postpone(self, target: tuple[str, str], asset: Asset) -> None:
-        pending = _Pending(target, asset)
+    def _read_or_postpone(self, pending: "_Pending") -> None:
         try:
-            self._add_all(pending)
+            while pending.has_points:
+                self._add_point(pending)
         except DocumentError:
-            # A detector may write its file after the document; it is read again at the end of the run.
+            # A detector may write its file after the document; the rest is read at the end of the run.
             self._pending.append(pending)
 
-    def _add_all(self, pending: "_Pending") -> None:
-        for frame in islice(read_asset(pending.asset), pending.n_done, None):
+    def _add_point(self, pending: "_Pending") -> None:
+        for frame in islice(read_asset(pending.point), pending.n_done, None):
             self._sum(pending.target).add(frame)
             pending.n_done += 1
         self._sum(pending.target).n_points += 1
+        pending.skip_point()
 
     def _add_array(self, target: tuple[str, str], value: object) -> None:
         try:
@@ -204,12 +221,26 @@ class ImageCollector:
 
 @dataclass(slots=True)
 class _Pending:
-    """Frames in a file that are not added yet."""
+    """Points whose frames, in files, are not added yet."""
 
     target: tuple[str, str]
     asset: Asset
     n_done: int = 0
-    """Frames that were added before the file ended."""
+    """Frames of the first of these points that were added before its file ended."""
+
+    @property
+    def has_points(self) -> bool:
+        """Whether any are left."""
+        return self.asset.first < self.asset.last
+
+    @property
+    def point(self) -> Asset:
+        """The first of the points."""
+        return replace(self.asset, last=self.asset.first + 1)
+
+    def skip_point(self) -> None:
+        """Go on to the next point."""
+        self.asset, self.n_done = replace(self.asset, first=self.asset.first + 1), 0
 
 
 def _frames(value: object, key: str) -> Frame:

@@ -10,6 +10,7 @@ from bluesky_xpdml.documents.columns import float_column
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, look_up
 from bluesky_xpdml.errors import MissingDataError
+from bluesky_xpdml.files import FileAccess
 from bluesky_xpdml.records import FloatArray, Quality
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -112,6 +113,8 @@ class CollectedRun:
     """Why the run was closed before its stop document; empty if it was not."""
     profile: Profile | None = None
     """Profile by which the run was collected; None if it was collected without one."""
+    access: FileAccess = field(default_factory=FileAccess)
+    """Which files its documents may name."""
 
     def remarks(self) -> tuple[Reason, ...]:
         """Return the anomalies as reasons for a quality record.

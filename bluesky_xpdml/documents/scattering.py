@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.documents.assets import UNREADABLE
 from bluesky_xpdml.documents.columns import real_number
+from bluesky_xpdml.documents.image_files import read_plain_image
 from bluesky_xpdml.documents.images import ImageMean
 from bluesky_xpdml.documents.profile import Profile, look_up, look_up_text, matching
 from bluesky_xpdml.documents.run import (
@@ -27,6 +29,15 @@ from bluesky_xpdml.documents.run import (
 )
 from bluesky_xpdml.documents.start import claims_scattering
 from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError, needs_extra
+from bluesky_xpdml.files import (
+    LARGEST_DECODED,
+    LARGEST_TEXT_TABLE,
+    FileAccess,
+    refused,
+    require_decoded,
+    require_size,
+    shown,
+)
 from bluesky_xpdml.records import Quality, Sample
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -164,8 +175,10 @@ def _positions(
             key=key,
             image=run.streams[name].images[key],
             calibration=_mapping_of(_entry_of(calibration, name, found)),
-            poni=_text_of(_entry_of(poni, name, found)),
-            mask=shared if shared is not None else _mask_of(_entry_of(mask, name, found), keys.mask_good),
+            poni=_text_of(_entry_of(poni, name, found), run.access),
+            mask=shared
+            if shared is not None
+            else _mask_of(_entry_of(mask, name, found), keys.mask_good, run.access),
         )
         for name, key in found.items()
     ]
@@ -196,17 +209,17 @@ def _mapping_of(value: Any) -> Mapping[str, Any] | None:
     )
 
 
-def _text_of(path: Any) -> str | None:
+def _text_of(path: Any, access: FileAccess) -> str | None:
     if not isinstance(path, str) or not path.strip():
         return None
     # Some runs hold the file's text instead of its name.
-    return path if "\n" in path else _text_in(path.strip())
+    return path if "\n" in path else _text_in(path.strip(), access)
 
 
-def _mask_of(path: Any, good: int) -> NDArray[np.bool_] | None:
+def _mask_of(path: Any, good: int, access: FileAccess) -> NDArray[np.bool_] | None:
     if not isinstance(path, str) or not path.strip():
         return None
-    return _bad(_mask_in(path.strip()), None, good)
+    return _bad(_mask_in(path.strip(), access), None, good)
 
 
 def _bad(mask: NDArray[Any], odd: NDArray[np.bool_] | None, good: int) -> NDArray[np.bool_]:
@@ -296,53 +309,61 @@ def _no_image(run: CollectedRun) -> MissingDataError:
 
 LARGEST_TEXT = 1_000_000
 """No calibration is longer [bytes]."""
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04", b"\x89HDF")
+"""How files begin whose images can be of any size, or in other files."""
 
 
-def _text_in(path: str) -> str:
-    """Return the text of a file that a run names, such as a `.poni` file."""
+def _text_in(path: str, access: FileAccess) -> str:
+    """Return the text of a calibration file that a run names."""
     try:
-        with Path(path).open("rb") as file:
+        with access.opened(access.local(path)) as file:
+            require_size(file, LARGEST_TEXT, path)
             return file.read(LARGEST_TEXT).decode("utf-8")
     except (OSError, ValueError) as error:
-        raise _file_error(path, error) from error
+        raise _file_error(path, error) from None
 
 
-def _mask_in(path: str) -> NDArray[Any]:
+def _mask_in(path: str, access: FileAccess) -> NDArray[Any]:
     """Return the numbers of a mask in a file: `.npy`, `.tif`, `.txt`, or a format of fabio."""
     try:
-        mask = _read(Path(path))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, EOFError) as error:
-        raise _file_error(path, error) from error
+        local = access.local(path)
+        with access.opened(local) as file:
+            mask = _read(file, local)
+    except UNREADABLE as error:
+        raise _file_error(path, error) from None
     if mask.ndim < 2 or mask.dtype.kind not in "biuf":
-        raise FileFormatError(f"expected a mask of rows and columns in {path}, found the shape {mask.shape}")
+        raise FileFormatError(
+            f"expected a mask of rows and columns in {shown(path)}, found the shape {mask.shape}"
+        )
     return mask
 
 
-def _read(path: Path) -> NDArray[Any]:
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise FileNotFoundError(2, "no such file", str(path))
-    if suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if suffix in {".tif", ".tiff"}:
-        with needs_extra("scattering"):
-            import tifffile
-
-        return np.asarray(tifffile.imread(path))
-    if suffix in {".txt", ".dat"}:
-        return np.loadtxt(path, ndmin=2)
+def _read(file: BinaryIO, path: Path) -> NDArray[Any]:
+    if path.suffix.lower() in {".txt", ".dat"}:
+        require_size(file, LARGEST_TEXT_TABLE, path)
+        return np.loadtxt(file, ndmin=2)
+    image = read_plain_image(file, path)
+    if image is not None:
+        return image
+    require_size(file, LARGEST_DECODED, path)
+    if file.read(8).startswith(_PACKED):
+        raise refused(f"expected a mask in a file that is not packed, found {shown(path)}: unpack it")
     with needs_extra("scattering"):
         import fabio
 
     with fabio.open(str(path)) as image:
+        require_decoded(image.shape, 8, path)
         return np.asarray(image.data)
 
 
-def _file_error(path: str, error: Exception) -> MissingDataError | FileFormatError:
+def _file_error(path: str, error: Exception) -> DocumentError:
+    if isinstance(error, DocumentError):
+        return error
     if isinstance(error, FileNotFoundError):
         return MissingDataError(
-            f"expected the file {path}, which the run names, found none: mount its folder here"
+            f"expected the file {shown(path)}, which the run names, found none: mount its folder here"
         )
     return FileFormatError(
-        f"expected {path} to be readable, found {type(error).__name__}: {str(error)[:120]}"
+        f"expected {shown(path)}, which the run names, to be readable, found what is not "
+        f"({type(error).__name__})"
     )
