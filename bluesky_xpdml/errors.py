@@ -26,6 +26,7 @@ Each is also a builtin exception, so that callers catch either. Messages say wha
 found, and what to do. Each carries a reason code, which a prediction that fails with it publishes.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar
@@ -33,6 +34,29 @@ from typing import ClassVar, TypeVar
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 Result = TypeVar("Result")
+
+HIDDEN = "[hidden]"
+"""What stands in a text for a key or a password."""
+_SECRETS = (
+    (re.compile(r"(?<=://)[^/?#\s]+@"), ""),
+    (re.compile(r"(?i)\b(api_?key|access_token|refresh_token)=[^&#\s'\"]+"), rf"\1={HIDDEN}"),
+    # Tiled names the first half of a key that it could not use.
+    (re.compile(r"(?i)\b(api key) '[^']*'"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)\b(authorization['\"]?\s*[:=,]\s*['\"]?\w+) [^\s'\"]+"), rf"\1 {HIDDEN}"),
+)
+
+
+def redacted(text: str) -> str:
+    """Return a text whose addresses hold neither keys nor passwords; every message of an error is one.
+
+    Examples
+    --------
+    >>> redacted("no answer from http://me:secret@localhost:8000/?api_key=secret")
+    'no answer from http://localhost:8000/?api_key=[hidden]'
+    """
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 class XpdmlError(Exception):
@@ -54,7 +78,7 @@ class XpdmlError(Exception):
     default_code: ClassVar[ReasonCode] = ReasonCode.INTERNAL_ERROR
 
     def __init__(self, message: str = "", code: ReasonCode | None = None) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         own = message.code if isinstance(message, Reason) else self.default_code
         self.code = code or own
 
@@ -210,7 +234,7 @@ def internal_reason(error: Exception) -> Reason:
             f"({str(error)[:200] or 'no memory left'}): raise limits.memory in the settings",
             ReasonCode.MEMORY_LIMIT,
         )
-    text = f"internal error: {type(error).__name__}: {str(error)[:200]}"
+    text = redacted(f"internal error: {type(error).__name__}: {str(error)[:200]}")
     return Reason(text, ReasonCode.INTERNAL_ERROR)
 
 
@@ -219,7 +243,7 @@ def reason_of(error: Exception) -> Reason:
     if isinstance(error, XpdmlError):
         return error.reason
     return (
-        Reason(str(error), ReasonCode.UNREADABLE_FILE)
+        Reason(redacted(str(error)), ReasonCode.UNREADABLE_FILE)
         if isinstance(error, OSError)
         else internal_reason(error)
     )

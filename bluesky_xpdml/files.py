@@ -7,8 +7,10 @@ nothing of the content of a file.
 """
 
 import fcntl
+import grp
 import math
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Iterator, Mapping
@@ -118,8 +120,8 @@ def require_decoded(shape: tuple[int, ...], itemsize: int, path: Path | str) -> 
     size = math.prod(shape) * itemsize
     if size > LARGEST_DECODED:
         raise refused(
-            f"expected at most {LARGEST_DECODED} bytes of numbers at a time, found {size} (the shape {shape}) "
-            f"in {shown(path)}"
+            f"expected at most {LARGEST_DECODED} bytes of numbers at a time in {shown(path)}, found {size} "
+            f"(the shape {shape})"
         )
 
 
@@ -129,11 +131,9 @@ def read_npy(file: BinaryIO, size: int, path: Path | str) -> NDArray[Any]:
     A FileFormatError is raised if it is no NPY file, holds objects, or claims more than it holds.
     """
     try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
+        form = np.lib.format
+        is_first = form.read_magic(file) == (1, 0)
+        shape, _, dtype = (form.read_array_header_1_0 if is_first else form.read_array_header_2_0)(file)
         file.seek(0)
     except ValueError:
         raise FileFormatError(
@@ -148,6 +148,39 @@ def read_npy(file: BinaryIO, size: int, path: Path | str) -> NDArray[Any]:
             "in all: the file was not written to its end"
         )
     return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def fault_of_owner(path: Path) -> str:
+    """Return why others than the user and root could have written a file that was found; else an empty text.
+
+    What counts are the file and its folder, and, if it is a link, also those that it leads to.
+    """
+    real = path.resolve()
+    for each in dict.fromkeys((path, path.parent, real, real.parent)):
+        found = each.stat()
+        if found.st_uid not in {0, os.geteuid()}:
+            return f"{shown(each)} belongs to another user ({_user(found.st_uid)})"
+        others = stat.S_IWOTH if _is_private(found) else stat.S_IWOTH | stat.S_IWGRP
+        if found.st_mode & others:
+            return f"others may write {shown(each)} (mode {stat.S_IMODE(found.st_mode):04o})"
+    return ""
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _is_private(found: os.stat_result) -> bool:
+    """Return whether the group of a file is that of its owner alone: some systems give each user one."""
+    try:
+        user, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    is_own = user.pw_uid != 0 and (group.gr_name, group.gr_gid) == (user.pw_name, user.pw_gid)
+    return is_own and set(group.gr_mem) <= {user.pw_name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +222,13 @@ class FileAccess:
             raise refused(f"expected the address of a file, found {shown(uri)!r}") from None
         if parts.scheme not in {"file", ""}:
             raise DocumentError(
-                f"expected the address of a file (file://...), found {shown(uri)!r}: fetch the run from Tiled "
-                "instead"
+                f"expected the address of a file (file://...), found {shown(uri)!r}: fetch the run from "
+                "Tiled instead"
             )
         if host not in _own_names():
             raise refused(
-                f"expected a file of this computer (file://localhost/...), found {shown(uri)!r}: mount its folder "
-                "here"
+                f"expected a file of this computer (file://localhost/...), found {shown(uri)!r}: mount its "
+                "folder here"
             )
         # The address of a series of files ends with the `/` of its folder.
         return self.local(unquote(parts.path))

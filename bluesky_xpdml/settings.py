@@ -11,6 +11,7 @@ whose key or whose check differs from the usual one says so in its annotation.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -18,8 +19,8 @@ from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-from urllib.parse import parse_qs, urlsplit
 
+from bluesky_xpdml.credentials import key_in_file, key_in_keyring
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.edge_calibration import read_calibrations
 from bluesky_xpdml.models.store import SHIPPED, BundleStore
@@ -28,6 +29,7 @@ from bluesky_xpdml.reduction.image import ImageSettings
 from bluesky_xpdml.reduction.pdf import PdfSettings
 from bluesky_xpdml.reduction.repeats import RepeatSettings
 from bluesky_xpdml.reduction.xanes import XanesSettings
+from bluesky_xpdml.settings_file import FILE_VARIABLE, find_settings_file, parsed, read_bytes
 from bluesky_xpdml.settings_keys import (
     PIN,
     Key,
@@ -43,18 +45,15 @@ from bluesky_xpdml.settings_keys import (
     read_pin,
     read_poni,
     read_profile,
+    read_roots,
     read_text,
     read_typed,
     read_uri,
     read_variable,
+    text_of,
     variable_of,
 )
 from bluesky_xpdml.vocabulary import Modality, Technique
-
-FILE_NAME = "xpdml.toml"
-"""Name of a settings file."""
-FILE_VARIABLE = "XPDML_SETTINGS"
-"""Environment variable that names the settings file."""
 
 DEFAULT, FILE, ENVIRONMENT, OPTION = "built-in", "file", "environment", "option"
 """Where a value can come from."""
@@ -80,8 +79,9 @@ class ScatteringSettings:
     """For runs that bring none, in the file the path of a `.poni` file; if None, such runs fail."""
     background: str = ""
     """Uid or sample name of the background run, for runs that name none."""
-    root_map: Annotated[Mapping[str, str], Key(name="roots")] = field(default_factory=dict)
-    """Folder here by folder there, for image files that are mounted under another name."""
+    root_map: Annotated[Mapping[str, str], Key(name="roots", read=read_roots)] = field(default_factory=dict)
+    """Folder here by folder there. If there are any, files that documents name are opened only in these
+    folders here; without, `xpdml watch` opens none. Both are the same if a folder has the same name here."""
     live: Annotated[bool, Key(name="live.scattering")] = False
     """Whether partial results are published while a run goes on, as runs of the purpose `xpdml.live`."""
     live_interval: Annotated[float, Key(name="live.scattering_interval", read=read_duration)] = 2.0
@@ -239,7 +239,7 @@ class Settings:
 
     profile: Annotated[str, Key(name="profile", read=read_profile)] = "auto"
     """Convention that the runs follow: a name, a `.toml` file, or `auto`."""
-    tiled_uri: Annotated[str, Key(name="tiled.uri", read=read_uri)] = ""
+    tiled_uri: Annotated[str, Key(name="tiled.uri", read=read_uri)] = field(default="", repr=False)
     """Address of the Tiled server, without a key; empty for none."""
     tiled_path: Annotated[str, Key(name="tiled.path", read=read_text)] = "xpdml"
     """Container of the predictions."""
@@ -248,7 +248,12 @@ class Settings:
     api_key_variable: Annotated[str, Key(name="tiled.api_key_variable", read=read_variable, shown=False)] = (
         "TILED_API_KEY"
     )
-    """Environment variable that holds the key of the server."""
+    """Environment variable that holds the key of the server; its name begins with `TILED_` or `XPDML_`."""
+    api_key_file: Annotated[Path | None, Key(name="tiled.api_key_file", read=read_file, shown=False)] = None
+    """File that holds the key, if that variable does not; only its owner may read it (mode 0600)."""
+    api_key_keyring: Annotated[str, Key(name="tiled.api_key_keyring", read=read_text)] = ""
+    """Service under which the keyring holds the key for the host of `tiled.uri`, if neither variable nor
+    file do; needs the extra `keyring`."""
     models_folder: Annotated[Path, Key(name="models.folder", read=read_folder)] = SHIPPED
     """Folder of the model bundles."""
     pins: Mapping[str, int] = field(default_factory=dict)
@@ -287,7 +292,7 @@ class Settings:
     """Hash of the calibration file when the settings were made; empty if there is none."""
 
     def __post_init__(self) -> None:
-        content = b"" if self.calibration_file is None else _read_bytes(self.calibration_file)
+        content = b"" if self.calibration_file is None else read_bytes(self.calibration_file)
         digest = sha256(content).hexdigest() if content else ""
         object.__setattr__(self, "calibration_sha256", digest)
 
@@ -309,14 +314,26 @@ class Settings:
         return store
 
     def api_key(self, environment: Mapping[str, str] = os.environ) -> str | None:
-        """Return the key of the server; None if the environment has none.
+        """Return the key of the server: from the environment, else the file, else the keyring; or None.
+
+        Raises
+        ------
+        SettingsError
+            If a file or the keyring is named and holds no key, or others may read that file.
+        MissingExtraError
+            If the keyring is named and its package is not installed.
 
         Examples
         --------
-        >>> Settings(api_key_variable="BEAMLINE_KEY").api_key({"BEAMLINE_KEY": "secret"})
+        >>> Settings(api_key_variable="XPDML_BEAMLINE_KEY").api_key({"XPDML_BEAMLINE_KEY": "secret"})
         'secret'
         """
-        return environment.get(self.api_key_variable) or None
+        key = environment.get(self.api_key_variable)
+        if not key and self.api_key_file is not None:
+            key = key_in_file(self.api_key_file)
+        if not key and self.api_key_keyring:
+            key = key_in_keyring(self.api_key_keyring, self.tiled_uri)
+        return key or None
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -452,31 +469,12 @@ def _value(settings: Any, key: Key) -> object:
     return settings
 
 
-def find_settings_file(folder: Path) -> Path | None:
-    """Return the first `xpdml.toml` from a folder upwards; None if there is none.
-
-    Examples
-    --------
-    >>> find_settings_file(Path("/")) is None
-    True
-    """
-    start = folder.resolve()
-    return next((each / FILE_NAME for each in (start, *start.parents) if (each / FILE_NAME).is_file()), None)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}; correct the name") from error
-
-
 def _file_of(named: Path | None, environment: Mapping[str, str], folder: Path) -> Path | None:
     by_variable = environment.get(FILE_VARIABLE, "")
     path = named if named is not None else Path(by_variable) if by_variable else None
     if path is None:
         return find_settings_file(folder)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - false for names that no system takes
         by = "" if named is not None else f", which {FILE_VARIABLE} names"
         raise SettingsError(f"no settings file {path}{by}: correct the name, or write one")
     return path
@@ -484,7 +482,7 @@ def _file_of(named: Path | None, environment: Mapping[str, str], folder: Path) -
 
 def _from_file(path: Path) -> dict[str, Any]:
     entries = _entries(path)
-    if "api_key" in parse_qs(urlsplit(str(entries.get("tiled.uri", ""))).query):
+    if re.search(r"(?i)[?&]api_key=", str(entries.get("tiled.uri", ""))):
         raise SettingsError(
             f"{path}: expected a tiled.uri without its key: put the key into an environment variable, "
             "and the variable's name into tiled.api_key_variable"
@@ -518,10 +516,7 @@ def _from_options(options: Mapping[str, object], folder: Path) -> dict[str, Any]
 
 def _entries(path: Path) -> dict[str, object]:
     """Return the values of a file by their dotted keys, all of which are known."""
-    try:
-        table = tomllib.loads(_read_bytes(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no TOML file: {error}") from error
+    table = parsed(path)
     sections = {key.partition(".")[0] for key in KEYS if "." in key}
     entries: dict[str, object] = {}
     for name, value in table.items():
@@ -557,7 +552,6 @@ def _read(name: str, value: object, where: str, folder: Path) -> Any:
             return read_pin(value)
         return read_typed(key.annotation, value) if key.read is None else key.read(value, folder)
     except UnfitError as error:
-        found = (
-            f"{publishable(value)!r} ({type(value).__name__})" if key is None or key.shown else "another text"
-        )
+        is_shown = key is None or key.shown
+        found = f"{text_of(value)} ({type(value).__name__})" if is_shown else "another text"
         raise SettingsError(f"{where}: expected {error} for {name}, found {found}") from error

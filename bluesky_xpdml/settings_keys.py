@@ -1,6 +1,7 @@
 """Keys of a settings file, and the checks of their values, which raise what was expected."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +12,26 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bluesky_xpdml.documents import load_profile
-from bluesky_xpdml.errors import DocumentError, XpdmlError
+from bluesky_xpdml.errors import DocumentError, XpdmlError, redacted
+from bluesky_xpdml.files import read_regular
 from bluesky_xpdml.records import Calibration
 
+LARGEST_PONI = 1_000_000
+"""No calibration is longer [bytes]."""
 PIN = "models."
 """Keys of pinned bundles begin with it."""
+SHOWN_VALUE = 200
+"""Longer values are cut in messages [characters]."""
 _BUNDLE = re.compile(r"models\.[A-Z][a-z]?-[a-z_+]+")
+
+
+def text_of(value: object) -> str:
+    """Return a value for a message: on one line, without secrets, and cut."""
+    try:
+        text = repr(publishable(value))
+    except RecursionError:
+        return "a value in many levels"
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
 class UnfitError(Exception):
@@ -31,19 +46,29 @@ def read_text(value: object, _folder: Path) -> str:
 
 
 def read_variable(value: object, folder: Path) -> str:
-    """Return the name of an environment variable."""
+    """Return the name of an environment variable that begins with `TILED_` or `XPDML_`."""
     name = read_text(value, folder)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise UnfitError("the name of an environment variable, not the key itself,")
+    # Any other variable may hold a secret that is not for the server that the same file names.
+    if not re.fullmatch(r"(TILED|XPDML)_[A-Za-z0-9_]+", name):
+        raise UnfitError(
+            "the name of an environment variable that begins with TILED_ or XPDML_, not the key itself,"
+        )
     return name
 
 
 def read_uri(value: object, folder: Path) -> str:
     """Return an address of a server."""
     uri = read_text(value, folder)
-    if urlsplit(uri).scheme not in {"http", "https"}:
+    if _scheme(uri) not in {"http", "https"}:
         raise UnfitError("an address that begins with http:// or https://")
     return uri
+
+
+def _scheme(uri: str) -> str:
+    try:
+        return urlsplit(uri).scheme
+    except ValueError:
+        return ""
 
 
 def read_profile(value: object, folder: Path) -> str:
@@ -63,13 +88,16 @@ def read_path(value: object, folder: Path) -> Path:
     """Return a path relative to a folder."""
     if not isinstance(value, Path):
         value = read_text(value, folder)
-    return folder / Path(value).expanduser()
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:
+        raise UnfitError("a path of a user that there is") from None
 
 
 def read_folder(value: object, folder: Path) -> Path:
     """Return an existing folder."""
     path = read_path(value, folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - false for names that no system takes
         raise UnfitError("an existing folder")
     return path
 
@@ -77,9 +105,16 @@ def read_folder(value: object, folder: Path) -> Path:
 def read_file(value: object, folder: Path) -> Path:
     """Return an existing file."""
     path = read_path(value, folder)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - false for names that no system takes
         raise UnfitError("an existing file")
     return path
+
+
+def read_roots(value: object, folder: Path) -> Mapping[str, str]:
+    """Return a table with a folder here for each folder there."""
+    if not isinstance(value, Mapping):
+        raise UnfitError("a table with a folder here for each folder there")
+    return {str(there): str(read_path(here, folder).absolute()) for there, here in value.items()}
 
 
 def read_poni(value: object, folder: Path) -> Calibration:
@@ -88,7 +123,8 @@ def read_poni(value: object, folder: Path) -> Calibration:
 
     path = read_file(value, folder)
     try:
-        return calibration_from_poni(path.read_text(encoding="utf-8"), shape=None)
+        text = read_regular(path, LARGEST_PONI).decode()
+        return calibration_from_poni(text, shape=None)
     except (XpdmlError, OSError, UnicodeDecodeError) as error:
         raise UnfitError(f"a calibration as pyFAI writes it ({error})") from error
 
@@ -110,7 +146,12 @@ def read_duration(value: object, _folder: Path) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def variable_of(key: str) -> str:
@@ -138,8 +179,7 @@ def is_pin(name: str) -> bool:
 def publishable(value: object) -> object:
     """Return a value as it may be published: addresses without keys and passwords."""
     if isinstance(value, str) and "://" in value:
-        parts = urlsplit(value)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        return re.split(r"[?#]", redacted(value), maxsplit=1)[0]
     if value is None:
         return ""
     if isinstance(value, Mapping):
@@ -192,6 +232,6 @@ def read_typed(annotation: Any, value: object) -> Any:
 
     try:
         return _adapter(annotation).validate_json(dumps(value, default=str), strict=True)
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UnfitError(said.removeprefix("Input should be ")) from error

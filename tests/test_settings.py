@@ -34,7 +34,7 @@ profile = "generic"
 uri = "https://tiled.example.org"
 path = "derived/xpdml"
 raw_path = "raw"
-api_key_variable = "BEAMLINE_KEY"
+api_key_variable = "XPDML_BEAMLINE_KEY"
 
 [models]
 folder = "bundles"
@@ -104,7 +104,7 @@ def test_everything_that_a_file_says_is_read_with_paths_beside_it(write: Write, 
         tiled_uri="https://tiled.example.org",
         tiled_path="derived/xpdml",
         tiled_raw_path="raw",
-        api_key_variable="BEAMLINE_KEY",
+        api_key_variable="XPDML_BEAMLINE_KEY",
         models_folder=tmp_path / "bundles",
         pins={"Fe-xanes": 1, "Mn-dpdf_anomalous": 2},
         xanes=XanesSettings(energy_offset=0.8),

@@ -18,7 +18,8 @@ from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, print_json, print_table
 from bluesky_xpdml.errors import ModelError, PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.settings import FILE_NAME, Settings, resolve_settings
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.settings_file import FILE_NAME
 
 PROJECT = "bluesky-xpdml"
 MEGABYTE = 1e6

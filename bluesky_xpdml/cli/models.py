@@ -25,7 +25,8 @@ from bluesky_xpdml.cli.reading import FileAnalysis, file_answer
 from bluesky_xpdml.errors import ModelError, ModelNotFoundError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import Verdict
-from bluesky_xpdml.settings import FILE_NAME, Settings, resolve_settings
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.settings_file import FILE_NAME
 from bluesky_xpdml.sources.reading import FileKind, FileReading
 from bluesky_xpdml.vocabulary import Descriptor
 

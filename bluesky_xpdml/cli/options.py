@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
+from bluesky_xpdml.cli.console import note
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.reduction.pattern import QUnit
 from bluesky_xpdml.settings import Settings, resolve_settings
@@ -36,6 +37,16 @@ class Setting(NamedTuple):
     key: str
 
 
+def _warn_of_key(key: str | None) -> str | None:
+    """Warn that a key on the command line is no secret."""
+    if key:
+        note(
+            "everybody on this computer can see the key of --api-key in the list of processes: set "
+            "TILED_API_KEY instead, or tiled.api_key_file in the settings"
+        )
+    return key
+
+
 Offset = Annotated[
     float | None,
     typer.Option(help="Added to the energies [eV], to put them on the scale of the metal foil."),
@@ -54,7 +65,18 @@ Key = Annotated[
     str | None,
     typer.Option(
         "--api-key",
-        help="Key of the Tiled server, instead of TILED_API_KEY or the variable that the settings name.",
+        callback=_warn_of_key,
+        help="Key of the Tiled server, instead of that of TILED_API_KEY or the settings. Others on this "
+        "computer can see it in the list of processes.",
+    ),
+]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        metavar="FOLDER|THERE=HERE",
+        help="Folder under which files that documents name are opened, or that of the documents and that of "
+        "this computer, instead of `roots` of the settings; may be given again. Without any, none is opened.",
     ),
 ]
 Tiled = Annotated[str, typer.Option(help="Address of the Tiled server, instead of that of the settings.")]
@@ -233,6 +255,18 @@ def resolve_options(file: Path | None, *records: Any, **more: object) -> Setting
             marks = [mark for mark in hints[each.name].__metadata__ if isinstance(mark, Setting)]
             values |= {mark.key: getattr(record, each.name) for mark in marks}
     return resolve_settings(file, options=values)
+
+
+def roots_of(folders: list[str] | None) -> dict[str, str] | None:
+    """Return the folder here by the folder there of each `--root`; None if there are none.
+
+    Examples
+    --------
+    >>> roots_of(["/data", "/nsls2/data=/mnt/data"])
+    {'/data': '/data', '/nsls2/data': '/mnt/data'}
+    """
+    pairs = [folder.partition("=") for folder in folders or ()]
+    return {there: here or there for there, _, here in pairs} or None
 
 
 def require_server(settings: Settings) -> Settings:

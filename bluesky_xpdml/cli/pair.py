@@ -10,6 +10,7 @@ from bluesky_xpdml.cli.console import JSON, note, stopping
 from bluesky_xpdml.cli.publishing import LineReport, ReportingPublisher
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.settings import PairingSettings, Settings
+from bluesky_xpdml.settings_keys import publishable
 from bluesky_xpdml.vocabulary import Modality
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def pair(
 
 
 def _follow(follower: "Follower", stop: "Event", settings: Settings, *, interval: float, once: bool) -> None:
-    server = settings.tiled_uri.partition("?")[0]
+    server = publishable(settings.tiled_uri)
     note(f"pairing the predictions in {settings.tiled_path} of {server}")
     follower.catch_up()
     if once:

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, note, stopping
 from bluesky_xpdml.cli.publishing import LineReport, ReportingPublisher, stored_runs
+from bluesky_xpdml.settings_keys import publishable
 
 if TYPE_CHECKING:
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
@@ -39,6 +40,7 @@ def watch(
     patience: Annotated[
         float, typer.Option(help="Longest time to finish waiting documents at the end [s].", min=0.0)
     ] = 30.0,
+    root: options.Roots = None,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Allow a proxy on another computer (not encrypted).")
     ] = False,
@@ -75,13 +77,16 @@ def watch(
             live__scattering=live,
             live__xanes_interval=live_interval,
             live__scattering_interval=live_interval,
+            roots=options.roots_of(root),
         )
     )
+    # Whoever reaches the proxy can send documents that name files.
+    resolved = replace(resolved, remote_documents=True)
     report = LineReport(json=json)
     with stopping() as stop:
         publisher = ReportingPublisher.from_settings(resolved, api_key, report)
         callback = XpdmlCallback(publisher, settings=resolved, fetch=stored_runs(resolved, api_key))
-        server = resolved.tiled_uri.partition("?")[0]
+        server = publishable(resolved.tiled_uri)
         note(f"listening to {source.address}, publishing to {server} in {resolved.tiled_path}")
         _follow(source, callback, report, stop, heartbeat=heartbeat)
         note(f"stopping: waiting documents are analysed within {patience:g} s")

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from bluesky_xpdml.errors import PublishError, ServerAwayError
+from bluesky_xpdml.credentials import parted
+from bluesky_xpdml.errors import PublishError, ServerAwayError, redacted
 from bluesky_xpdml.publish.layout import Document, NamedDocument
 from bluesky_xpdml.publish.nodes import (
     CATALOG_SPECS,
@@ -260,17 +261,17 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
     from tiled.client import from_uri
     from tiled.client.utils import ClientError
 
-    # An address may hold a key, which belongs neither into a message nor into the log of a proxy.
-    address = uri.partition("?")[0]
     try:
+        # Addresses with keys end in logs.
+        address = parted(uri, api_key)
         limit = httpx.Timeout(timeout, connect=CONNECT_TIMEOUT)
-        answer = httpx.get(address, timeout=limit, follow_redirects=True)
+        answer = httpx.get(address.uri, timeout=limit, follow_redirects=True, headers=address.headers)
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             answer.raise_for_status()
-        client: Any = from_uri(uri, api_key=api_key)
+        client: Any = from_uri(address.uri, api_key=address.api_key, headers=address.headers)
     except (httpx.HTTPError, httpx.InvalidURL, ClientError, OSError, RuntimeError, ValueError) as error:
         raise ServerAwayError(
-            f"expected a Tiled server at {address}, found {type(error).__name__}: {error}; "
+            f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: {error}; "
             "check the address and the key, and that the server runs"
         ) from error
     return client

@@ -25,10 +25,10 @@ def test_a_settings_file_is_all_that_a_beamline_names(tiled_server, iron_scan, t
     from tiled.client import from_uri
 
     address, _, key = tiled_server.uri.partition("?api_key=")
-    monkeypatch.setenv("BEAMLINE_KEY", key)
+    monkeypatch.setenv("XPDML_BEAMLINE_KEY", key)
     path = tmp_path / "xpdml.toml"
     path.write_text(
-        f'[tiled]\nuri = "{address}"\npath = "beamtime"\napi_key_variable = "BEAMLINE_KEY"\n'
+        f'[tiled]\nuri = "{address}"\npath = "beamtime"\napi_key_variable = "XPDML_BEAMLINE_KEY"\n'
         "[models]\nFe-xanes = 1\n[calibration]\nenergy_offset = 0.25\n"
     )
     documents = iron_scan()

@@ -60,9 +60,9 @@ def test_replay_publishes_to_the_server_of_the_file(
     from bluesky_xpdml.publish import find_predictions
 
     address, _, key = tiled_server.uri.partition("?api_key=")
-    monkeypatch.setenv("BEAMLINE_KEY", key)
+    monkeypatch.setenv("XPDML_BEAMLINE_KEY", key)
     (tmp_path / "xpdml.toml").write_text(
-        f'[tiled]\nuri = "{address}"\npath = "by-file"\napi_key_variable = "BEAMLINE_KEY"\n'
+        f'[tiled]\nuri = "{address}"\npath = "by-file"\napi_key_variable = "XPDML_BEAMLINE_KEY"\n'
     )
     done = xpdml("replay", iron_file, *PREDICT)
     assert done.status == 0, done.err
