@@ -140,7 +140,10 @@ def read_npy(file: BinaryIO, size: int, path: Path | str) -> NDArray[Any]:
             f"expected an array in the format NPY in {shown(path)}, found what cannot be read"
         ) from None
     if dtype.hasobject or dtype.itemsize == 0 or min(shape, default=0) < 0:
-        raise FileFormatError(f"expected an array of numbers in {shown(path)}, found {dtype.kind!r}")
+        raise FileFormatError(
+            f"expected an array of numbers in {shown(path)}, found another kind; objects are never opened "
+            "(allow_pickle=False)"
+        )
     require_decoded(shape, dtype.itemsize, path)
     if math.prod(shape) * dtype.itemsize > size:
         raise FileFormatError(

@@ -13,17 +13,21 @@ import hashlib
 import io
 import json
 import lzma
+import re
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import BundleError
+from bluesky_xpdml.errors import BundleError, DocumentError
+from bluesky_xpdml.files import read_npy, read_regular
 from bluesky_xpdml.models.edge_model import EdgeModel
 from bluesky_xpdml.models.forest import Forest, expand
 from bluesky_xpdml.models.novelty import NOVELTY, NoveltyReference, from_tables, novelty
@@ -37,10 +41,46 @@ READABLE = (1, 2)
 MANIFEST = "manifest.json"
 FORESTS = "forests.npz.xz"
 CARD = "card.md"
+LARGEST_MANIFEST = 8_000_000
+"""The longest of those that are shipped has 100 kB [bytes]."""
+LARGEST_FILE = 64_000_000
+"""All bundles that are shipped have 30 MB together [bytes]."""
+LARGEST_UNPACKED = 128_000_000
+"""The largest of those that are shipped has 3.4 MB of arrays; xz itself needs 65 MB to unpack [bytes]."""
+MOST_FILES = 16
+UNREADABLE = (
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What is raised for a packed file that is not what it should be; NotImplementedError is a RuntimeError."""
+_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,99}")
 TABLES = "tables/"
 """Names in the archive that begin so are tables, not arrays of a forest."""
 CLASSES = (Descriptor.OXIDATION_STATE, Descriptor.COORDINATION_NUMBER)
 """Targets that are means over numbered classes."""
+
+
+class Entries(dict[str, Any]):
+    """Entries of a bundle by name; one that is missing is a fault of the bundle."""
+
+    def __missing__(self, key: str) -> Any:
+        """Raise the error of a bundle that lacks an entry."""
+        raise BundleError(f"expected the entry {key!r} in a bundle, found none: fetch it again")
+
+
+def _entries(value: Any) -> Any:
+    """Return a value in which every mapping knows what it lacks."""
+    is_mapping = isinstance(value, Mapping)
+    return Entries({key: _entries(each) for key, each in value.items()}) if is_mapping else value
 
 
 def upgrade_manifest(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -110,6 +150,8 @@ class Bundle:
     def edge_model(self) -> EdgeModel:
         """Curve of the measured edge position against the oxidation state."""
         stored = self.manifest["edge_model"]
+        if stored is None:
+            raise BundleError(f"expected the edge model of {self.name} in its manifest, found none")
         return EdgeModel(
             **{key: np.asarray(stored[key], dtype=float) for key in ("valence", "edge", "sigma")},
             pre_edge_shift=stored["pre_edge_shift"],
@@ -121,7 +163,12 @@ class Bundle:
         entry = self.manifest.get(NOVELTY)
         if entry is None or "novelty_centre" not in self.tables:
             return None
-        return from_tables(self.tables, entry)
+        try:
+            return from_tables(self.tables, entry)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{self.name}: the novelty reference is damaged, fetch the bundle again"
+            ) from error
 
     def novelty_diagnostics(self, row: FloatArray) -> dict[str, float]:
         """Return `novelty_score`, `novelty_p_value` and `novelty_threshold` of a row of features.
@@ -157,35 +204,61 @@ def load_bundle(folder: Path) -> Bundle:
 
     A BundleError is raised if a file is missing, altered or cannot be unpacked, or the format is unknown.
     """
-    manifest_bytes = _read(folder / MANIFEST)
+    manifest_bytes = _read(folder, MANIFEST, LARGEST_MANIFEST)
     try:
         manifest = json.loads(manifest_bytes)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{folder / MANIFEST} is not JSON ({error}): fetch the bundle again"
         raise BundleError(msg) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found not in READABLE:
+    if type(found) is not int or found not in READABLE:
         msg = (
-            f"{folder.name} has format {found}, this version reads formats {READABLE[0]} to {READABLE[-1]}: "
-            "update bluesky_xpdml"
+            f"{folder.name} has format {str(found)[:40]}, this version reads formats {READABLE[0]} to "
+            f"{READABLE[-1]}: update bluesky_xpdml"
         )
         raise BundleError(msg)
-    files = manifest.get("files", {})
-    if FORESTS not in files:
-        msg = f"{folder / MANIFEST} holds no hash of {FORESTS}: it is no bundle's manifest, fetch it again"
-        raise BundleError(msg)
+    files = _files(manifest.get("files"), folder)
     contents = {name: _checked(folder, name, expected) for name, expected in files.items()}
     try:
         forests, tables = _unpack(contents[FORESTS])
-    except (lzma.LZMAError, zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         msg = f"{folder / FORESTS} holds no forests ({error}): expected plain arrays, fetch the bundle again"
         raise BundleError(msg) from error
     return Bundle(
-        manifest=upgrade_manifest(manifest),
-        forests=forests,
+        manifest=_manifest(folder, manifest, forests),
+        forests=Entries(forests),
         sha256=hashlib.sha256(manifest_bytes).hexdigest(),
-        tables=tables,
+        tables=Entries(tables),
     )
+
+
+def _manifest(folder: Path, manifest: Mapping[str, Any], forests: Mapping[str, Forest]) -> Entries:
+    """Return the manifest in the present format, checked entry by entry."""
+    from bluesky_xpdml.models.manifest import check_manifest
+
+    outputs = {target: forest.value.shape[1] for target, forest in forests.items()}
+    try:
+        upgraded = upgrade_manifest(manifest)
+        check_manifest(upgraded, outputs)
+        return Entries(_entries(upgraded))
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        said = str(error) if isinstance(error, BundleError) else "an entry is of another type than expected"
+        raise BundleError(f"{folder / MANIFEST}: {said}") from error
+
+
+def _files(files: object, folder: Path) -> dict[str, str]:
+    """Return the hashes of the files of a bundle, by names that stay in its folder."""
+    if not isinstance(files, dict) or FORESTS not in files:
+        msg = f"{folder / MANIFEST} holds no hash of {FORESTS}: it is no bundle's manifest, fetch it again"
+        raise BundleError(msg)
+    for name, digest in files.items():
+        if not _NAME.fullmatch(name) or not isinstance(digest, str) or len(files) > MOST_FILES:
+            msg = (
+                f"{folder / MANIFEST}: expected at most {MOST_FILES} plain names of files in its folder with "
+                f"their SHA-256, found {name[:80]!r}: fetch the bundle again"
+            )
+            raise BundleError(msg)
+    return files
 
 
 def write_bundle(
@@ -219,16 +292,23 @@ def _encoded(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _read(path: Path) -> bytes:
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    path = folder / name
     try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror}): expected a bundle's file, fetch the bundle again"
+        if path.resolve().parent != folder.resolve():
+            msg = f"{path} is a link out of the folder of the bundle: expected the file itself"
+            raise BundleError(msg)
+        return read_regular(path, limit)
+    except DocumentError as error:
+        raise BundleError(f"{error}; fetch the bundle again") from error
+    except (OSError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or "a circle of links"
+        msg = f"{path} cannot be read ({said}): expected a bundle's file, fetch the bundle again"
         raise BundleError(msg) from error
 
 
 def _checked(folder: Path, name: str, expected: str) -> bytes:
-    content = _read(folder / name)
+    content = _read(folder, name, LARGEST_FILE)
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         msg = (
@@ -252,11 +332,35 @@ def _pack(
 def _unpack(content: bytes) -> tuple[dict[str, Forest], dict[str, FloatArray]]:
     tables: dict[str, FloatArray] = {}
     grouped: dict[str, dict[str, NDArray[np.generic]]] = {}
-    with np.load(io.BytesIO(lzma.decompress(content)), allow_pickle=False) as archive:
-        for name in archive.files:
-            if name.startswith(TABLES):
-                tables[name.removeprefix(TABLES)] = archive[name].astype(np.float64)
-                continue
-            target, _, key = name.rpartition(".")
-            grouped.setdefault(target, {})[key] = archive[name]
+    for name, values in _arrays(_decompressed(content)):
+        if name.startswith(TABLES):
+            tables[name.removeprefix(TABLES)] = values.astype(np.float64)
+            continue
+        target, _, key = name.rpartition(".")
+        grouped.setdefault(target, Entries())[key] = values
     return {target: expand(arrays) for target, arrays in grouped.items()}, tables
+
+
+def _decompressed(content: bytes) -> bytes:
+    """Return what xz packed: a stream of a few kilobytes can stand for gigabytes."""
+    stream = lzma.LZMADecompressor(memlimit=LARGEST_UNPACKED)
+    unpacked = stream.decompress(content, max_length=LARGEST_UNPACKED + 1)
+    if len(unpacked) > LARGEST_UNPACKED:
+        raise ValueError(f"more than {LARGEST_UNPACKED} bytes once it is unpacked")
+    if not stream.eof:
+        raise EOFError("the file ends early")
+    return unpacked
+
+
+def _arrays(unpacked: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the arrays of an NPZ archive by their names."""
+    with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > LARGEST_UNPACKED:
+            raise ValueError(f"more than {LARGEST_UNPACKED} bytes once it is unpacked")
+        for part in parts:
+            with archive.open(part) as file:
+                values = read_npy(cast("BinaryIO", file), part.file_size, part.filename)
+            if values.dtype.kind not in "biuf":
+                raise ValueError(f"an array of the type {values.dtype}")
+            yield part.filename.removesuffix(".npy"), values

@@ -7,6 +7,7 @@ a JSON file, with every standard and its residual. The curve of a bundle then be
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from bluesky_xpdml.errors import ModelError
+from bluesky_xpdml.files import read_regular
 from bluesky_xpdml.models.bundle import Bundle
 
 FORMAT = 1
 """Number of the file's format; others are refused."""
+LARGEST_FILE = 1_000_000
+"""No file of calibrations is longer [bytes]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +101,20 @@ def read_calibrations(path: Path) -> dict[str, EdgeCalibration]:
         If the file is missing, or is no such file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, LARGEST_FILE))
         if content["format"] != FORMAT:
             msg = f"{path} has format {content['format']}, this version reads format {FORMAT}"
             raise ModelError(msg)
         return {one["element"]: _from_json(one) for one in content["elements"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} holds no calibrations ({error}): expected what `xpdml calibrate` wrote"
         raise ModelError(msg) from error
 
 
 def _from_json(entry: Mapping[str, Any]) -> EdgeCalibration:
-    (a, b), (c, d) = entry["covariance"]
+    numbers = {name: float(entry[name]) for name in ("offset", "slope", "sigma")}
+    (a, b), (c, d) = ((float(left), float(right)) for left, right in entry["covariance"])
+    if not all(map(math.isfinite, (*numbers.values(), a, b, c, d))) or not isinstance(entry["bundle"], str):
+        raise ValueError("expected finite numbers and the name of a bundle")
     standards = tuple(CalibratedStandard(**one) for one in entry["standards"])
-    return EdgeCalibration(**{**entry, "covariance": ((a, b), (c, d)), "standards": standards})
+    return EdgeCalibration(**{**entry, **numbers, "covariance": ((a, b), (c, d)), "standards": standards})
