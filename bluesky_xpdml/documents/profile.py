@@ -15,13 +15,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bluesky_xpdml.errors import FileFormatError, MissingDataError
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.files import read_regular
 
 logger = logging.getLogger(__name__)
 
 SEARCH_PATH = "XPDML_PROFILES"
 """Environment variable that lists folders of profiles, separated as in PATH."""
 
+LARGEST_FILE = 1_000_000
+"""No profile is longer [bytes]."""
 LONGEST_KEY, LONGEST_ELEMENT = 1000, 20
 """Longer data keys and names of elements are never matched [characters]: patterns take long on them."""
 
@@ -324,7 +327,7 @@ def _library(name: str = "") -> "_Library":
 def _stamp(path: Path) -> _Stamp:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return str(path), 0, -1
     return str(path), status.st_mtime_ns, status.st_size
 
@@ -426,10 +429,12 @@ def _profile(path: Path, table: Mapping[str, Any]) -> Profile:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, LARGEST_FILE).decode())
+    except DocumentError:
+        raise
     except OSError as error:
         raise MissingDataError(f"expected a profile in {path}, found none: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: expected a TOML file, found {error}") from error
 
 
@@ -489,7 +494,7 @@ def _texts(value: object) -> tuple[str, ...]:
 def _require_pattern(path: Path, section: str, pattern: object) -> None:
     try:
         re.compile(str(pattern).replace("{element}", "Fe"))
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise FileFormatError(
             f"{path}: expected a regular expression in [{section}], found {pattern!r}: {error}"
         ) from error

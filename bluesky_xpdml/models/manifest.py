@@ -96,8 +96,8 @@ class _Stack(_Table):
 class _Manifest(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9_+-]{1,40}$")
     version: int = Field(ge=0)
-    element: str = Field(pattern=r"^[A-Z][a-z]?$")
-    edge: str = Field(max_length=2)
+    element: str = Field(default="Fe", pattern=r"^[A-Z][a-z]?$")
+    edge: str = Field(default="", max_length=2)
     modality: str = ""
     edge_model: _EdgeModel | None = None
     targets: _Targets = _Targets()

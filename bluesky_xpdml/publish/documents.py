@@ -41,6 +41,8 @@ RESOLVED = "resolved_settings"
 """Entry of a prediction's settings that is published beside them and is not part of the run's identity."""
 DEEPEST = 32
 """Levels of nested entries that are published; servers refuse more than a few hundred."""
+LONGEST = 100_000
+"""Longer texts and keys are cut [characters]: servers refuse requests of tens of megabytes."""
 LARGEST = 2**63
 """Larger integers are published as floats: no server stores them."""
 
@@ -50,7 +52,7 @@ _NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
 def plain(value: object, depth: int = 0) -> object:
     """Return a value as JSON that every server stores; what has no JSON form becomes None.
 
-    Text that is no Unicode (lone surrogates) and NUL characters are escaped, integers beyond 64 bits become
+    Text that is no Unicode (lone surrogates) and NUL characters are escaped, long texts are cut, integers beyond 64 bits become
     floats, and entries below `DEEPEST` levels become text.
 
     Examples
@@ -63,7 +65,9 @@ def plain(value: object, depth: int = 0) -> object:
         return type(value).__name__
     if isinstance(value, Mapping):
         return plain_mapping(value, depth)
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
         return [plain(item, depth + 1) for item in value]
     return _plain_scalar(value)
 
@@ -97,6 +101,7 @@ def _plain_float(value: float) -> float | None:
 
 
 def _plain_text(text: str) -> str:
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluesky_xpdml.errors import FileFormatError, MissingDataError, ReductionError, needs_extra
+from bluesky_xpdml.documents.image_files import read_plain_image
+from bluesky_xpdml.errors import (
+    DocumentError,
+    FileFormatError,
+    MissingDataError,
+    ReductionError,
+    needs_extra,
+)
+from bluesky_xpdml.files import open_regular, require_decoded, shown
 from bluesky_xpdml.records import Calibration, Sample, ScatteringFrame
 from bluesky_xpdml.reduction.calibration import calibration_from_poni
 from bluesky_xpdml.reduction.image import BoolArray, as_mask, average_frames
@@ -35,6 +43,8 @@ def read_image(path: Path | str) -> NDArray[Any]:
         If there is no such file or it cannot be opened.
     FileFormatError
         If it cannot be read as an image.
+    DocumentError
+        If it is a pipe, a device or a folder, or its images take more than 1 GB.
 
     Examples
     --------
@@ -46,13 +56,26 @@ def read_image(path: Path | str) -> NDArray[Any]:
     (4, 5)
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingDataError(f"{path}: there is no such file")
     try:
         image = _load(path)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path.name}: expected an image, the file is damaged ({error})") from error
+    except DocumentError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{shown(path)}: there is no such file") from error
     except OSError as error:
         raise FileFormatError(f"{path.name}: expected an image, cannot be read ({error})") from error
-    except (ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, RuntimeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise FileFormatError(f"{path.name}: expected an image, the file is damaged ({error})") from error
     if image.ndim not in {2, 3} or image.size == 0 or image.dtype.kind not in "uifb":
         raise FileFormatError(
@@ -185,17 +208,15 @@ def read_frame(
 
 
 def _load(path: Path) -> NDArray[Any]:
-    if path.suffix.lower() == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if path.suffix.lower() in {".tif", ".tiff"}:
-        with needs_extra("scattering"):
-            import tifffile
-
-        return np.asarray(tifffile.imread(path))
+    with open_regular(path) as file:
+        image = read_plain_image(file, path)
+    if image is not None:
+        return image
     with needs_extra("scattering"):
         import fabio
 
-    with fabio.open(path) as file:
-        if file.nframes > 1:
-            return np.stack([file.get_frame(number).data for number in range(file.nframes)])
-        return np.asarray(file.data)
+    with fabio.open(path) as opened:
+        require_decoded((opened.nframes, *opened.shape), opened.dtype.itemsize, path)
+        if opened.nframes > 1:
+            return np.stack([opened.get_frame(number).data for number in range(opened.nframes)])
+        return np.asarray(opened.data)

@@ -6,12 +6,17 @@ A text file holds one document per line, as `[name, document]` or `{"name": name
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from bluesky_xpdml.documents.stored import find_run, run_documents
 from bluesky_xpdml.errors import FileFormatError, MissingDataError
+from bluesky_xpdml.files import open_regular, refused
 from bluesky_xpdml.publish.tiled import connect
+
+LONGEST_LINE = 1 << 29
+"""No document is longer, one with many images among them [bytes]."""
 
 
 @contextmanager
@@ -99,10 +104,17 @@ def documents_in(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     [('start', {'uid': 'a'})]
     """
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+        with open_regular(path) as file:
+            for number in count(1):
+                line = file.readline(LONGEST_LINE + 1)
+                if not line:
+                    return
+                if len(line) > LONGEST_LINE:
+                    raise refused(
+                        f"{path}, line {number}: expected at most {LONGEST_LINE} bytes in a document"
+                    )
                 if line.strip():
-                    yield _document(line, f"{path}, line {number}")
+                    yield _document(line.decode(), f"{path}, line {number}")
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be opened ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -112,8 +124,9 @@ def documents_in(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _document(line: str, where: str) -> tuple[str, dict[str, Any]]:
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise FileFormatError(f"{where}: expected JSON, found {line[:60].strip()!r} ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise FileFormatError(f"{where}: expected JSON, found {line[:60].strip()!r} ({said})") from error
     if isinstance(value, dict):
         value = [value.get("name"), value.get("doc")]
     match value:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bluesky_xpdml.errors import FileFormatError, MissingDataError
+from bluesky_xpdml.errors import DocumentError, FileFormatError, MissingDataError
+from bluesky_xpdml.files import open_regular, shown
 from bluesky_xpdml.records import FloatArray
 
 COMMENT_CHARACTERS = "#%;*!"
@@ -35,7 +36,8 @@ class TextTable:
 def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8 or Latin-1.
 
-    A `MissingDataError` if it cannot be opened, a `FileFormatError` if it is empty, binary or too large.
+    A `MissingDataError` if it cannot be opened, or is a pipe or a device, a `FileFormatError` if it is empty,
+    binary or too large.
 
     Examples
     --------
@@ -47,15 +49,13 @@ def read_text(path: Path) -> str:
     '7000 1.0'
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise FileFormatError(
-                f"{path.name}: expected at most {LARGEST_FILE} bytes in the file of one scan"
-            )
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise MissingDataError(f"{path}: cannot be opened ({error})") from error
+        code = error.code if isinstance(error, DocumentError) else None
+        raise MissingDataError(f"{shown(path)}: cannot be opened ({error})", code) from error
+    if len(raw) > LARGEST_FILE:
+        raise FileFormatError(f"{path.name}: expected at most {LARGEST_FILE} bytes in the file of one scan")
     if b"\0" in raw:
         raise FileFormatError(f"{path.name}: expected a text file, found binary data")
     if not raw.strip():
