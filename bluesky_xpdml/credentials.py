@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from bluesky_xpdml.errors import DocumentError, SettingsError, needs_extra
+from bluesky_xpdml.errors import DocumentError, PublishError, SettingsError, needs_extra
 from bluesky_xpdml.files import open_regular
 
 LONGEST_KEY = 4096
@@ -33,14 +33,19 @@ class Address(NamedTuple):
 def parted(uri: str, api_key: str | None = None) -> Address:
     """Return an address without its secrets, the key among them, and what else is to be sent.
 
-    A ValueError is raised if it is no address.
+    A PublishError is raised if it is no address; the message holds nothing of it.
 
     Examples
     --------
     >>> parted("http://localhost:8000/api/v1?api_key=secret")
     Address(uri='http://localhost:8000/api/v1', api_key='secret', headers={})
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise PublishError(
+            "expected the address of a server, such as http://localhost:8000, found another text"
+        ) from None
     entries = parse_qsl(parts.query, keep_blank_values=True)
     keys = [value for name, value in entries if name == API_KEY]
     query = urlencode([(name, value) for name, value in entries if name != API_KEY])

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bluesky_xpdml.errors import redacted
 from bluesky_xpdml.records import Verdict
 from bluesky_xpdml.vocabulary import Descriptor
 
@@ -25,6 +26,8 @@ WIDTH_IN_FILES = 140
 LONGEST_LINE = 2_000
 """Longer texts are cut where people read them; --json has all of them."""
 LONGEST_CELL = 200
+LONGEST_SECRET = 4_096
+"""No address with a key is longer [characters]."""
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories that move the cursor, reorder the line, or cannot be encoded."""
 
@@ -38,14 +41,15 @@ HEADINGS = tuple(name.heading for name in DIGITS)
 
 
 def visible(text: object, limit: int = LONGEST_LINE) -> str:
-    r"""Return a text as a terminal may show it: control characters and surrogates escaped, long texts cut.
+    r"""Return a text as a terminal may show it: no control characters, surrogates, keys, nor endless texts.
 
     Examples
     --------
     >>> visible("LFP \x1b[31m \ud800")
     'LFP \\x1b[31m \\ud800'
     """
-    whole = str(text)
+    # A key at the cut must not be shown in part.
+    whole = redacted(str(text)[: limit + LONGEST_SECRET])
     cut = whole if len(whole) <= limit else f"{whole[:limit]} ..."
     return "".join(
         each.encode("unicode_escape").decode() if unicodedata.category(each) in _INVISIBLE else each

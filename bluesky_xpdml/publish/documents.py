@@ -52,8 +52,8 @@ _NAMESPACE = UUID("6f1f2d0e-5f0b-5b0c-9d0a-3f0a5f4a7c11")
 def plain(value: object, depth: int = 0) -> object:
     """Return a value as JSON that every server stores; what has no JSON form becomes None.
 
-    Text that is no Unicode (lone surrogates) and NUL characters are escaped, long texts are cut, integers beyond 64 bits become
-    floats, and entries below `DEEPEST` levels become text.
+    Text that is no Unicode (lone surrogates) and NUL characters are escaped, long texts are cut, integers
+    beyond 64 bits become floats, and entries below `DEEPEST` levels become text.
 
     Examples
     --------

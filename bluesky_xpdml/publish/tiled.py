@@ -261,9 +261,9 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
     from tiled.client import from_uri
     from tiled.client.utils import ClientError
 
+    # Addresses with keys end in logs.
+    address = parted(uri, api_key)
     try:
-        # Addresses with keys end in logs.
-        address = parted(uri, api_key)
         limit = httpx.Timeout(timeout, connect=CONNECT_TIMEOUT)
         answer = httpx.get(address.uri, timeout=limit, follow_redirects=True, headers=address.headers)
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bluesky_xpdml.documents.assets import UNREADABLE
 from bluesky_xpdml.documents.image_files import read_plain_image
 from bluesky_xpdml.errors import (
     DocumentError,
@@ -66,16 +67,7 @@ def read_image(path: Path | str) -> NDArray[Any]:
         raise MissingDataError(f"{shown(path)}: there is no such file") from error
     except OSError as error:
         raise FileFormatError(f"{path.name}: expected an image, cannot be read ({error})") from error
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        EOFError,
-        AttributeError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except UNREADABLE as error:
         raise FileFormatError(f"{path.name}: expected an image, the file is damaged ({error})") from error
     if image.ndim not in {2, 3} or image.size == 0 or image.dtype.kind not in "uifb":
         raise FileFormatError(

@@ -1,6 +1,7 @@
 """A campaign as a file: the question, the parameters, the optimizer, the plan, the limits, and the queue."""
 
 import inspect
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -195,9 +196,13 @@ def _space(rows: Any) -> tuple[Space, dict[str, str]]:
 
 
 def _variable_name(name: Any) -> str:
-    if not isinstance(name, str) or not name.isidentifier():
+    # Any other variable may hold a secret that is not for the server that the same file names.
+    if not isinstance(name, str) or not re.fullmatch(r"(QSERVER|XPDML)_[A-Za-z0-9_]+", name):
         # It might be the key in the wrong place: do not repeat it.
-        raise PlanningError("expected the name of an environment variable for queue.api_key_variable")
+        raise PlanningError(
+            "expected the name of an environment variable that begins with QSERVER_ or XPDML_ for "
+            "queue.api_key_variable"
+        )
     return name
 
 
