@@ -5,7 +5,7 @@ needed.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
@@ -17,11 +17,15 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""Numbers whose squares are numbers too."""
+
+
 class _EdgeModel(_Table):
-    valence: list[float] = Field(min_length=2, max_length=10_000)
-    edge: list[float]
-    sigma: list[float]
-    pre_edge_shift: float = 0.0
+    valence: list[Number] = Field(min_length=2, max_length=10_000)
+    edge: list[Number]
+    sigma: list[Number]
+    pre_edge_shift: Number = 0.0
 
     @model_validator(mode="after")
     def _is_curve(self) -> "_EdgeModel":
@@ -32,30 +36,27 @@ class _EdgeModel(_Table):
 
 class _Target(_Table):
     unit: str = ""
-    thresholds: list[float] = []
-    interval_factor: float | dict[str, float] = 0.0
-    interval_factor_uncalibrated: float = 0.0
-    interval_floor: float = 0.0
-    spread_floor: dict[str, float] = {}
-    forest_sigma: float = 0.0
-    forest_sigma_without_peak: float = 0.0
-    forest_weight: float = 0.0
-    half_width: float = 0.0
-    weight: float = 0.0
+    thresholds: list[Number] = []
+    interval_factor: Number = 0.0
+    interval_factor_uncalibrated: Number = 0.0
+    interval_floor: Number = 0.0
+    forest_sigma: Number = 0.0
+    forest_sigma_without_peak: Number = 0.0
+    forest_weight: Number = 0.0
+    half_width: Number = 0.0
+    weight: Number = 0.0
     knows_pre_edge_peaks: bool = False
-    bond_valence_r0: dict[str, float] = {}
-    names: list[str] = []
-    units: dict[str, str] = {}
+    bond_valence_r0: dict[str, Number] = Field(default={"1": 1.0}, min_length=1)
 
     @model_validator(mode="after")
-    def _names_descriptors(self) -> "_Target":
-        if not set(self.names) <= set(Descriptor):
-            raise ValueError("names of descriptors")
+    def _has_valences(self) -> "_Target":
+        if not all(valence.isdecimal() for valence in self.bond_valence_r0):
+            raise ValueError("bond valence parameters by valence")
         return self
 
 
 class _Numbered(_Target):
-    classes: list[float] = []
+    classes: list[Number] = []
 
 
 class _Polyhedra(_Target):
@@ -68,16 +69,29 @@ class _Polyhedra(_Target):
         return self
 
 
+class _Surroundings(_Table):
+    names: list[str] = []
+    units: dict[str, str] = {}
+    interval_factor: dict[str, Number] = {}
+    spread_floor: dict[str, Number] = {}
+
+    @model_validator(mode="after")
+    def _name_descriptors(self) -> "_Surroundings":
+        if not set(self.names) <= set(Descriptor):
+            raise ValueError("names of descriptors")
+        return self
+
+
 class _Targets(_Table):
     oxidation_state: _Numbered = _Numbered()
     coordination_number: _Numbered = _Numbered()
     geometry: _Polyhedra = _Polyhedra()
     bond_length: _Target = _Target()
-    surroundings: _Target = _Target()
+    surroundings: _Surroundings = _Surroundings()
 
 
 class _Input(_Table):
-    q_max: list[float] = Field(default=[0.0, 0.0], min_length=2, max_length=2)
+    q_max: list[Number] = Field(default=[0.0, 0.0], min_length=2, max_length=2)
 
 
 class _Novelty(_Table):
@@ -103,7 +117,7 @@ class _Manifest(_Table):
     targets: _Targets = _Targets()
     input: dict[str, Any] = {}
     novelty: _Novelty | None = None
-    golden: dict[str, list[Any]] | None = None
+    golden: dict[str, list[list[Number]]] | None = None
     importances: dict[str, dict[str, list[float]]] = {}
     stacks: dict[str, _Stack] = {}
     files: dict[str, str]
@@ -138,8 +152,8 @@ def check_manifest(manifest: Mapping[str, Any], outputs: Mapping[str, int]) -> N
 def _require_outputs(target: str, settings: Any, count: int) -> None:
     """Refuse a target whose classes or names are not as many as the outputs of its forest."""
     for kind in ("classes", "names", "thresholds"):
-        listed = getattr(settings, kind, None)
-        if listed and len(listed) != count:
+        listed = getattr(settings, kind, ())
+        if kind in getattr(settings, "model_fields_set", ()) and len(listed) != count:
             raise BundleError(
                 f"the manifest of a bundle has {len(listed)} {kind} for {target}, its forest {count}: fetch "
                 "it again"
