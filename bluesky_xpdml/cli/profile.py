@@ -1,7 +1,8 @@
 """`xpdml profile`: the known conventions, and what one of them would read from a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ def check(
     Without --documents or --tiled, only the file itself is checked. The exit status is 1 if something is
     missing that an answer needs.
     """
-    from bluesky_xpdml.documents import load_profile
+    from bluesky_xpdml.documents import collector_for, load_profile
     from bluesky_xpdml.documents.profile_check import check_profile
 
     known = load_profile(profile)
@@ -69,12 +70,15 @@ def check(
         progress_console.print(f"{profile}: a profile that can be read; give a run to try it on")
         return
     if tiled:
-        key = api_key or resolve_settings(settings).api_key()
-        collected = _collected(_stored(tiled, key, path, run), profile, run)
+        resolved = resolve_settings(settings)
+        stored = _stored(tiled, api_key or resolved.api_key(), path, run)
+        # Whoever wrote the run may have named any file.
+        roots = resolved.scattering.root_map
+        collected = _collected(stored, partial(collector_for, root_map=roots, anywhere=False), profile, run)
     else:
         from bluesky_xpdml.sources.runs import documents_in
 
-        collected = _collected(documents_in(documents or ""), profile, run)
+        collected = _collected(documents_in(documents or ""), collector_for, profile, run)
     findings = check_profile(collected, known)
     if json:
         entries = [asdict(finding) | {"missing": finding.is_missing} for finding in findings]
@@ -94,15 +98,15 @@ def _stored(tiled: str, api_key: str | None, path: str, uid: str) -> Iterator[tu
         yield from stored_documents(runs, uid)
 
 
-def _collected(documents: Iterable[tuple[str, dict[str, Any]]], profile: str, uid: str) -> Any:
+def _collected(
+    documents: Iterable[tuple[str, dict[str, Any]]], collect: Callable[..., Any], profile: str, uid: str
+) -> Any:
     """Return the collected run of that uid, or the first."""
-    from bluesky_xpdml.documents import collector_for
-
     collector = None
     for name, document in documents:
         if name == "start":
             if collector is None and document.get("uid", "").startswith(uid):
-                collector = collector_for(document, profile=profile)
+                collector = collect(document, profile=profile)
             elif collector is not None:
                 break
         elif collector is not None:

@@ -40,8 +40,8 @@ class _Target(_Table):
     interval_factor: Number = 0.0
     interval_factor_uncalibrated: Number = 0.0
     interval_floor: Number = 0.0
-    forest_sigma: Number = 0.0
-    forest_sigma_without_peak: Number = 0.0
+    forest_sigma: float = Field(default=1.0, gt=0.0, le=1e9)
+    forest_sigma_without_peak: float = Field(default=1.0, gt=0.0, le=1e9)
     forest_weight: Number = 0.0
     half_width: Number = 0.0
     weight: Number = 0.0

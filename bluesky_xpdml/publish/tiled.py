@@ -269,7 +269,15 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             answer.raise_for_status()
         client: Any = from_uri(address.uri, api_key=address.api_key, headers=address.headers)
-    except (httpx.HTTPError, httpx.InvalidURL, ClientError, OSError, RuntimeError, ValueError) as error:
+    except (
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        ClientError,
+        LookupError,  # an answer without the type of its content
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise ServerAwayError(
             f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: {error}; "
             "check the address and the key, and that the server runs"

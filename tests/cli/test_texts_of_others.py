@@ -99,6 +99,14 @@ def test_very_long_texts_are_cut_in_lines_and_cells_but_not_in_json(capsys):
     assert err.count("z") == LONGEST_LINE - len("xpdml: ")
 
 
+def test_an_endless_text_with_a_key_at_the_cut_is_shown_without_it():
+    secret = "-".join(["5ecre7", "5ecre7"])
+    for padding in range(LONGEST_LINE - 60, LONGEST_LINE + 1, 7):
+        text = "x" * padding + f" http://me:{secret}@host/?api_key={secret} " + "y" * 50_000_000
+        assert secret[:6] not in visible(text)
+        assert len(visible(text)) < LONGEST_LINE + 10
+
+
 def test_titles_and_headings_are_text_too(capsys):
     print_table("[title]", ["[s]", "length [Å]"], [["[/]", "\x1b[1m"]])
     out = capsys.readouterr().out

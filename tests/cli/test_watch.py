@@ -118,9 +118,9 @@ def watching(proxy, tiled_server, *more):
 
 
 @pytest.fixture(scope="module")
-def watcher(proxy, tiled_server):
+def watcher(proxy, tiled_server, images):
     """Return the command that listens through all tests, whatever comes."""
-    process = watching(proxy, tiled_server, "--json", "--heartbeat", "0.5")
+    process = watching(proxy, tiled_server, "--json", "--heartbeat", "0.5", "--root", images)
     yield process
     assert process.end(signal.SIGTERM) == 0
 
@@ -242,14 +242,42 @@ def test_a_restarted_proxy_is_found_again(watcher, proxy, measure):
     assert json.loads(watcher.line())["raw_uid"] == uid
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Return the folder of images that the command may read."""
+    return tmp_path_factory.mktemp("images")
+
+
 @pytest.mark.slow
-def test_images_in_external_files_are_read_from_disk(watcher, measure, found, tmp_path):
-    beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=tmp_path)
+def test_images_in_external_files_are_read_from_disk(watcher, measure, found, images):
+    beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=images)
     uid = measure(scattering_scan(beamline, "LaFeO3", frames=2))
     said = json.loads(watcher.line())
     assert (said["raw_uid"], said["technique"], said["element"]) == (uid, "pdf", "Fe")
     (start,) = found(uid)
     assert start["analysis"]["settings"]["integration"]["n_frames"] == 2
+
+
+def test_files_outside_of_the_roots_are_refused_with_a_reason(watcher, measure, tmp_path):
+    """Whoever reaches the proxy can send documents that name files."""
+    beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=tmp_path)
+    uid = measure(scattering_scan(beamline, "LaFeO3", frames=2))
+    said = json.loads(watcher.line())
+    assert (said["raw_uid"], said["quality"]["verdict"]) == (uid, "failed")
+    reasons = "; ".join(said["quality"]["reasons"])
+    assert "outside of the folders under [roots] in the settings" in reasons
+
+
+def test_without_roots_no_file_is_opened(proxy, tiled_server, measure, tmp_path):
+    process = watching(proxy, tiled_server, "--json")
+    try:
+        beamline = ScatteringBeamline(seed=3, pixels=256, image_format=ImageFormat.HDF5, folder=tmp_path)
+        uid = measure(scattering_scan(beamline, "LaFeO3", frames=2))
+        said = json.loads(process.line())
+        assert (said["raw_uid"], said["quality"]["verdict"]) == (uid, "failed")
+        assert "under [roots] in the settings, or give --root" in "; ".join(said["quality"]["reasons"])
+    finally:
+        assert process.end(signal.SIGTERM) == 0
 
 
 def test_waiting_documents_are_analysed_before_it_stops(proxy, tiled_server, found, run_engine):

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
+
 from bluesky_xpdml.publish import LiveRun, Query, TiledPublisher, derived_run, find_predictions
-from bluesky_xpdml.publish.documents import plain
+from bluesky_xpdml.publish.documents import LONGEST, plain
 from bluesky_xpdml.records import Origin, Quality, Sample
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -18,6 +20,7 @@ TEXTS = {
     "empty": "",
     "long": "x" * 100_000,
 }
+ENDLESS = "y" * 50_000_000
 
 
 def nested(depth):
@@ -45,6 +48,17 @@ def test_a_text_of_a_stranger_does_not_stop_a_publication(container, catalog, an
     assert names == TEXTS | escaped
 
 
+def test_50_megabytes_and_900_levels_do_not_stop_a_publication(container, catalog, answer):
+    publisher = TiledPublisher(container)
+    origin = Origin(
+        proposal=ENDLESS, trial={"campaign": "c", "id": 1, "parameters": {"x": nested(450), ENDLESS: ENDLESS}}
+    )
+    sample = Sample(name=ENDLESS)
+    publisher.publish(derived_run(answer("endless", sample=sample, origin=origin, source=ENDLESS)))
+    (found,) = [each for each in catalog.find(Query()) if each.raw_uids == ("endless",)]
+    assert found.sample.name == f"{ENDLESS[:LONGEST]} ..."
+
+
 def test_partial_and_final_answers_of_a_strange_sample_are_published(container, answer):
     publisher, live = TiledPublisher(container), LiveRun()
     prediction = strange_answer(answer, "raw-\udc80", TEXTS["lone surrogate"])
@@ -61,6 +75,8 @@ VALUES = (
     {1: 2, None: "x", "": 0},
     nested(400),
     b"\xff",
+    np.array(5),
+    np.eye(2),
     object(),
     {3},
 )
