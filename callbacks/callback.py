@@ -4,7 +4,7 @@ import atexit
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -15,6 +15,7 @@ from bluesky_xpdml.analysis.memory import FetchRun
 from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.analysis.runs import RunAnalysis
 from bluesky_xpdml.callbacks.catch_up import CatchUp, cursor_file
+from bluesky_xpdml.callbacks.gaps import Gaps
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox, Sync
 from bluesky_xpdml.callbacks.isolation import IsolatedProcessor
 from bluesky_xpdml.callbacks.journal import Journal
@@ -72,6 +73,18 @@ class SettingsParts(TypedDict, total=False):
     pairing: PairingSettings | None
     limits: LimitSettings | None
     outbox: OutboxSettings | Path | str | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What waits on the disk of a callback."""
+
+    runs: int
+    """Runs that are not answered, also those that have not stopped."""
+    predictions: int
+    """Derived runs that the server does not have."""
+    folder: Path | None
+    """Where the documents are; None without a journal."""
 
 
 class XpdmlCallback:
@@ -220,6 +233,8 @@ class XpdmlCallback:
         api_key: str | None = None,
         on_sent: OnSent | None = None,
         outlived: bool = False,
+        durable: bool = True,
+        fetch: FetchRun | None = None,
         **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
@@ -235,6 +250,11 @@ class XpdmlCallback:
             the server refuses it.
         outlived
             As for the class.
+        durable
+            Whether documents are kept on disk until their run is answered, and analysed in a process of its
+            own: not needed for runs that are stored.
+        fetch
+            As for the class; if None, the container of the raw runs that the settings name is used.
         **parts
             Fields of the settings that are replaced, as above.
 
@@ -252,11 +272,19 @@ class XpdmlCallback:
             where = fixed.file or "the settings"
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
         fixed = _combined(fixed, None, parts)
-        return cls._connected(fixed, api_key or fixed.api_key(), on_sent=on_sent, outlived=outlived)
+        key = api_key or fixed.api_key()
+        return cls._connected(fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch)
 
     @classmethod
     def _connected(
-        cls, settings: Settings, key: str | None, *, on_sent: OnSent | None = None, outlived: bool = False
+        cls,
+        settings: Settings,
+        key: str | None,
+        *,
+        on_sent: OnSent | None = None,
+        outlived: bool = False,
+        durable: bool = True,
+        fetch: FetchRun | None = None,
     ) -> Self:
         """Return a callback that publishes into the server of its settings."""
         store = settings.store()
@@ -268,17 +296,19 @@ class XpdmlCallback:
             folder=settings.outbox.folder,
             limit=settings.outbox.limit,
             enabled=settings.outbox.enabled,
-            wrap=partial(_paired, settings=settings, store=store),
+            wrap=partial(_paired, settings=settings, store=store, on_sent=on_sent),
             on_sent=on_sent,
         )
-        folder = state_folder(uri, path, root=settings.outbox.folder) if settings.outbox.enabled else None
-        fetch = StoredRuns.lazily(partial(open_existing, uri, api_key=key, path=raw)) if raw else None
+        is_kept = durable and settings.outbox.enabled
+        folder = state_folder(uri, path, root=settings.outbox.folder) if is_kept else None
+        if fetch is None and raw:
+            fetch = StoredRuns.lazily(partial(open_existing, uri, api_key=key, path=raw))
         callback = cls(
             publisher,
             store=store,
             settings=settings,
             fetch=fetch,
-            isolated=settings.limits.isolated,
+            isolated=durable and settings.limits.isolated,
             journal=folder,
             outlived=outlived,
         )
@@ -303,6 +333,25 @@ class XpdmlCallback:
     def statistics(self) -> Statistics:
         """Counts of documents and runs so far."""
         return self._worker.statistics(self._n_documents, self._inbox.n_orphans)
+
+    @property
+    def server_is_away(self) -> bool:
+        """Whether predictions wait because the server could not be reached when last tried."""
+        return isinstance(self._publisher, OutboxPublisher) and self._publisher.server_is_away
+
+    @property
+    def gaps(self) -> Gaps:
+        """What did not arrive so far; nothing is counted without a journal."""
+        return Gaps() if self._journal is None else self._journal.gaps
+
+    @property
+    def kept(self) -> Kept:
+        """What waits on the disk; after `close`, for the next process."""
+        waiting = self._publisher.waiting if isinstance(self._publisher, OutboxPublisher) else 0
+        runs = 0 if self._journal is None else self._journal.unanswered
+        return Kept(
+            runs=runs, predictions=waiting, folder=None if self._journal is None else self._journal.folder
+        )
 
     @property
     def pairs(self) -> PairingCounts:
@@ -429,11 +478,13 @@ def _pairing(publisher: Publisher, settings: Settings, store: BundleStore | None
     return with_pairing(publisher, Analysis(settings, store=store))
 
 
-def _paired(publisher: TiledPublisher, *, settings: Settings, store: BundleStore) -> LivePublisher:
+def _paired(
+    publisher: TiledPublisher, *, settings: Settings, store: BundleStore, on_sent: OnSent | None
+) -> LivePublisher:
     """Return what an outbox sends to: the publisher into a container, which may pair."""
     if settings.pairing is None:
         return publisher
-    return PairingPublisher.of(publisher, Analysis(settings, store=store))
+    return PairingPublisher.of(publisher, Analysis(settings, store=store), on_joint=on_sent)
 
 
 def _is_live(settings: Settings, publisher: Publisher) -> bool:

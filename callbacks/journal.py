@@ -138,6 +138,11 @@ class Journal:
         return self._count(_ENDED)
 
     @property
+    def unanswered(self) -> int:
+        """Number of runs that are not answered, also those that have not stopped."""
+        return self._count(_ENDED) + self._count(_OPEN)
+
+    @property
     def gaps(self) -> Gaps:
         """What did not arrive so far."""
         return Gaps(events=self._gaps.events, unstopped=self._count(_OPEN))
@@ -219,7 +224,7 @@ class Journal:
         self._closed = True
         self._thread.join(RETRY + 1.0)
         with self._changed:
-            left = self._count(_OPEN) + self._count(_ENDED)
+            left = self.unanswered
             self._file.close()
             if not left:
                 _remove_file(self._path)

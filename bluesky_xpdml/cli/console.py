@@ -162,9 +162,12 @@ def verdict(quality: Mapping[str, Any]) -> Text:
     return Text(visible(name), style=COLOURS[Verdict(name)] if name in set(Verdict) else "")
 
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
 @contextmanager
 def stopping() -> Iterator[Event]:
-    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    """Give an event that SIGTERM, SIGHUP and SIGINT set; a second signal ends the process at once."""
     stop = Event()
 
     def handle(number: int, _frame: object) -> None:
@@ -172,7 +175,7 @@ def stopping() -> Iterator[Event]:
             raise KeyboardInterrupt(signal.Signals(number).name)
         stop.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in _ENDING}
     try:
         yield stop
     finally:

@@ -11,6 +11,7 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, note, print_json, print_table, progress_bars
+from bluesky_xpdml.cli.publishing import KEPT
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import Outbox, OutboxEntry, Sender, TiledPublisher
 from bluesky_xpdml.publish.outbox_file import FILE_NAME
@@ -18,8 +19,6 @@ from bluesky_xpdml.publish.sender import Outcome
 from bluesky_xpdml.publish.state import host_folder, state_path
 from bluesky_xpdml.settings import Settings
 
-KEPT = 3
-"""Exit status if runs are left in the outbox."""
 SHORTEST_PREFIX = 8
 """Fewer characters of a uid do not name a run."""
 COLUMNS = ("added", "raw run", "sample", "scan", "technique", "element", "kB", "refused", "reason")

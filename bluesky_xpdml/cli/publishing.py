@@ -7,12 +7,14 @@ from typing import Any
 
 from bluesky_xpdml.cli.console import DIGITS, interval, print_json, print_line
 from bluesky_xpdml.errors import PublishError
-from bluesky_xpdml.publish import TiledPublisher, open_existing
+from bluesky_xpdml.publish import TiledPublisher
 from bluesky_xpdml.publish.tiled import connect, open_container
 from bluesky_xpdml.settings import Settings
 
 Documents = Sequence[tuple[str, dict[str, Any]]]
 
+KEPT = 3
+"""Exit status if something is kept on disk for the next process."""
 MOST_STOPS = 1_000
 """Runs whose stop came and that have not been published yet."""
 
@@ -93,13 +95,3 @@ def shown_descriptors(descriptors: Mapping[str, Any]) -> str:
         if name in descriptors
     ]
     return ", ".join(found)
-
-
-def stored_runs(settings: Settings, api_key: str | None) -> Any:
-    """Return what fetches dark and background runs by uid; None if the settings name no container of them."""
-    from bluesky_xpdml.documents import StoredRuns
-
-    if not settings.tiled_raw_path:
-        return None
-    key = api_key or settings.api_key()
-    return StoredRuns(open_existing(settings.tiled_uri, api_key=key, path=settings.tiled_raw_path))

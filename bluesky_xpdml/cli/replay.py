@@ -1,11 +1,12 @@
 """`xpdml replay`: files or stored runs through the same callback as a live measurement."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,16 +21,23 @@ from bluesky_xpdml.cli.console import (
     progress_console,
     verdict,
 )
+from bluesky_xpdml.cli.publishing import KEPT
 from bluesky_xpdml.cli.reading import guarded
 from bluesky_xpdml.errors import SettingsError
-from bluesky_xpdml.publish import CallbackPublisher, Publisher
+from bluesky_xpdml.publish import CallbackPublisher
 from bluesky_xpdml.records import Verdict
 from bluesky_xpdml.settings import LiveSettings, Settings, resolve_settings
 from bluesky_xpdml.sources.reading import FileReading
 from bluesky_xpdml.vocabulary import Descriptor, Reason
 
+if TYPE_CHECKING:
+    from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.documents import StoredRuns
+
 RAW = "raw"
 """Container of the raw runs, if neither option nor settings name one."""
+POLL_INTERVAL = 1.0
+"""Between two looks at whether the server is away [s]."""
 TIMEOUT = 600.0
 """The callback may take this long for everything that was replayed [s]."""
 
@@ -66,9 +74,9 @@ def replay(
 
     Reduction, repeats, pairing and live results are those of the settings. A run that is published twice is
     one run: the same data, models and settings give the same uid. A file or run that cannot be read is named
-    with the reason, and the exit status is 1. With --json: one object per line and derived run.
+    with the reason, and the exit status is 1; it is 3 if the server is away and predictions wait on disk.
+    With --json: one object per line and derived run.
     """
-    from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.documents import StoredRuns
     from bluesky_xpdml.sources.runs import open_runs, stored_documents
 
@@ -88,37 +96,52 @@ def replay(
         raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
     key = api_key or resolved.api_key()
     starts: Starts = []
-    publisher, resolved = _publisher(resolved, key, starts)
     with ExitStack() as stack:
         raw = resolved.tiled_raw_path or RAW
         runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None
-        callback = stack.enter_context(
-            XpdmlCallback(publisher, settings=resolved, fetch=None if runs is None else StoredRuns(runs))
-        )
+        fetch = None if runs is None else StoredRuns(runs)
+        callback = stack.enter_context(_callback(resolved, key, starts, fetch))
         reading = options.file_reading(resolved, sample, scan)
         documents = _file_documents(reading) if runs is None else partial(stored_documents, runs)
         failures = _feed(callback, what, documents)
-        callback.drain(TIMEOUT)
-        statistics = callback.statistics
+        _wait(callback)
+    statistics, kept = callback.statistics, callback.kept.predictions
     _show(starts, json=json)
     for line in failures:
         note(line, style="red")
+    if kept:
+        note(f"{kept} predictions wait for the server: xpdml outbox send")
     failed = any(start["quality"]["verdict"] == Verdict.FAILED for start in starts)
-    if failures or failed or statistics.unpublished or len(starts) + len(failures) < len(what):
+    missing = not kept and len(starts) + len(failures) < len(what)
+    if failures or failed or statistics.unpublished or missing:
         raise typer.Exit(1)
+    if kept:
+        raise typer.Exit(KEPT)
 
 
-def _publisher(settings: Settings, api_key: str | None, starts: Starts) -> tuple[Publisher, Settings]:
-    """Return what publishes the runs and keeps their start documents, and the settings that it can serve."""
-    from bluesky_xpdml.cli.publishing import ReportingPublisher
+def _wait(callback: "XpdmlCallback") -> None:
+    """Wait until everything is published, or the server turns out to be away."""
+    end = time.monotonic() + TIMEOUT
+    while not (callback.drain(POLL_INTERVAL) or callback.server_is_away) and time.monotonic() < end:
+        pass
+
+
+def _callback(
+    settings: Settings, api_key: str | None, starts: Starts, fetch: "StoredRuns | None"
+) -> "XpdmlCallback":
+    """Return what analyses the runs, and keeps the start documents of what was published."""
+    from bluesky_xpdml.callbacks.callback import XpdmlCallback
 
     if settings.tiled_uri:
-        return ReportingPublisher.from_settings(settings, api_key, partial(_keep, starts)), settings
+        return XpdmlCallback.from_settings(
+            settings, api_key=api_key, on_sent=partial(_keep, starts), durable=False, fetch=fetch
+        )
     progress_console.print("not published: neither --publish, --tiled nor the settings name a server")
     publisher = CallbackPublisher(lambda name, start: _keep(starts, start) if name == "start" else None)
     # Without a container there are neither partners nor anyone who watches partial results.
     scattering = replace(settings.scattering, live=False)
-    return publisher, replace(settings, pairing=None, live=LiveSettings(), scattering=scattering)
+    alone = replace(settings, pairing=None, live=LiveSettings(), scattering=scattering)
+    return XpdmlCallback(publisher, settings=alone, fetch=fetch)
 
 
 def _keep(starts: Starts, start: Mapping[str, Any], _unpublished: str = "") -> None:

@@ -11,7 +11,7 @@ import typer
 
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, note, stopping
-from bluesky_xpdml.cli.publishing import LineReport, ReportingPublisher, stored_runs
+from bluesky_xpdml.cli.publishing import KEPT, LineReport
 from bluesky_xpdml.settings_keys import publishable
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ def watch(
 ) -> None:
     """Listen to a 0MQ proxy and publish a prediction for every run, until SIGTERM or Ctrl-C.
 
-    One line per run on stdout: run, technique, element, verdict, answer, time from its stop document until
-    the prediction is in Tiled. On stderr: connections, and regularly what was received and refused. Documents
-    must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
+    What waits when it ends is kept on disk, and answered by the next watcher or callback for the same
+    container; the exit status is then 3, and 0 if everything was answered. One line per run on stdout: run,
+    technique, element, verdict, answer, time from its stop document until the prediction is in Tiled. On
+    stderr: connections, and regularly what was received, waits, is missing and was refused. Documents must be
+    msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.sources.zmq import ZmqSource
@@ -84,17 +86,22 @@ def watch(
     resolved = replace(resolved, remote_documents=True)
     report = LineReport(json=json)
     with stopping() as stop:
-        publisher = ReportingPublisher.from_settings(resolved, api_key, report)
-        callback = XpdmlCallback(publisher, settings=resolved, fetch=stored_runs(resolved, api_key))
+        callback = XpdmlCallback.from_settings(resolved, api_key=api_key, on_sent=report, outlived=True)
         server = publishable(resolved.tiled_uri)
         note(f"listening to {source.address}, publishing to {server} in {resolved.tiled_path}")
         _follow(source, callback, report, stop, heartbeat=heartbeat)
         note(f"stopping: waiting documents are analysed within {patience:g} s")
         ended = callback.close(patience)
     note(_received(source, callback))
-    note("stopped" if ended else "stopped before all documents were analysed; raise --patience")
-    if not ended:
-        raise typer.Exit(1)
+    kept = callback.kept
+    if ended and not (kept.runs or kept.predictions):
+        note("stopped: everything was answered")
+        return
+    note(
+        f"stopped: {kept.runs} runs and {kept.predictions} predictions are kept in {kept.folder}; the next "
+        "`xpdml watch` or callback for this container goes on with them"
+    )
+    raise typer.Exit(KEPT)
 
 
 def _follow(
@@ -128,6 +135,8 @@ def _follow(
 
 def _received(source: "ZmqSource", callback: "XpdmlCallback") -> str:
     """Return a summary of what was received up to now, and of the memory that it took."""
+    from bluesky_xpdml.callbacks.gaps import Gaps
+
     counts = asdict(callback.statistics)
     runs = ", ".join(f"{counts[key]} {key}" for key in ("predicted", "failed", "ignored", "unpublished"))
     refused = "; ".join(f"{number} x {reason}" for reason, number in tuple(source.refused.items()))
@@ -135,8 +144,11 @@ def _received(source: "ZmqSource", callback: "XpdmlCallback") -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         1024.0 if sys.platform != "darwin" else 2**20
     )
+    kept, gaps = callback.kept, callback.gaps
     parts = [
         f"{source.documents} documents, {counts['runs']} runs ({runs})",
+        f"waiting: {kept.runs} runs, {kept.predictions} predictions",
+        f"missing: {gaps.events} events, {gaps.unstopped} stop documents" if gaps != Gaps() else "",
         f"refused: {refused}" if refused else "",
         f"largest memory {peak:.0f} MiB",
     ]

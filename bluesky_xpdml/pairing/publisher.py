@@ -7,11 +7,12 @@ moment at least one sees the other. Both may: the joint run has one uid, and is 
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
+from typing import Any, TypeAlias
 
 from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.errors import PublishError, attempt
@@ -39,6 +40,10 @@ RETRY_INTERVAL = 10.0
 """Least time between two rounds of searches for waiting predictions [s]."""
 
 
+OnJoint: TypeAlias = Callable[[Mapping[str, Any], str], object]
+"""Called with the start document of each joint answer that was published, and an empty text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingCounts:
     """Numbers of joint answers so far."""
@@ -58,8 +63,9 @@ class PairingCounts:
 class Pairer:
     """Publishes the joint answers of pairs, each once; errors are logged and counted."""
 
-    def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
+    def __init__(self, publisher: Publisher, pairing: Pairing, *, on_joint: OnJoint | None = None) -> None:
         self.pairing = pairing
+        self._on_joint = on_joint
         self._publisher = publisher
         self._waiting: OrderedDict[str, PublishedPrediction] = OrderedDict()
         self._counts = dict.fromkeys(("joint", "failed", "errors", "postponed"), 0)
@@ -142,6 +148,8 @@ class Pairer:
         self._publisher.publish(documents)
         failed = start["quality"]["verdict"] == Verdict.FAILED
         self._counts["failed" if failed else "joint"] += 1
+        if self._on_joint is not None:
+            self._on_joint(start, "")
 
 
 class PairingPublisher:
@@ -151,17 +159,19 @@ class PairingPublisher:
     closed with this one; the pairing works in the container that the runs go to.
     """
 
-    def __init__(self, publisher: Publisher, pairing: Pairing) -> None:
+    def __init__(self, publisher: Publisher, pairing: Pairing, *, on_joint: OnJoint | None = None) -> None:
         self._publisher = publisher
-        self._pairer = Pairer(publisher, pairing)
+        self._pairer = Pairer(publisher, pairing, on_joint=on_joint)
         self._within = pairing.settings.within
         self._caught_up = False
 
     @classmethod
-    def of(cls, publisher: TiledPublisher, analysis: Analysis) -> "PairingPublisher":
+    def of(
+        cls, publisher: TiledPublisher, analysis: Analysis, *, on_joint: OnJoint | None = None
+    ) -> "PairingPublisher":
         """Return a publisher that pairs what is in the container that it publishes into."""
         catalog = PredictionCatalog(publisher.container)
-        return cls(publisher, Pairing(catalog=catalog, analysis=analysis))
+        return cls(publisher, Pairing(catalog=catalog, analysis=analysis), on_joint=on_joint)
 
     @property
     def counts(self) -> PairingCounts:
