@@ -20,7 +20,7 @@ from bluesky_xpdml.publish.tiled import LivePublisher, TiledPublisher
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_PROBE, LONGEST_PROBE = 0.5, 60.0
+SHORTEST_PROBE, LONGEST_PROBE = 0.5, 10.0
 """Pauses between two attempts to reach a server that is away: the first, and the longest [s]."""
 FIRST_PAUSE = 2.0
 """Time until a refused run is tried again; each refusal makes it `PAUSE_GROWTH` times longer [s]."""
