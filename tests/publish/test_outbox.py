@@ -356,10 +356,11 @@ for number in range(2):
     outbox.add([("start", {"uid": f"derived-{number}", "raw_uid": "raw"}), ("stop", {})])
 claimed = outbox.claim()
 if "with-child" in sys.argv and os.fork() == 0:
-    # It lives as long as the reader of its output.
+    # It lives until nobody can write to it any more.
+    os.write(1, b"child\\n")
     sys.stdin.read()
     os._exit(0)
-print(claimed.uid, flush=True)
+os.write(1, f"{claimed.uid}\\n".encode())
 time.sleep(600)
 """
 
@@ -368,14 +369,19 @@ time.sleep(600)
 def test_what_a_killed_process_was_sending_another_sends(tmp_path: Path, child: str):
     folder = tmp_path / "outbox"
     command = [sys.executable, "-c", CLAIM_AND_HANG, str(folder), child]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().strip() == "derived-0"
-        with closing(Outbox(folder)) as outbox:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+        closing(Outbox(folder)) as outbox,
+    ):
+        try:
+            said = {process.stdout.readline().strip() for _ in range(1 + (child == "with-child"))}
+            assert said - {"child"} == {"derived-0"}
             # As long as the other lives, its run and what must come after it are left alone.
             assert outbox.claim() is None
+        finally:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert send_all(outbox, Server()) == ["derived-0", "derived-1"]
+        process.wait()
+        assert send_all(outbox, Server()) == ["derived-0", "derived-1"]
     assert [path.name for path in folder.glob("owner-*")] == []
 
 
