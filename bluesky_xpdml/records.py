@@ -41,7 +41,7 @@ class Origin:
     keys: Mapping[str, str] = field(default_factory=dict)
     """Further entries of the start document that the user wants carried on, by dotted path."""
     access_tags: tuple[str, ...] = ()
-    """`tiled_access_tags`: a server with a tag policy shows the prediction to those who may see one of them."""
+    """`tiled_access_tags`: servers with a tag policy show the prediction to who may see one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

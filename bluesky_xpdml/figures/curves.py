@@ -206,8 +206,6 @@ def predictions_figure(predictions: Sequence[Prediction]) -> "Figure":
             axes.set_ylabel(LABELS[technique][1])
         for axes in panels[len(drawn) :]:
             axes.set_visible(False)
-        # Text is laid out in the style in which it is drawn.
-        figure.draw_without_rendering()
     return figure
 
 
@@ -297,10 +295,12 @@ def _title(name: str, descriptors: Mapping[str, Any]) -> str:
     if not descriptors:
         return f"{name}: no answer"
     state, number, length = (
-        f"{key.label} {descriptors[key]['value']:.{digits}f}"
+        f"{key.label} {descriptors[key]['value']:.{digits}f}" if key in descriptors else ""
         for key, digits in zip(Descriptor.main(), (1, 1, 2), strict=True)
     )
-    return f"{name}\n{state}, {length} {Descriptor.BOND_LENGTH.symbol}\n{number}"
+    length = f"{length} {Descriptor.BOND_LENGTH.symbol}" if length else ""
+    first = ", ".join(text for text in (state, length) if text)
+    return "\n".join(text for text in (name, first, number) if text)
 
 
 def _draw_parity(

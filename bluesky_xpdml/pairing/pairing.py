@@ -271,8 +271,8 @@ def _access(match: Match) -> Iterator[Reason]:
     one, other = match.xanes.origin.access_tags, match.pdf.origin.access_tags
     if (one or other) and not set(one) & set(other):
         yield Reason(
-            f"the raw runs share no access tag ({', '.join(one) or 'none'} and {', '.join(other) or 'none'}): "
-            "the joint answer has none, and servers with a tag policy show it to its publisher only",
+            f"no access tag is common ({', '.join(one) or 'none'} and {', '.join(other) or 'none'}): the "
+            " joint answer has none, and servers with a tag policy show it to its publisher only",
             ReasonCode.ACCESS_DIFFERS,
         )
 

@@ -86,8 +86,8 @@ class PredictionRun(BlueskyRunV3):  # type: ignore[misc]
         curves: dict[str, Any] = self.curves()
         if not curves:
             raise MissingDataError(
-                f"expected a curve in run {self.prediction.uid}, found none: joint answers name the runs with "
-                "their curves under settings.pairing, failures have reasons in quality"
+                f"expected a curve in run {self.prediction.uid}, found none: joint answers name the runs "
+                "with their curves under settings.pairing, failures have reasons in quality"
             )
         shown = self.prediction
         figure = predictions_figure(

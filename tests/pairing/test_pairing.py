@@ -16,6 +16,7 @@ from bluesky_xpdml.pairing.publisher import PairingPublisher
 from bluesky_xpdml.publish import PredictionCatalog, Query, derived_run
 from bluesky_xpdml.records import Sample
 from bluesky_xpdml.settings import PairingSettings, Settings
+from bluesky_xpdml.vocabulary import ReasonCode
 
 
 def test_the_answer_through_tiled_is_that_from_memory_bit_for_bit(beamtime, pairs, store):
@@ -62,6 +63,16 @@ def test_two_beamlines_in_either_order(beamtime, pairs, order):
     assert not found.failed
     for raw in ("xanes", "pdf"):
         assert found.uid in {each.uid for each in beamtime.catalog.find(Query()) if raw in each.raw_uids}
+
+
+def test_a_joint_answer_of_runs_without_a_common_access_tag_says_so_and_has_none(beamtime, pairs):
+    beamline = beamtime.beamline()
+    beamline.publish(derived_run(pairs.of("xanes", "x", bare=True, access_tags=("one",))))
+    beamline.publish(derived_run(pairs.of("pdf", "p", bare=True, access_tags=("other",))))
+    (found,) = beamtime.joint()
+    assert found.origin.access_tags == ()
+    (reason,) = found.quality.of(ReasonCode.ACCESS_DIFFERS)
+    assert "no access tag is common (one and other)" in reason
 
 
 def test_a_single_without_a_partner_waits(beamtime, pairs):
