@@ -112,6 +112,8 @@ class Session:
         x, curve = np.empty(0), np.empty(0)
         if technique in run:
             x, curve = (np.ravel(run[technique][column].read()) for column in CURVES[technique])
+            # Curves of one stream that are shorter than others are padded.
+            x, curve = x[np.isfinite(x)], curve[np.isfinite(x)]
         return DemoMeasurement(
             technique=technique,
             name=sample.name,

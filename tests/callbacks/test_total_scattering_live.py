@@ -161,7 +161,7 @@ def test_runs_stored_in_tiled_give_the_same_answer_and_their_dark(tiled_server, 
         assert (derived.n_written, derived.n_already_there) == (1, 1)
         assert replayed.metadata["start"]["analysis"]["settings"]["integration"]["dark"] == "1 frames"
         arrays = replayed["pdf"].read(["g_r"])
-        assert arrays["g_r"].values.shape == (1, 3001)
+        assert np.isfinite(arrays["g_r"].values).sum() == 3001
     raw.close()
 
 

@@ -1,15 +1,24 @@
-"""Time from the stop of a run to its prediction in Tiled, and the cost for the RunEngine."""
+"""Time from the stop of a run to its prediction in Tiled, and what publishing costs RunEngine and server."""
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from bluesky_xpdml.analysis.xanes import analyse_scan
 from bluesky_xpdml.demo.beamline import scan_sample
 from bluesky_xpdml.demo.session import PIXELS, Session
+from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.factory.bench.report import Report, machine
+from bluesky_xpdml.models.store import BundleStore
+from bluesky_xpdml.publish import TiledPublisher, derived_run
 from bluesky_xpdml.records import DemoMeasurement, FloatArray
+from bluesky_xpdml.reduction.xanes import XanesSettings
+
+RUNS_PER_ROUND = 25
+"""Runs that are published one after the other, per round."""
 
 
 def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int], None]) -> Report:
@@ -20,6 +29,7 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
         scanned = _measured(session.measure, names, "scans, stop to found", progress)
         imaged = _measured(session.measure_scattering, images, "images, stop to found", progress)
         per_document = _per_document(session, names)
+        requests, rates = _throughput(session, rounds, progress)
     return Report(
         what="from a raw stop document to the prediction being found in Tiled",
         conditions={
@@ -35,8 +45,36 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
             _row("stop_to_found", _milliseconds(scanned), "ms"),
             _row("stop_to_found_image", _milliseconds(imaged), "ms"),
             _row("callback_per_document", np.array(per_document) * 1e6, "us"),
+            _row("requests_per_run", requests, "requests"),
+            _row("runs_per_second", rates, "runs/s"),
         ],
     )
+
+
+def _throughput(
+    session: Session, rounds: int, progress: Callable[[str, int, int], None]
+) -> tuple[FloatArray, FloatArray]:
+    """Publish runs of one spectrum, one after the other; return requests per run, and runs per second."""
+    prediction = analyse_scan(simulated_scan(), store=BundleStore.default(), settings=XanesSettings())
+    publisher = TiledPublisher.from_uri(session.server.uri, path="throughput")
+    client: Any = publisher.container.context.http_client
+    sent: list[str] = []
+    noting = [*client.event_hooks["request"], lambda request: sent.append(request.method)]
+    client.event_hooks = {**client.event_hooks, "request": noting}
+    durations, requests = [], []
+    try:
+        for done in range(RUNS_PER_ROUND * rounds + 1):
+            documents = derived_run(replace(prediction, raw_uids=(f"raw-{done}",)))
+            sent.clear()
+            begin = time.perf_counter()
+            publisher.publish(documents)
+            durations.append(time.perf_counter() - begin)
+            requests.append(len(sent))
+            progress("runs published", done, RUNS_PER_ROUND * rounds)
+    finally:
+        publisher.close()
+    # The first run loads modules, on the server too.
+    return np.array(requests[1:], dtype=float), 1.0 / np.array(durations[1:])
 
 
 def _measured(

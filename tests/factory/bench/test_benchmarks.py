@@ -32,6 +32,8 @@ def test_publish_counts_every_run():
     assert rows["stop_to_found"]["n"] == 13
     assert {"p50", "p95", "n", "unit"} <= set(rows["stop_to_found"])
     assert report["conditions"]["failed"] == 0
+    assert (rows["requests_per_run"]["p50"], rows["requests_per_run"]["p99"]) == (8.0, 8.0)
+    assert rows["runs_per_second"]["n"] == 25
 
 
 @pytest.mark.slow
