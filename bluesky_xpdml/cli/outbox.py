@@ -70,7 +70,7 @@ def send(
     for folder in _folders(resolved):
         with closing(_opened(folder, resolved)) as outbox:
             sender = Sender(
-                lambda: TiledPublisher.from_uri(
+                lambda: TiledPublisher.lazily(
                     resolved.tiled_uri, api_key=api_key or resolved.api_key(), path=resolved.tiled_path
                 ),
                 outbox,

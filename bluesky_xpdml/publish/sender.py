@@ -475,8 +475,11 @@ def outbox_publisher(
         If the folder cannot be made, or belongs to another user.
     """
 
+    # A server that does not answer must be noticed soon; without an outbox it must answer now.
+    connect = TiledPublisher.lazily if enabled else TiledPublisher.from_uri
+
     def opened() -> LivePublisher:
-        publisher = TiledPublisher.from_uri(uri, api_key=api_key, path=path)
+        publisher = connect(uri, api_key=api_key, path=path)
         return publisher if wrap is None else wrap(publisher)
 
     if not enabled:
