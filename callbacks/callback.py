@@ -165,6 +165,7 @@ class XpdmlCallback:
         self._closed = False
         self._outlived = outlived
         self._fetch = fetch
+        self._compare: Callable[..., CatchUp] | None = None
         self._catching_up: CatchUp | None = None
         self._publisher = _pairing(publisher, fixed, store)
         live = _is_live(fixed, publisher)
@@ -313,12 +314,14 @@ class XpdmlCallback:
             outlived=outlived,
         )
         if callback._journal is not None and folder is not None and raw:
-            callback._catching_up = CatchUp(
+            callback._compare = partial(
+                CatchUp,
                 raw=partial(open_existing, uri, api_key=key, path=raw),
                 derived=partial(open_existing, uri, api_key=key, path=path),
                 journal=callback._journal,
                 file=cursor_file(folder, raw),
             )
+            callback._catching_up = callback._compare()
         if folder is not None and not outlived:
             keep_on_signals(callback)
         return callback
@@ -373,6 +376,37 @@ class XpdmlCallback:
         marker = Flush(Event())
         self._inbox.mark(marker)
         return marker.reached.wait(timeout) and self._is_sent(end - time.monotonic())
+
+    def catch_up(self, *, after: float, timeout: float) -> int:
+        """Analyse the raw runs of the catalog that have no answer, and return how many these are.
+
+        Runs since the start before are caught up with by themselves, whenever a callback begins.
+
+        Parameters
+        ----------
+        after
+            Of this time and later [s since 1970].
+        timeout
+            How long to wait for the catalog [s].
+
+        Raises
+        ------
+        SettingsError
+            If the settings name no container of raw runs, or switch the outbox off.
+        PublishError
+            If the catalog was not compared in time.
+        """
+        if self._compare is None:
+            raise SettingsError(
+                "expected tiled.raw_path, the container of the raw runs, and an outbox in the settings, found "
+                "none: name it to look for runs that were missed"
+            )
+        comparison = self._compare(after=after)
+        is_compared = comparison.finished.wait(timeout)
+        comparison.close()
+        if not is_compared:
+            raise PublishError(f"expected the catalog of raw runs within {timeout:g} s, found no answer")
+        return comparison.n_found
 
     def keep(self, timeout: float) -> bool:
         """Wait until everything that came in before is on the disk, and return whether it is.

@@ -14,6 +14,7 @@ from bluesky_xpdml import __version__
 from bluesky_xpdml.cli import (
     advise,
     calibrate,
+    catch_up,
     demo,
     doctor,
     explain,
@@ -75,6 +76,7 @@ app.command(name="calibrate", epilog="Example: xpdml calibrate my_standards --ou
 app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --tiled http://localhost:8000")(
     watch.watch
 )
+app.command(name="catch-up", epilog="Example: xpdml catch-up --since 2026-11-29 --raw raw")(catch_up.catch_up)
 app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
 app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)

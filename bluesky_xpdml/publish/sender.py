@@ -474,7 +474,6 @@ def outbox_publisher(
     SettingsError
         If the folder cannot be made, or belongs to another user.
     """
-
     # A server that does not answer must be noticed soon; without an outbox it must answer now.
     connect = TiledPublisher.lazily if enabled else TiledPublisher.from_uri
 
