@@ -11,7 +11,7 @@ import numpy as np
 
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
-MAXIMUM_BYTES = 1 << 30
+MAXIMUM_BYTES = 1 << 29
 """Memory that waiting documents may take."""
 
 BATCH, BATCH_BYTES = 256, 1 << 25

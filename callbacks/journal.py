@@ -128,7 +128,7 @@ class Journal:
         self._markers: deque[tuple[int, Flush | Close]] = deque()
         self._loose: deque[tuple[int, int]] = deque()
         self._index, self._gaps = RunIndex(), GapCounter()
-        self._closed = False
+        self._closed = self._ended = False
         self._thread = Thread(target=self._write, name="xpdml-journal", daemon=True)
         self._thread.start()
 
@@ -167,6 +167,8 @@ class Journal:
         """
         with self._changed:
             while True:
+                if self._ended:
+                    return deque([Close(keep_open=True)])
                 last = self._markers[0][0] if self._markers else self._seq
                 if self._taken < last:
                     rows = self._read(last, 1 if singly and self.is_idle() else BATCH)
@@ -225,6 +227,8 @@ class Journal:
         self._thread.join(RETRY + 1.0)
         with self._changed:
             left = self.unanswered
+            self._ended = True
+            self._changed.notify_all()
             self._file.close()
             if not left:
                 _remove_file(self._path)

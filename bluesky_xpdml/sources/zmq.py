@@ -28,7 +28,7 @@ POLL_INTERVAL = 0.2
 """Longest time until a stop is noticed [s]."""
 BEAT = 10.0
 """Interval of heartbeats [s]; a connection without a response to three of them is broken."""
-WAITING = 10_000
+WAITING = 100_000
 """Most messages that wait in the socket."""
 LARGEST_MESSAGE = 1 << 29
 """Larger messages are not read [bytes]; one with many images is smaller."""
