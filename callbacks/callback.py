@@ -80,7 +80,7 @@ class Kept:
     """What waits on the disk of a callback."""
 
     runs: int
-    """Runs that are not answered, also those that have not stopped."""
+    """Runs that have stopped and are not answered."""
     predictions: int
     """Derived runs that the server does not have."""
     folder: Path | None
@@ -117,8 +117,8 @@ class XpdmlCallback:
         Folder where documents are kept on disk until their run is answered, for the next process if this one
         ends; None to keep them in memory.
     outlived
-        Whether the runs may go on when this process has ended: runs that are open at the end are then left in
-        the journal to the next process, instead of being given up.
+        Whether the runs may go on when this process has ended: the documents of runs that are open at the end
+        are then kept for the next process, which may get the rest of them.
     **parts
         Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
         `carry`, `pairing`.
@@ -351,7 +351,7 @@ class XpdmlCallback:
     def kept(self) -> Kept:
         """What waits on the disk; after `close`, for the next process."""
         waiting = self._publisher.waiting if isinstance(self._publisher, OutboxPublisher) else 0
-        runs = 0 if self._journal is None else self._journal.unanswered
+        runs = 0 if self._journal is None else self._journal.backlog
         return Kept(
             runs=runs, predictions=waiting, folder=None if self._journal is None else self._journal.folder
         )
@@ -398,8 +398,8 @@ class XpdmlCallback:
         """
         if self._compare is None:
             raise SettingsError(
-                "expected tiled.raw_path, the container of the raw runs, and an outbox in the settings, found "
-                "none: name it to look for runs that were missed"
+                "expected tiled.raw_path, the container of the raw runs, and an outbox, found none in the "
+                "settings: name it to look for runs that were missed"
             )
         comparison = self._compare(after=after)
         is_compared = comparison.finished.wait(timeout)
@@ -427,8 +427,9 @@ class XpdmlCallback:
     def close(self, timeout: float = 60.0) -> bool:
         """Process and publish what waits, and return whether that was done.
 
-        Runs that are still open are published as failed. What is not done in time stays on the disk, if there
-        is a journal, for the next callback or watcher for the same server and container.
+        Runs that are still open are published as failed; their answer, if it comes, counts more. What is not
+        done in time stays on the disk, if there is a journal, for the next callback or watcher for the same
+        server and container.
 
         Parameters
         ----------

@@ -65,7 +65,7 @@ class Close:
     """The last thing in the queue."""
 
     keep_open: bool = False
-    """Whether runs that are open are left to the next process, instead of being given up."""
+    """Whether the documents of runs that are open are kept: the next process may get the rest of them."""
 
 
 Item: TypeAlias = tuple[str, object] | GiveUp | Flush | Sync | Close

@@ -138,11 +138,6 @@ class Journal:
         return self._count(_ENDED)
 
     @property
-    def unanswered(self) -> int:
-        """Number of runs that are not answered, also those that have not stopped."""
-        return self._count(_ENDED) + self._count(_OPEN)
-
-    @property
     def gaps(self) -> Gaps:
         """What did not arrive so far."""
         return Gaps(events=self._gaps.events, unstopped=self._count(_OPEN))
@@ -222,20 +217,23 @@ class Journal:
             self._changed.notify_all()
 
     def close(self) -> int:
-        """End the thread; return how many runs are kept for the next process. None: the file is removed."""
+        """End the thread, and return how many runs wait for an answer of the next process.
+
+        The file is removed if neither these nor runs that are open are left.
+        """
         self._closed = True
         self._thread.join(RETRY + 1.0)
         with self._changed:
-            left = self.unanswered
+            waiting, is_open = self._count(_ENDED), self._count(_OPEN)
             self._ended = True
             self._changed.notify_all()
             self._file.close()
-            if not left:
+            if not waiting and not is_open:
                 _remove_file(self._path)
         if self._is_temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
-        return left
+        return waiting
 
     def _write(self) -> None:
         """Append what comes, after what others left, until the end."""
@@ -418,8 +416,9 @@ class Journal:
             is_stale = not outlived or time.time() - latest[run] > STALE
             if is_stale and self._runs[run].state == _OPEN:
                 self.give_up(run, ORPHANED)
-        if left:
-            logger.warning("%s: %d runs of an earlier session are answered now", path.parent, len(left))
+        waiting = sum(self._runs[run].state == _ENDED for run in left)
+        if waiting:
+            logger.warning("%s: %d runs of an earlier session are answered now", path.parent, waiting)
         return not self._memory
 
     def _copy(self, rows: Iterable[_Row]) -> dict[str, float]:

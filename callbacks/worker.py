@@ -92,7 +92,7 @@ class Worker:
         self._journal = source if isinstance(source, Journal) else None
         self._processor = processor
         self._publisher = publisher
-        self._abandoned = False
+        self._abandoned = self._keep_open = False
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
@@ -128,7 +128,8 @@ class Worker:
 
     def _is_closed(self, marker: Close) -> bool:
         """Finish what is open and close the publisher, unless the documents have to be read again first."""
-        if not marker.keep_open and not self._finish_all(self._processor.give_up_all(CLOSED)):
+        self._keep_open = marker.keep_open
+        if not self._finish_all(self._processor.give_up_all(CLOSED)):
             if self._journal is not None:
                 self._journal.put_back(marker)
             return False
@@ -157,7 +158,7 @@ class Worker:
         self._counts["given_up"] += answer.given_up
         outcome = self._outcome(answer)
         self._counts[outcome] += 1
-        if journal is not None:
+        if journal is not None and not self._keep_open:
             journal.settle(answer.uid, keep=outcome in {"predicted", "ignored"})
 
     def _outcome(self, answer: Answer) -> str:

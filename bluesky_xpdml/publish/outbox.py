@@ -357,7 +357,7 @@ class Outbox:
             if missing > 0 and not entry.ends:
                 outbox_live.cut_run(connection, entry.uid)
                 return None
-            insert_entry(connection, entry, content)
+            insert_entry(connection, entry, content, owner=self._own)
             return entry.uid
 
         try:
@@ -383,7 +383,13 @@ class Outbox:
                 f"expected room for {entry} in {self.path}, found {self.limit} bytes full of runs that the "
                 "server does not have yet: start it, send them by `xpdml outbox send`, or raise outbox.limit"
             )
-        insert_entry(connection, entry, kept.content, not_before=kept.not_before)
+        # The process that adds a run also reports that it was sent, so others leave the first attempt to it.
+        insert_entry(connection, entry, kept.content, not_before=kept.not_before, owner=self._own)
+
+    @property
+    def _own(self) -> str | None:
+        """This process as an owner of entries; None if it sends none."""
+        return None if self._owner is None else self._owner.owner
 
     def _keep(self, kept: "_Kept") -> None:
         """Keep a whole run in memory."""

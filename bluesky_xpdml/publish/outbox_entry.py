@@ -135,14 +135,19 @@ def unpacked(content: bytes) -> list[NamedDocument]:
 
 
 def insert_entry(
-    connection: sqlite3.Connection, entry: OutboxEntry, content: bytes, *, not_before: float = 0.0
+    connection: sqlite3.Connection,
+    entry: OutboxEntry,
+    content: bytes,
+    *,
+    not_before: float = 0.0,
+    owner: str | None = None,
 ) -> None:
-    """Insert an entry behind all others."""
+    """Insert an entry behind all others; that of a living owner is first tried by it alone."""
     names = [name for name in FIELDS if name != "seq"]
-    columns = [*names, "lane", "not_before"]
+    columns = [*names, "lane", "not_before", "owner"]
     seq = connection.execute(
         f"INSERT INTO entries ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
-        (*(getattr(entry, name) for name in names), entry.lane, not_before),
+        (*(getattr(entry, name) for name in names), entry.lane, not_before, owner),
     ).lastrowid
     connection.execute("INSERT INTO contents VALUES (?, ?)", (seq, content))
 
