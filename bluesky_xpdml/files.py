@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -41,7 +41,7 @@ SYSTEM_FOLDERS = ("/dev", "/proc", "/sys")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-def shown(path: Path | str) -> str:
+def shown(path: PurePath | str) -> str:
     """Return a path for a message, cut to a length that people read.
 
     Examples
@@ -58,18 +58,18 @@ def refused(message: str) -> DocumentError:
     return DocumentError(message, ReasonCode.FILE_REFUSED)
 
 
-def open_regular(path: Path | str, *, flags: int = 0) -> BinaryIO:
-    """Open a regular file for reading, without ever waiting for a pipe.
+def open_regular(path: Path | str, *, flags: int = 0, name: str = "") -> BinaryIO:
+    """Open a regular file for reading, without ever waiting for a pipe; `name` stands for it in messages.
 
     A DocumentError with the code `file-refused` is raised if it is a folder, a pipe, a device or a socket; an
     OSError if it cannot be opened.
     """
     # Opening a device may already have an effect: it is looked at before, and again once it is open.
     found = os.stat(path)  # noqa: PTH116 - a bad path must raise as `open` does
-    _require_regular(found.st_mode, path)
+    _require_regular(found.st_mode, name or path)
     descriptor = os.open(path, _FLAGS | flags)
     try:
-        _require_regular(os.fstat(descriptor).st_mode, path)
+        _require_regular(os.fstat(descriptor).st_mode, name or path)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -236,6 +236,13 @@ class FileAccess:
         # The address of a series of files ends with the `/` of its folder.
         return self.local(unquote(parts.path))
 
+    def named(self, path: Path) -> str:
+        """Return a path here as documents name it, for a message."""
+        for there, here in self.root_map.items():
+            if path.is_relative_to(here):
+                return shown(PurePosixPath(there) / path.relative_to(here))
+        return shown(path)
+
     def require(self, path: Path) -> str:
         """Return the real path of a file, with links followed, if it may be opened.
 
@@ -243,8 +250,8 @@ class FileAccess:
         """
         if not self.root_map and not self.anywhere:
             raise refused(
-                f"the file {shown(path)} was not opened, as these documents come from a network: list its "
-                "folder under [roots] in the settings, or give --root"
+                f"the file {self.named(path)} was not opened, as these documents come from a network: list "
+                "its folder under [roots] in the settings, or give --root"
             )
         real = os.path.realpath(path)
         self._require_inside(real, path)
@@ -254,11 +261,11 @@ class FileAccess:
         roots = [os.path.realpath(Path(here).expanduser()) for here in self.root_map.values()]
         place = PurePosixPath(real)
         if any(place.is_relative_to(folder) for folder in SYSTEM_FOLDERS):
-            raise refused(f"the file {shown(path)} was not opened: it belongs to the system")
+            raise refused(f"the file {self.named(path)} was not opened: it belongs to the system")
         if roots and not any(place.is_relative_to(root) for root in roots):
             raise refused(
-                f"the file {shown(path)} was not opened: it is outside of the folders under [roots] in the "
-                "settings (links are followed)"
+                f"the file {self.named(path)} was not opened: it is outside of the folders under [roots] in "
+                "the settings (links are followed)"
             )
 
     @contextmanager
@@ -268,7 +275,13 @@ class FileAccess:
         A DocumentError with the code `file-refused` is raised if it may not be opened or is no regular file;
         an OSError if it cannot be.
         """
-        with open_regular(self.require(path), flags=os.O_NOFOLLOW) as file:
+        real, name = self.require(path), self.named(path)
+        try:
+            opened = open_regular(real, flags=os.O_NOFOLLOW, name=name)
+        except OSError as error:
+            # Where links lead is nobody's business: the error is about the name in the document.
+            raise OSError(error.errno, error.strerror, name) from None
+        with opened as file:
             # A folder may have been replaced by a link since.
             self._require_inside(_path_of(file), path)
             yield file

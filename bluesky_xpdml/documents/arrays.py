@@ -55,7 +55,7 @@ def _trigger(asset: Asset) -> dict[str, FloatArray]:
 def _integers(asset: Asset, n_columns: int) -> FloatArray:
     with asset.access.opened(asset.path) as file:
         # Each number takes twice the space once it is a float.
-        size = require_size(file, LARGEST_DECODED // 2, asset.path)
+        size = require_size(file, LARGEST_DECODED // 2, asset.name)
         numbers = np.frombuffer(file.read(size - size % 4), dtype="<i4")
     # A file that is still being written ends within a row.
     whole = numbers.size - numbers.size % n_columns
@@ -64,7 +64,7 @@ def _integers(asset: Asset, n_columns: int) -> FloatArray:
 
 def _encoder(asset: Asset) -> dict[str, FloatArray]:
     with asset.access.opened(asset.path) as file:
-        require_size(file, LARGEST_TEXT_TABLE, asset.path)
+        require_size(file, LARGEST_TEXT_TABLE, asset.name)
         rows = np.loadtxt(file, ndmin=2, usecols=range(len(ENCODER_FIELDS)))
     return dict(zip(ENCODER_FIELDS, np.asarray(rows.T, dtype=np.float64), strict=True))
 
@@ -73,7 +73,7 @@ def _hdf5(asset: Asset) -> dict[str, FloatArray]:
     with open_dataset(asset.path, asset.access, dataset_name(asset)) as dataset:
         n_rows = max(min(asset.last, len(dataset)) - asset.first, 0)
         # Every number becomes a float.
-        require_decoded((n_rows, *dataset.shape[1:]), max(dataset.dtype.itemsize, 8), asset.path)
+        require_decoded((n_rows, *dataset.shape[1:]), max(dataset.dtype.itemsize, 8), asset.name)
         rows = np.asarray(dataset[asset.first : asset.last])
     if rows.dtype.names is not None:
         return {field: float_column(rows[field].reshape(-1), field) for field in rows.dtype.names}

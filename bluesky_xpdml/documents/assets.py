@@ -119,6 +119,11 @@ class Asset:
     """The point after the last one."""
     frames_per_point: int = 1
 
+    @property
+    def name(self) -> str:
+        """The path as the documents name it, for messages."""
+        return self.access.named(self.path)
+
 
 Reader: TypeAlias = Callable[[Asset], Any]
 
@@ -147,13 +152,13 @@ def reading(asset: Asset, what: str, readers: Mapping[str, Reader]) -> Iterator[
         raise
     except FileNotFoundError as error:
         raise MissingDataError(
-            f"expected the file {shown(error.filename or asset.path)} with {what}, found none: mount its "
+            f"expected the file {shown(error.filename or asset.name)} with {what}, found none: mount its "
             "folder on this machine, or name where it is in root_map"
         ) from None
     except UNREADABLE as error:
         # Messages of readers repeat what is in the file.
         raise FileFormatError(
-            f"expected {what} in {shown(asset.path)} ({shown(asset.kind)}), found what cannot be read "
+            f"expected {what} in {asset.name} ({shown(asset.kind)}), found what cannot be read "
             f"({type(error).__name__}); check that it was written to its end"
         ) from None
 
@@ -236,10 +241,10 @@ def _hdf5(asset: Asset) -> Iterator[Frame]:
             first, last = asset.first, asset.last
         if frames.ndim not in (2, 3, 4) or (frames.ndim > 2 and len(frames) < last):
             raise MissingDataError(
-                f"expected {last} frames in {shown(asset.path)}, found the shape {frames.shape}: "
+                f"expected {last} frames in {asset.name}, found the shape {frames.shape}: "
                 "the file was not written to its end"
             )
-        require_decoded(frames.shape[frames.ndim > 2 :], frames.dtype.itemsize, asset.path)
+        require_decoded(frames.shape[frames.ndim > 2 :], frames.dtype.itemsize, asset.name)
         for index in range(first, last) if frames.ndim > 2 else (...,):
             yield from _frames_of(frames[index])
 
@@ -256,9 +261,7 @@ def _tiff_of_points(asset: Asset) -> Iterator[Frame]:
     """Read TIFF files of areaDetector: a folder, a template of three parts, and one file per frame."""
     template, name = asset.parameters.get("template", "%s%s_%6.6d.tiff"), asset.parameters.get("filename", "")
     if not isinstance(template, str) or not isinstance(name, str):
-        raise FileFormatError(
-            f"expected a template and a filename as texts for {shown(asset.path)}, found others"
-        )
+        raise FileFormatError(f"expected a template and a filename as texts for {asset.name}, found others")
     _require_template(template, name, _OLD_STYLE.fullmatch(template[:LONGEST_TEMPLATE]) is not None)
     for number in _numbers(asset, asset.frames_per_point):
         yield from _tiff(asset, Path(template % (f"{asset.path}/", name, number)))
@@ -312,7 +315,7 @@ def _is_new_style(template: str) -> bool:
 
 def _tiff(asset: Asset, path: Path) -> Iterator[Frame]:
     with asset.access.opened(path) as file:
-        for page in tiff_pages(file, path):
+        for page in tiff_pages(file, path, asset.access.named(path)):
             yield from _frames_of(page)
 
 
@@ -321,7 +324,7 @@ def _npy_of_points(asset: Asset) -> Iterator[Frame]:
     for number in range(asset.first, asset.last):
         path = Path(f"{asset.path}_{number}.npy")
         with asset.access.opened(path) as file:
-            yield from _frames_of(read_npy(file, size_of(file), path))
+            yield from _frames_of(read_npy(file, size_of(file), asset.access.named(path)))
 
 
 _READERS: Mapping[str, Reader] = {

@@ -328,7 +328,7 @@ def _mask_in(path: str, access: FileAccess) -> NDArray[Any]:
     try:
         local = access.local(path)
         with access.opened(local) as file:
-            mask = _read(file, local)
+            mask = _read(file, local, shown(path))
     except UNREADABLE as error:
         raise _file_error(path, error) from None
     if mask.ndim < 2 or mask.dtype.kind not in "biuf":
@@ -338,21 +338,21 @@ def _mask_in(path: str, access: FileAccess) -> NDArray[Any]:
     return mask
 
 
-def _read(file: BinaryIO, path: Path) -> NDArray[Any]:
+def _read(file: BinaryIO, path: Path, name: str) -> NDArray[Any]:
     if path.suffix.lower() in {".txt", ".dat"}:
-        require_size(file, LARGEST_TEXT_TABLE, path)
+        require_size(file, LARGEST_TEXT_TABLE, name)
         return np.loadtxt(file, ndmin=2)
-    image = read_plain_image(file, path)
+    image = read_plain_image(file, path, name)
     if image is not None:
         return image
-    require_size(file, LARGEST_DECODED, path)
+    require_size(file, LARGEST_DECODED, name)
     if file.read(8).startswith(_PACKED):
-        raise refused(f"expected a mask in a file that is not packed, found {shown(path)}: unpack it")
+        raise refused(f"expected a mask in a file that is not packed, found {name}: unpack it")
     with needs_extra("scattering"):
         import fabio
 
     with fabio.open(str(path)) as image:
-        require_decoded(image.shape, 8, path)
+        require_decoded(image.shape, 8, name)
         return np.asarray(image.data)
 
 

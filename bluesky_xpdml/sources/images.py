@@ -201,7 +201,7 @@ def read_frame(
 
 def _load(path: Path) -> NDArray[Any]:
     with open_regular(path) as file:
-        image = read_plain_image(file, path)
+        image = read_plain_image(file, path, path.name)
     if image is not None:
         return image
     with needs_extra("scattering"):

@@ -77,6 +77,13 @@ def test_links_are_followed_before_it_is_decided(root):
         assert "links are followed" in said
         assert "secret.dat" not in said.replace(name, ""), "where a link leads is not said"
     (root.parent / "alias").symlink_to(root)
+    os.mkfifo(root / "pipe")
+    (root / "in.pipe").symlink_to(root / "pipe")
+    assert refusal(access, root / "in.pipe").endswith(": /there/in.pipe")
+    (root / "lost.dat").symlink_to(root / "gone.dat")
+    with pytest.raises(FileNotFoundError) as caught, access.opened(root / "lost.dat"):
+        pass
+    assert caught.value.filename == "/there/lost.dat"
     by_link = FileAccess(root_map={"/there": str(root.parent / "alias")})
     assert content(by_link, root.parent / "alias" / "scan.dat") == b"in the root"
 
