@@ -49,13 +49,11 @@ class _Place:
 class _Search:
     """Follows links from group to group, and from file to file."""
 
-    def __init__(self, stack: ExitStack, access: FileAccess, *, swmr: bool) -> None:
+    def __init__(self, stack: ExitStack, access: FileAccess, path: Path, *, swmr: bool) -> None:
         self._stack, self._access, self._swmr = stack, access, swmr
+        self.name = access.named(path)
+        """The file that the document names. What it refers to is its content, which messages do not repeat."""
         self._n_links = 0
-
-    def named(self, place: _Place) -> str:
-        """Return the file of a place as documents name it."""
-        return self._search.name
 
     def opened(self, path: Path) -> Any:
         """Return an HDF5 file, open until the stack ends."""
