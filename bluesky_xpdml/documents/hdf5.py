@@ -52,7 +52,7 @@ class _Search:
     def __init__(self, stack: ExitStack, access: FileAccess, path: Path, *, swmr: bool) -> None:
         self._stack, self._access, self._swmr = stack, access, swmr
         self.name = access.named(path)
-        """The file that the document names. What it refers to is its content, which messages do not repeat."""
+        """The file that the document names; what it refers to is its content, and not in messages."""
         self._n_links = 0
 
     def opened(self, path: Path) -> Any:
@@ -70,8 +70,8 @@ class _Search:
             return self.opened(path)
         except DocumentError:
             raise refused(
-                f"{self.name} refers to a file that was not opened: it is outside of the folders under [roots] "
-                "in the settings, or no regular file"
+                f"{self.name} refers to a file that was not opened: it is outside of the folders under "
+                "[roots] in the settings, or no regular file"
             ) from None
         except OSError:
             raise MissingDataError(
