@@ -76,6 +76,8 @@ def _malformed(name: str) -> Reason:
 
 Frame: TypeAlias = NDArray[np.generic]
 
+MAXIMUM_FRAMES = 10_000
+"""Frames that one point may refer to: minutes of a fast detector."""
 AREA_DETECTOR_DATASET = "/entry/data/data"
 """Where the HDF5 files of areaDetector hold their frames."""
 
@@ -185,7 +187,7 @@ def asset_of_datum(resource: Mapping[str, Any], datum: Mapping[str, Any], access
         parameters=parameters,
         first=point,
         last=point + 1,
-        frames_per_point=max(per_point, 1),
+        frames_per_point=_checked_frames(per_point),
     )
 
 
@@ -218,8 +220,14 @@ def asset_of_stream_datum(
         parameters=parameters,
         first=first,
         last=last,
-        frames_per_point=shape[0] if len(shape) == 3 else 1,
+        frames_per_point=_checked_frames(shape[0] if len(shape) == 3 else 1),
     )
+
+
+def _checked_frames(count: int) -> int:
+    if count > MAXIMUM_FRAMES:
+        raise refused(f"expected at most {MAXIMUM_FRAMES} frames per point, found {count}")
+    return max(count, 1)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -166,6 +166,19 @@ def test_a_long_range_of_files_that_are_not_there_is_given_up(root):
     assert len(run.remarks()) < 200
 
 
+def test_a_point_of_more_frames_than_any_detector_gives_is_refused(root):
+    """A template without a number is the same file for every frame."""
+    tifffile.imwrite(root / "a.tif", FRAMES[0])
+    keys = {"pe1_image": {"source": "", "dtype": "array", "shape": [2**31, 6, 8], "external": "STREAM:"}}
+    collector = collector_for(START)
+    collector.feed("descriptor", DESCRIPTOR | {"data_keys": keys})
+    for name, document in streamed(address(f"{root}/"), TIFF, {"template": "a.tif"}, (0, 1)):
+        collector.feed(name, document)
+    assert "at most 10000 frames per point, found 2147483648" in refused(collector.finish(given_up="test"))
+    by_datum = filed("AD_TIFF", root, {"template": "%s%s_%d.tif", "filename": "a", "frame_per_point": 10**9})
+    assert "at most 10000 frames per point" in refused(run_of(*by_datum))
+
+
 def test_42_kilobytes_that_claim_7_gigabytes_are_not_read(root):
     path = root / "a.h5"
     with h5py.File(path, "w") as file:
