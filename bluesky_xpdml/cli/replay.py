@@ -96,6 +96,8 @@ def replay(
         raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
     key = api_key or resolved.api_key()
     starts: Starts = []
+    # Whoever wrote the runs on a server may have named any file.
+    resolved = replace(resolved, remote_documents=bool(source))
     with ExitStack() as stack:
         raw = resolved.tiled_raw_path or RAW
         runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None

@@ -31,6 +31,8 @@ SHORT_INTERVAL = 0.1
 """The same while somebody waits for entries that another process has taken, or the file shrinks [s]."""
 CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
+REMEMBERED = 1_000
+"""Runs that wait whose start documents are remembered, to report those that another process sent."""
 _GRACE = 0.2
 
 
@@ -111,7 +113,8 @@ class Sender:
         self._n_sent += 1
         self.last_sent = time.time()
         logger.debug("the server has %s", entry)
-        self._report(entry, sent, "")
+        if not entry.live:
+            self.report(sent, "")
         return Outcome.SENT
 
     def close(self) -> None:
@@ -162,7 +165,8 @@ class Sender:
         if not entry.attempts:
             start = attempt(lambda: self.outbox.documents(entry)[0][1])
             if not isinstance(start, Exception):
-                self._report(entry, start, self.last_error)
+                if not entry.live:
+                    self.report(start, self.last_error)
         return Outcome.REFUSED
 
     def _is_at_fault(self, entry: OutboxEntry) -> bool:
@@ -177,13 +181,12 @@ class Sender:
         self._n_sent_at_verdict = self._n_sent
         return True
 
-    def _report(self, entry: OutboxEntry, start: Mapping[str, Any], error: str) -> None:
+    def report(self, start: Mapping[str, Any], error: str) -> None:
+        """Report a whole run that the server has, or refuses."""
         on_sent = self._on_sent
-        if on_sent is None or entry.live:
-            return
-        failure = attempt(lambda: on_sent(start, error))
+        failure = None if on_sent is None else attempt(lambda: on_sent(start, error))
         if isinstance(failure, Exception):
-            logger.error("the report on %s failed", entry, exc_info=failure)
+            logger.error("the report on run %r failed", str(start.get("uid"))[:80], exc_info=failure)
 
 
 class OutboxPublisher:
@@ -234,7 +237,7 @@ class OutboxPublisher:
         self._probes = shortest_probe, longest_probe
         self._pause = shortest_probe
         self._condition = Condition()
-        self._own: set[str] = set()
+        self._own: dict[str, Mapping[str, Any] | None] = {}
         self._n_flushing = 0
         self._n_replaced = outbox.n_replaced
         self._has_lost = False
@@ -352,7 +355,7 @@ class OutboxPublisher:
             # Under the lock, so that a run that is sent at once counts as added before.
             uid = self.outbox.add(documents, live, away=self._away)
             if uid is not None:
-                self._own.add(uid)
+                self._own[uid] = documents[0][1] if not live and len(self._own) < REMEMBERED else None
             self._wake()
 
     def _wake(self) -> None:
@@ -393,9 +396,14 @@ class OutboxPublisher:
             self._away = outcome is Outcome.AWAY
         left = attempt(lambda: self._left(outcome))
         with self._condition:
-            self._own -= left if isinstance(left, set) else set()
+            gone = [self._own.pop(uid, None) for uid in (left if isinstance(left, set) else ())]
             if not self._own:
                 self._condition.notify_all()
+
+        # What this process has sent is reported by its sender; the rest was sent by other processes.
+        for start in gone if outcome is Outcome.IDLE and not self._has_lost else ():
+            if start is not None:
+                self._sender.report(start, "")
 
     def _left(self, outcome: Outcome) -> set[str]:
         """Return the own runs that have left the outbox, also those that are lost with a damaged file."""

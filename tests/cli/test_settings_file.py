@@ -208,3 +208,27 @@ def test_find_and_advise_take_the_server_from_the_file(xpdml, tmp_path: Path, ir
     assert found["uid"] == replayed.objects[0]["derived_uid"]
     (advice,) = xpdml("advise", "--raw", raw_uid, "--api-key", key, "--json").objects
     assert advice["element"] == "Fe"
+
+
+def test_runs_from_a_server_are_replayed_as_documents_of_a_stranger(
+    xpdml, tmp_path: Path, tiled_server, monkeypatch
+):
+    """What a stored run names is opened only under the roots; the user's own files are replayed as before."""
+    from bluesky_xpdml.callbacks import callback
+    from bluesky_xpdml.publish import TiledPublisher
+
+    TiledPublisher.from_uri(tiled_server.uri, path="replayed-raw").close()
+    seen = []
+
+    class Watched(callback.XpdmlCallback):
+        def __init__(self, *arguments, settings, **more):
+            seen.append(settings.remote_documents)
+            super().__init__(*arguments, settings=settings, **more)
+
+    monkeypatch.setattr(callback, "XpdmlCallback", Watched)
+    path = tmp_path / "scan.dat"
+    np.savetxt(path, np.column_stack([np.arange(6950.0, 7300.0), np.ones(350)]), header="energy mu")
+    xpdml("replay", path, *PREDICT)
+    done = xpdml("replay", "absent", "--stored", "--tiled", tiled_server.uri, "--path", "replayed-raw")
+    assert "no run absent" in done.err
+    assert seen == [False, True]
