@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 class PredictionRun(BlueskyRunV3):  # type: ignore[misc]
     """A derived run; everything that a `BlueskyRun` has works as there.
 
-    Examples
-    --------
-    >>> from tiled.client import from_uri  # doctest: +SKIP
-    >>> run = from_uri("http://localhost:8000")["xpdml"].values().last()  # doctest: +SKIP
-    >>> run.prediction.descriptors  # doctest: +SKIP
-    >>> run.plot("fe.png")  # doctest: +SKIP
+    `docs/reference/derived-run.md` has an example, which needs a server.
     """
 
     @cached_property

@@ -1,5 +1,6 @@
 """Time from the stop of a run to its prediction in Tiled, and what publishing costs RunEngine and server."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
             "server": "embedded in the same process, SQLite and DuckDB on disk",
             "first run": "not counted: models and modules are loaded by it",
             "poll": "every 5 ms",
+            "load average": round(os.getloadavg()[0], 1),
             "failed": sum(not each.start["descriptors"] for each in (*scanned, *imaged)),
             **machine(),
         },
