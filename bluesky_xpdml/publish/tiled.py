@@ -100,6 +100,8 @@ class TiledPublisher:
     ----------
     container
         Where the runs go, a catalog of Bluesky runs; `open_container` makes one.
+    connect
+        Opens the container when it is first used, if there is none yet; `lazily` gives one.
 
     Attributes
     ----------
@@ -109,12 +111,11 @@ class TiledPublisher:
         Runs that were not written because the server had them.
     """
 
-    def __init__(self, container: "Container | Callable[[], Container]") -> None:
-        self._container: Container | None = None
-        if callable(container):
-            self._open: Callable[[], Container] = container
-        else:
-            self._container = container
+    def __init__(
+        self, container: "Container | None", *, connect: "Callable[[], Container] | None" = None
+    ) -> None:
+        self._container = container
+        self._connect = connect
         self.n_written = 0
         self.n_already_there = 0
         self._closed = False
@@ -148,7 +149,7 @@ class TiledPublisher:
 
         Until a connection was made, each run that is published tries again.
         """
-        return cls(lambda: _connect_and_open(uri, api_key, path))
+        return cls(None, connect=lambda: _connect_and_open(uri, api_key, path))
 
     @property
     def container(self) -> "Container":
@@ -160,7 +161,9 @@ class TiledPublisher:
             If the server does not respond in time, or refuses.
         """
         if self._container is None:
-            self._container = self._open()
+            if self._connect is None:
+                raise PublishError("expected a container or a way to connect to one, found neither")
+            self._container = self._connect()
         return self._container
 
     def publish(self, documents: Sequence[NamedDocument]) -> None:
