@@ -95,7 +95,7 @@ def watch(
     note(_received(source, callback))
     kept = callback.kept
     if ended and not (kept.runs or kept.predictions):
-        note("stopped: everything was answered")
+        note("stopped")
         return
     note(
         f"stopped: {kept.runs} runs and {kept.predictions} predictions are kept in {kept.folder}; the next "

@@ -357,7 +357,7 @@ class Outbox:
             if missing > 0 and not entry.ends:
                 outbox_live.cut_run(connection, entry.uid)
                 return None
-            insert_entry(connection, entry, content, owner=self._own)
+            insert_entry(connection, entry, content)
             return entry.uid
 
         try:
@@ -383,13 +383,7 @@ class Outbox:
                 f"expected room for {entry} in {self.path}, found {self.limit} bytes full of runs that the "
                 "server does not have yet: start it, send them by `xpdml outbox send`, or raise outbox.limit"
             )
-        # The process that adds a run also reports that it was sent, so others leave the first attempt to it.
-        insert_entry(connection, entry, kept.content, not_before=kept.not_before, owner=self._own)
-
-    @property
-    def _own(self) -> str | None:
-        """This process as an owner of entries; None if it sends none."""
-        return None if self._owner is None else self._owner.owner
+        insert_entry(connection, entry, kept.content, not_before=kept.not_before)
 
     def _keep(self, kept: "_Kept") -> None:
         """Keep a whole run in memory."""

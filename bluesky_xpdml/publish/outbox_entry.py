@@ -140,14 +140,13 @@ def insert_entry(
     content: bytes,
     *,
     not_before: float = 0.0,
-    owner: str | None = None,
 ) -> None:
-    """Insert an entry behind all others; that of a living owner is first tried by it alone."""
+    """Insert an entry behind all others."""
     names = [name for name in FIELDS if name != "seq"]
-    columns = [*names, "lane", "not_before", "owner"]
+    columns = [*names, "lane", "not_before"]
     seq = connection.execute(
         f"INSERT INTO entries ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
-        (*(getattr(entry, name) for name in names), entry.lane, not_before, owner),
+        (*(getattr(entry, name) for name in names), entry.lane, not_before),
     ).lastrowid
     connection.execute("INSERT INTO contents VALUES (?, ?)", (seq, content))
 

@@ -164,9 +164,8 @@ class Sender:
         self.outbox.note_failure(entry, self.last_error, pause=pause)
         if not entry.attempts:
             start = attempt(lambda: self.outbox.documents(entry)[0][1])
-            if not isinstance(start, Exception):
-                if not entry.live:
-                    self.report(start, self.last_error)
+            if not isinstance(start, Exception) and not entry.live:
+                self.report(start, self.last_error)
         return Outcome.REFUSED
 
     def _is_at_fault(self, entry: OutboxEntry) -> bool:
