@@ -3,7 +3,7 @@
 import atexit
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from bluesky_xpdml.publish import (
     outbox_publisher,
     state_folder,
 )
+from bluesky_xpdml.publish.sent_reports import OnSent
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
     LimitSettings,
@@ -56,9 +57,6 @@ DEFAULT_CAPACITY = 50_000
 
 _TIMEOUT_AT_EXIT = 10.0
 _TIMEOUT_TO_SEND = 0.5
-
-OnSent = Callable[[Mapping[str, Any], str], None]
-"""Called with the start document of a derived run, and why the server refused it; empty if it has it."""
 
 
 class SettingsParts(TypedDict, total=False):

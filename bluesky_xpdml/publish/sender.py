@@ -15,6 +15,7 @@ from bluesky_xpdml.errors import PublishError, ServerAwayError, attempt
 from bluesky_xpdml.publish.documents import NamedDocument
 from bluesky_xpdml.publish.outbox import DEFAULT_LIMIT, LONGEST_PAUSE, Outbox
 from bluesky_xpdml.publish.outbox_entry import OutboxEntry
+from bluesky_xpdml.publish.sent_reports import OnSent, SentReports
 from bluesky_xpdml.publish.state import state_folder
 from bluesky_xpdml.publish.tiled import LivePublisher, TiledPublisher
 
@@ -31,8 +32,6 @@ SHORT_INTERVAL = 0.1
 """The same while somebody waits for entries that another process has taken, or the file shrinks [s]."""
 CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
-REMEMBERED = 1_000
-"""Runs that wait whose start documents are remembered, to report those that another process sent."""
 _GRACE = 0.2
 
 
@@ -79,7 +78,7 @@ class Sender:
         open_publisher: Callable[[], LivePublisher],
         outbox: Outbox,
         *,
-        on_sent: Callable[[Mapping[str, Any], str], None] | None = None,
+        on_sent: OnSent | None = None,
     ) -> None:
         self.outbox = outbox
         self.last_sent: float | None = None
@@ -113,8 +112,8 @@ class Sender:
         self._n_sent += 1
         self.last_sent = time.time()
         logger.debug("the server has %s", entry)
-        if not entry.live:
-            self.report(sent, "")
+        if not entry.live and self._on_sent is not None:
+            self._on_sent(sent, "")
         return Outcome.SENT
 
     def close(self) -> None:
@@ -162,10 +161,10 @@ class Sender:
             exc_info=None if isinstance(error, PublishError) else error,
         )
         self.outbox.note_failure(entry, self.last_error, pause=pause)
-        if not entry.attempts:
+        if self._on_sent is not None and not (entry.attempts or entry.live):
             start = attempt(lambda: self.outbox.documents(entry)[0][1])
-            if not isinstance(start, Exception) and not entry.live:
-                self.report(start, self.last_error)
+            if not isinstance(start, Exception):
+                self._on_sent(start, self.last_error)
         return Outcome.REFUSED
 
     def _is_at_fault(self, entry: OutboxEntry) -> bool:
@@ -179,13 +178,6 @@ class Sender:
             return False
         self._n_sent_at_verdict = self._n_sent
         return True
-
-    def report(self, start: Mapping[str, Any], error: str) -> None:
-        """Report a whole run that the server has, or refuses."""
-        on_sent = self._on_sent
-        failure = None if on_sent is None else attempt(lambda: on_sent(start, error))
-        if isinstance(failure, Exception):
-            logger.error("the report on run %r failed", str(start.get("uid"))[:80], exc_info=failure)
 
 
 class OutboxPublisher:
@@ -227,16 +219,17 @@ class OutboxPublisher:
         open_publisher: Callable[[], LivePublisher],
         outbox: Outbox,
         *,
-        on_sent: Callable[[Mapping[str, Any], str], None] | None = None,
+        on_sent: OnSent | None = None,
         shortest_probe: float = SHORTEST_PROBE,
         longest_probe: float = LONGEST_PROBE,
     ) -> None:
         self.outbox = outbox
-        self._sender = Sender(open_publisher, outbox, on_sent=on_sent)
+        self._reports = SentReports(on_sent)
+        self._sender = Sender(open_publisher, outbox, on_sent=self._reports.settle)
         self._probes = shortest_probe, longest_probe
         self._pause = shortest_probe
         self._condition = Condition()
-        self._own: dict[str, Mapping[str, Any] | None] = {}
+        self._own: set[str] = set()
         self._n_flushing = 0
         self._n_replaced = outbox.n_replaced
         self._has_lost = False
@@ -352,9 +345,15 @@ class OutboxPublisher:
             if self._ends_at is not None:
                 raise PublishError("expected an open publisher for derived runs, found a closed one")
             # Under the lock, so that a run that is sent at once counts as added before.
-            uid = self.outbox.add(documents, live, away=self._away)
+            if not live:
+                self._reports.expect(documents[0][1])
+            try:
+                uid = self.outbox.add(documents, live, away=self._away)
+            except PublishError:
+                self._reports.forget(documents[0][1])
+                raise
             if uid is not None:
-                self._own[uid] = documents[0][1] if not live and len(self._own) < REMEMBERED else None
+                self._own.add(uid)
             self._wake()
 
     def _wake(self) -> None:
@@ -395,14 +394,13 @@ class OutboxPublisher:
             self._away = outcome is Outcome.AWAY
         left = attempt(lambda: self._left(outcome))
         with self._condition:
-            gone = [self._own.pop(uid, None) for uid in (left if isinstance(left, set) else ())]
+            self._own -= left if isinstance(left, set) else set()
+            is_lost = self._has_lost
             if not self._own:
                 self._condition.notify_all()
-
-        # What this process has sent is reported by its sender; the rest was sent by other processes.
-        for start in gone if outcome is Outcome.IDLE and not self._has_lost else ():
-            if start is not None:
-                self._sender.report(start, "")
+        # What this process has sent was reported by its sender; the rest was sent by other processes.
+        if isinstance(left, set) and not is_lost:
+            self._reports.settle_sent(left)
 
     def _left(self, outcome: Outcome) -> set[str]:
         """Return the own runs that have left the outbox, also those that are lost with a damaged file."""
@@ -451,7 +449,7 @@ def outbox_publisher(
     limit: float = DEFAULT_LIMIT,
     enabled: bool = True,
     wrap: Callable[[TiledPublisher], LivePublisher] | None = None,
-    on_sent: Callable[[Mapping[str, Any], str], None] | None = None,
+    on_sent: OnSent | None = None,
 ) -> LivePublisher:
     """Return a publisher into a container of a Tiled server, with an outbox before it.
 
