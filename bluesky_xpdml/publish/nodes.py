@@ -1,10 +1,11 @@
-"""Requests that change a container of a Tiled server: one each, with short timeouts and without retries.
+"""Requests that change a container of a Tiled server: one each, with short timeouts and few repetitions.
 
 Tiled's own client repeats what fails for up to half a minute, reads back what it wrote, and asks before it
 writes. Errors are those of httpx; `publish_errors` raises them as what they mean for a publisher.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -25,6 +26,10 @@ FIRST_ANSWER_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 10.0
 """Longest time for an answer of a server that has answered before [s]; busy healthy ones took up to 4 s."""
 
+REPEATS, REPEAT_PAUSE = 2, 0.1
+"""How often a request is repeated that failed in the server, and the pause before [s]: behind a proxy, single
+requests of a healthy server fail."""
+
 JsonObject: TypeAlias = dict[str, Any]
 CATALOG_SPECS: list[JsonObject] = [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}]
 STREAM_SPECS: list[JsonObject] = [
@@ -41,6 +46,8 @@ _AWAY = {
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 """Statuses that refuse everything from this user at this moment; so do those from 500."""
+_DONE_BEFORE = {"POST": HTTPStatus.CONFLICT, "DELETE": HTTPStatus.NOT_FOUND}
+"""What a repeated request finds if the failed one was done all the same."""
 
 
 class Nodes:
@@ -68,7 +75,9 @@ class Nodes:
         tags: Sequence[str] | None = None,
     ) -> None:
         """Make a container; status 409 if it exists, 404 if its parent does not."""
-        self._create(self._url(path[:-1]), path[-1], "container", metadata, specs, tags=tags)
+        # Others may make the same run at this moment; what is in it is made by its writer alone.
+        own = len(path) > 1
+        self._create(self._url(path[:-1]), path[-1], "container", metadata, specs, tags=tags, own=own)
 
     def create_table(
         self, path: Sequence[str], schema: Any, storage: str, tags: Sequence[str] | None
@@ -94,7 +103,8 @@ class Nodes:
 
     def append_rows(self, path: Sequence[str], table: Any) -> None:
         """Add rows to the table of a stream, which is stored in a database."""
-        self._send("PATCH", self._rows_url(path), content=_arrow(table), kind=_ARROW)
+        # Repeated, it might add them twice.
+        self._send("PATCH", self._rows_url(path), content=_arrow(table), kind=_ARROW, repeats=0)
 
     def patch_metadata(self, path: Sequence[str], operations: Sequence[JsonObject]) -> None:
         """Change metadata by a JSON patch, without keeping what was there before."""
@@ -142,6 +152,7 @@ class Nodes:
         *,
         tags: Sequence[str] | None = None,
         sources: Sequence[JsonObject] = (),
+        own: bool = True,
     ) -> None:
         body: dict[str, Any] = {
             "id": key,
@@ -153,7 +164,7 @@ class Nodes:
         if tags is not None:
             given = list(tags)
             body |= {"access_tags": given} if self._tags_by_name else {"access_blob": {"tags": given}}
-        self._send("POST", url, content=_json(body))
+        self._send("POST", url, content=_json(body), own=own)
 
     def _url(self, path: Sequence[str]) -> str:
         return "/".join([self._address, *(quote(part, safe="") for part in path)])
@@ -171,7 +182,28 @@ class Nodes:
                 return None
             raise
 
-    def _send(self, method: str, url: str, *, content: bytes = b"", kind: str = "application/json") -> Any:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes = b"",
+        kind: str = "application/json",
+        repeats: int = REPEATS,
+        own: bool = True,
+    ) -> Any:
+        """Return the answer to a request, repeated if the server fails; `own`: nobody else would do the same."""
+        response = self._send_once(method, url, content, kind)
+        is_repeated = False
+        while response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and repeats > 0:
+            time.sleep(REPEAT_PAUSE)
+            response = self._send_once(method, url, content, kind)
+            is_repeated, repeats = True, repeats - 1
+        if not (is_repeated and own and response.status_code == _DONE_BEFORE.get(method)):
+            response.raise_for_status()
+        return response
+
+    def _send_once(self, method: str, url: str, content: bytes, kind: str) -> Any:
         import httpx
 
         timeout = httpx.Timeout(self._patience, connect=CONNECT_TIMEOUT)
@@ -182,7 +214,6 @@ class Nodes:
         self._patience = FIRST_ANSWER_TIMEOUT
         response = self._client.send(request)
         self._patience = ANSWER_TIMEOUT
-        response.raise_for_status()
         return response
 
 

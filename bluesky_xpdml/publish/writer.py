@@ -107,13 +107,18 @@ class RunWriter:
             self._nodes.create_container([self._uid], metadata, specs, self._tags)
         except httpx.HTTPStatusError as error:
             if status_of(error) == HTTPStatus.CONFLICT:
-                return False
+                return self._is_begun()
             raise
         except (httpx.HTTPError, OSError):
             # The server may have made it, and its answer was lost.
             self._left[self._uid] = self._writer
             raise
         return True
+
+    def _is_begun(self) -> bool:
+        """Return whether the run is as this writer began it: the answer to that was lost."""
+        found = self._nodes.metadata([self._uid])
+        return found is not None and found[0].get(WRITER) == self._writer and not found[1]
 
     def _fill(self) -> None:
         for stream in self._streams:
