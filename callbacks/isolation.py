@@ -9,12 +9,14 @@ few times.
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,7 +43,12 @@ START_TIMEOUT = 120.0
 PAUSE = 5.0
 """Before a process that could not start is started again [s]."""
 TRIES = 3
-"""A run at which this many processes crashed, or were killed, is given up."""
+"""A run at which this many processes crashed is given up."""
+TRIES_IF_KILLED = 10
+"""The same if they were killed from outside: by somebody, or by a system that lacks memory."""
+CRASH_TIME = 5.0
+"""Longest time that a crashing process takes to end, its dump written [s]."""
+KILLED = f"signal {signal.SIGKILL.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,22 +277,24 @@ class IsolatedProcessor:
 
     def _blame(self, reason: Reason | None) -> None:
         """Give up the run that the child was at if it exceeded a limit, or crashes again and again."""
-        run, status = self._run, self._child.kill()
+        # One that crashed has closed its connection before the system knows how it ended.
+        run, status = self._run, self._child.kill(0.0 if reason else CRASH_TIME)
         if self._closing.is_set():
             return
-        self._crashes[run] += 1
-        if reason is None and self._crashes[run] < TRIES:
+        self._crashes[run] += self._child.was_ready
+        tries = TRIES_IF_KILLED if status == KILLED else TRIES
+        if reason is None and self._crashes[run] < tries:
             logger.warning(
                 "the process of the analysis ended (%s) at run %r; it is started again", status, run
             )
             return
         reason = reason or Reason(
-            f"the process of the analysis ended {TRIES} times at this run (the last time {status}): "
+            f"the process of the analysis ended {tries} times at this run (the last time {status}): "
             "a library that reads its files crashed, or it was killed",
             ReasonCode.PROCESS_ENDED,
         )
         logger.error("run %r is given up: %s", run, reason)
-        del self._crashes[run]
+        self._crashes.pop(run, None)
         self._spent.pop(run, None)
         if run:
             self._journal.give_up(run, reason)
@@ -389,8 +398,10 @@ class _Child:
             return 0
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def kill(self) -> str:
-        """End the child, and return how it ended."""
+    def kill(self, patience: float = 0.0) -> str:
+        """End the child unless it ends by itself in a time [s], and return how it ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
         if self._process.poll() is None:
             self._process.kill()
         status = self._process.wait()
