@@ -174,7 +174,7 @@ def _per_document(store: BundleStore, *, live: bool, scans: int) -> FloatArray:
     publisher = CallbackPublisher(lambda name, document: None)  # noqa: ARG005 - thrown away
     with XpdmlCallback(publisher, store=store, live=settings) as callback:
         for number in range(scans):
-            for name, document in _documents(scan, f"run-{number}"):
+            for name, document in scan_documents(scan, f"run-{number}"):
                 begin = time.perf_counter()
                 callback(name, document)
                 durations.append(time.perf_counter() - begin)
@@ -183,7 +183,7 @@ def _per_document(store: BundleStore, *, live: bool, scans: int) -> FloatArray:
     return np.array(durations)
 
 
-def _documents(scan: AbsorptionScan, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def scan_documents(scan: AbsorptionScan, uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the documents of a step scan, one event per point."""
     channels = {name: getattr(scan, name) for name in ("energy", "i0", "it", "ir")}
     start = {"plan_name": "xafs", "element": scan.element, "edge": scan.edge, "num_points": scan.energy.size}

@@ -30,6 +30,7 @@ class Bench(StrEnum):
     ACCURACY = "accuracy"
     ADVICE = "advice"
     EXPERIMENT = "experiment"
+    FAULTS = "faults"
     LIVE = "live"
     PUBLISH = "publish"
     QUALITY = "quality"
@@ -160,6 +161,12 @@ def _experiment(request: Request) -> "Report":
     return report
 
 
+def _faults(request: Request) -> "Report":
+    from bluesky_xpdml.factory.bench.faults import measure_faults
+
+    return measure_faults(quick=request.quick, progress=request.advance)
+
+
 def _live(request: Request) -> "Report":
     from bluesky_xpdml.factory.bench.live import measure_live
 
@@ -208,6 +215,7 @@ BENCHES: Mapping[Bench, Callable[[Request], "Report"]] = {
     Bench.ACCURACY: _accuracy,
     Bench.ADVICE: _advice,
     Bench.EXPERIMENT: _experiment,
+    Bench.FAULTS: _faults,
     Bench.LIVE: _live,
     Bench.PUBLISH: _publish,
     Bench.QUALITY: _quality,
