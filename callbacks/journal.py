@@ -98,6 +98,7 @@ class _Run:
     state: str = _OPEN
     first: int = 0
     size: int = 0
+    ended: float = 0.0
 
 
 class Journal:
@@ -136,6 +137,12 @@ class Journal:
     def backlog(self) -> int:
         """Number of runs that have ended and are not answered."""
         return self._count(_ENDED)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest run that is not answered ended [s since 1970]; None if there is none."""
+        waiting = (known.ended for known in tuple(self._runs.values()) if known.state == _ENDED)
+        return min(waiting, default=None)
 
     @property
     def gaps(self) -> Gaps:
@@ -286,7 +293,7 @@ class Journal:
             known = self._runs[row.run] = _Run(first=row.seq)
         known.size += len(row.body)
         if row.name in {"stop", _GIVEN_UP} and known.state == _OPEN:
-            known.state = _ENDED
+            known.state, known.ended = _ENDED, row.time
             index.forget(row.run)
 
     def _store(self, rows: list[_Row]) -> None:

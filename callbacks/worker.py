@@ -13,8 +13,10 @@ from bluesky_xpdml.callbacks.processor import CLOSED, Answer, Entry
 from bluesky_xpdml.errors import ProcessEndedError, PublishError, attempt, internal_reason
 from bluesky_xpdml.publish import OutboxPublisher, Publisher
 from bluesky_xpdml.publish.documents import NamedDocument, failed_run
+from bluesky_xpdml.publish.outbox_entry import described
+from bluesky_xpdml.publish.status import LastAnswer
 from bluesky_xpdml.records import Verdict
-from bluesky_xpdml.vocabulary import Reason
+from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ class Worker:
         self._processor = processor
         self._publisher = publisher
         self._abandoned = self._keep_open = False
+        self.failures = Counter[str]()
+        """By reason code, the failed derived runs that state it, and those that could not be published."""
+        self.last_answer: LastAnswer | None = None
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
@@ -135,7 +140,7 @@ class Worker:
             return False
         # An outbox has the rest of the time to send: the callback closes it.
         if not isinstance(self._publisher, OutboxPublisher):
-            self._guarded(self._publisher.close)
+            self._guarded(self._publisher.close, "what the publisher had left")
         return True
 
     def _finish_all(self, answers: Iterator[Answer]) -> bool:
@@ -163,6 +168,7 @@ class Worker:
 
     def _outcome(self, answer: Answer) -> str:
         """Publish the derived runs of an answer and return the outcome that is counted."""
+        self.failures.update([ReasonCode.INTERNAL_ERROR] if answer.is_lost else [])
         if not answer.runs:
             return "unpublished" if answer.is_lost else "ignored"
         outcomes = [self._publish(documents) for documents in answer.runs]
@@ -172,18 +178,25 @@ class Worker:
 
     def _publish(self, documents: list[NamedDocument]) -> str | Exception:
         """Publish a derived run, or an internal failure in its place, and return the outcome."""
-        sent = self._guarded(lambda: self._publisher.publish(documents))
+        run = str(described(documents[0][1], added=0.0))
+        sent = self._guarded(lambda: self._publisher.publish(documents), f"the answer to {run}")
         if isinstance(sent, Exception) and not isinstance(sent, PublishError):
             documents = failed_run(documents, internal_reason(sent))
-            sent = self._guarded(lambda: self._publisher.publish(documents))
+            sent = self._guarded(lambda: self._publisher.publish(documents), f"the failure of {run}")
         if isinstance(sent, Exception):
+            self.failures[ReasonCode.PUBLISHING_FAILED] += 1
             return sent
-        return "failed" if documents[0][1]["quality"]["verdict"] == Verdict.FAILED else "predicted"
+        answer = self.last_answer = LastAnswer.of(documents[0][1])
+        logger.info("%s: %s %s: %s", run, answer.technique, answer.element, answer.verdict)
+        if answer.verdict != Verdict.FAILED:
+            return "predicted"
+        self.failures.update(answer.codes)
+        return "failed"
 
-    def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
+    def _guarded(self, action: Callable[[], Result], what: str) -> Result | Exception:
         """Return what an action returns or raises."""
         found = attempt(action)
         if isinstance(found, Exception):
             self._counts["errors"] += not isinstance(found, PublishError)
-            logger.error("a run could not be published; the RunEngine goes on", exc_info=found)
+            logger.error("%s could not be published; the RunEngine goes on", what, exc_info=found)
         return found

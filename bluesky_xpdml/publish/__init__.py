@@ -10,6 +10,7 @@ from bluesky_xpdml.publish.published import PublishedPrediction, published
 from bluesky_xpdml.publish.query import Query
 from bluesky_xpdml.publish.sender import OutboxPublisher, Sender, SenderCounts, outbox_publisher
 from bluesky_xpdml.publish.state import state_folder
+from bluesky_xpdml.publish.status import Status, read_statuses, status_path
 from bluesky_xpdml.publish.subscription import Subscription
 from bluesky_xpdml.publish.tables import dataset, frame
 from bluesky_xpdml.publish.tiled import (
@@ -37,6 +38,7 @@ __all__ = [
     "Query",
     "Sender",
     "SenderCounts",
+    "Status",
     "Subscription",
     "TiledPublisher",
     "connect",
@@ -48,7 +50,9 @@ __all__ = [
     "open_existing",
     "outbox_publisher",
     "published",
+    "read_statuses",
     "run_uid",
     "state_folder",
+    "status_path",
     "summary",
 ]
