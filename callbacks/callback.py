@@ -23,6 +23,7 @@ from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.signals import keep_on_signals
+from bluesky_xpdml.callbacks.status import StatusThread, current_status, new_status
 from bluesky_xpdml.callbacks.worker import Processing, Statistics, Worker
 from bluesky_xpdml.documents import StoredRuns, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
@@ -38,6 +39,7 @@ from bluesky_xpdml.publish import (
     state_folder,
 )
 from bluesky_xpdml.publish.sent_reports import OnSent
+from bluesky_xpdml.publish.status import ProcessKind, Status
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
     LimitSettings,
@@ -165,6 +167,9 @@ class XpdmlCallback:
         self._fetch = fetch
         self._compare: Callable[..., CatchUp] | None = None
         self._catching_up: CatchUp | None = None
+        self._refused: Callable[[], int] = int
+        self._own_status = new_status(fixed, ProcessKind.WATCH if outlived else ProcessKind.SESSION)
+        self._status_thread: StatusThread | None = None
         self._publisher = _pairing(publisher, fixed, store)
         live = _is_live(fixed, publisher)
         self._journal = Journal(self._inbox, journal, outlived=outlived) if isolated or journal else None
@@ -234,6 +239,7 @@ class XpdmlCallback:
         outlived: bool = False,
         durable: bool = True,
         fetch: FetchRun | None = None,
+        refused: Callable[[], int] = int,
         **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
@@ -254,6 +260,8 @@ class XpdmlCallback:
             own: not needed for runs that are stored.
         fetch
             As for the class; if None, the container of the raw runs that the settings name is used.
+        refused
+            Returns how many messages the source of the documents refused, for `status`.
         **parts
             Fields of the settings that are replaced, as above.
 
@@ -272,7 +280,9 @@ class XpdmlCallback:
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
         fixed = _combined(fixed, None, parts)
         key = api_key or fixed.api_key()
-        return cls._connected(fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch)
+        return cls._connected(
+            fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch, refused=refused
+        )
 
     @classmethod
     def _connected(
@@ -284,6 +294,7 @@ class XpdmlCallback:
         outlived: bool = False,
         durable: bool = True,
         fetch: FetchRun | None = None,
+        refused: Callable[[], int] = int,
     ) -> Self:
         """Return a callback that publishes into the server of its settings."""
         store = settings.store()
@@ -322,6 +333,9 @@ class XpdmlCallback:
             callback._catching_up = callback._compare()
         if folder is not None and not outlived:
             keep_on_signals(callback)
+        callback._refused = refused
+        if durable:
+            callback._status_thread = StatusThread(lambda: callback.status, settings, key, folder)
         return callback
 
     def __call__(self, name: str, doc: object) -> None:
@@ -339,6 +353,19 @@ class XpdmlCallback:
     def server_is_away(self) -> bool:
         """Whether predictions wait because the server could not be reached when last tried."""
         return isinstance(self._publisher, OutboxPublisher) and self._publisher.server_is_away
+
+    @property
+    def status(self) -> Status:
+        """What this process does now, as it is published and `xpdml status` shows it."""
+        return current_status(
+            self._own_status,
+            self.statistics,
+            worker=self._worker,
+            journal=self._journal,
+            processor=self._processor,
+            publisher=self._publisher,
+            refused=self._refused(),
+        )
 
     @property
     def gaps(self) -> Gaps:
@@ -444,8 +471,12 @@ class XpdmlCallback:
         ended = self._worker.join(timeout)
         if not ended:
             self._give_up_waiting()
+        if self._status_thread is not None:
+            self._status_thread.close(0.0)
         if isinstance(self._publisher, OutboxPublisher):
             self._publisher.close(max(end - time.monotonic(), _TIMEOUT_TO_SEND))
+        if self._status_thread is not None:
+            self._status_thread.close()
         kept = self._keep_journal()
         close_fetch = getattr(self._fetch, "close", None)
         if ended and close_fetch is not None:

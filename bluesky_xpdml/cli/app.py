@@ -1,6 +1,5 @@
 """Commands, and how errors leave them: one clear line on stderr, and the traceback with `--debug`."""
 
-import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from bluesky_xpdml.cli import (
     doctor,
     explain,
     find,
+    log,
     models,
     outbox,
     pair,
@@ -29,9 +29,10 @@ from bluesky_xpdml.cli import (
     repeats,
     replay,
     simulate,
+    status,
     watch,
 )
-from bluesky_xpdml.cli.console import VisibleFormatter, note, progress_console
+from bluesky_xpdml.cli.console import note, progress_console
 from bluesky_xpdml.errors import XpdmlError, attempt
 
 DEBUG = "--debug"
@@ -77,6 +78,7 @@ app.command(name="watch", epilog="Example: xpdml watch --zmq localhost:5578 --ti
     watch.watch
 )
 app.command(name="catch-up", epilog="Example: xpdml catch-up --since 2026-11-29 --raw raw")(catch_up.catch_up)
+app.command(name="status", epilog="Example: xpdml status --tiled http://localhost:8000")(status.status)
 app.command(name="pair", epilog="Example: xpdml pair --tiled http://localhost:8000 --within 3600")(pair.pair)
 app.command(name="plan", epilog="Example: xpdml plan campaign.toml --approve auto")(plan.plan)
 app.command(name="find", epilog="Example: xpdml find --tiled http://localhost:8000 --element Fe")(find.find)
@@ -117,15 +119,18 @@ def show_version(*, wanted: bool) -> None:
 @app.callback()
 def common(
     *,
-    version: bool = typer.Option(
+    version: bool = typer.Option(  # noqa: ARG001 - its callback does the work
         False,
         "--version",
         callback=lambda value: show_version(wanted=value),
         is_eager=True,
         help="Print the version.",
     ),
+    log_file: log.LogFile = None,
+    log_level: log.Level = None,
 ) -> None:
     """Take the options that stand before a command."""
+    log.command_log.choose(log_file, log_level)
 
 
 def main() -> None:
@@ -137,15 +142,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command; return 0 only on success, 1 if something failed, 2 on wrong usage, 130 if stopped."""
     words = [argument for argument in arguments if argument != DEBUG]
     debug = len(words) < len(arguments)
-    handler = logging.StreamHandler()
-    handler.setFormatter(VisibleFormatter(logging.BASIC_FORMAT))
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, handlers=[handler])
-    if debug:
-        logging.getLogger("matplotlib").setLevel(logging.INFO)
+    log.command_log.begin(debug=debug)
     try:
         outcome = attempt(lambda: _command(words))
     except KeyboardInterrupt:
         outcome = STOPPED
+    finally:
+        log.command_log.end()
     if outcome == STOPPED:
         note("stopped", style="red")
     if not isinstance(outcome, Exception):

@@ -1,15 +1,13 @@
 """`xpdml watch`: the callback in a process of its own, fed by a 0MQ proxy."""
 
-import resource
-import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli import log, options
 from bluesky_xpdml.cli.console import JSON, note, stopping
 from bluesky_xpdml.cli.publishing import KEPT, LineReport
 from bluesky_xpdml.settings_keys import publishable
@@ -50,6 +48,8 @@ def watch(
     energy_offset: options.Offset = None,
     model: options.ModelOptions,
     settings: options.SettingsFile = None,
+    log_file: log.LogFile = None,
+    log_level: log.Level = None,
     json: bool = JSON,
 ) -> None:
     """Listen to a 0MQ proxy and publish a prediction for every run, until SIGTERM or Ctrl-C.
@@ -57,12 +57,13 @@ def watch(
     What waits when it ends is kept on disk, and answered by the next watcher or callback for the same
     container; the exit status is then 3, and 0 if everything was answered. One line per run on stdout: run,
     technique, element, verdict, answer, time from its stop document until the prediction is in Tiled. On
-    stderr: connections, and regularly what was received, waits, is missing and was refused. Documents must be
-    msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
+    stderr: warnings, connections, and regularly what was received, waits, is missing and was refused.
+    Documents must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
     from bluesky_xpdml.sources.zmq import ZmqSource
 
+    log.command_log.choose(log_file, log_level, default=log.LogLevel.WARNING)
     source = ZmqSource(zmq, prefix=prefix.encode(), allow_remote=allow_remote)
     resolved = options.require_server(
         options.resolve_options(
@@ -86,7 +87,13 @@ def watch(
     resolved = replace(resolved, remote_documents=True)
     report = LineReport(json=json)
     with stopping() as stop:
-        callback = XpdmlCallback.from_settings(resolved, api_key=api_key, on_sent=report, outlived=True)
+        callback = XpdmlCallback.from_settings(
+            resolved,
+            api_key=api_key,
+            on_sent=report,
+            outlived=True,
+            refused=lambda: sum(tuple(source.refused.values())),
+        )
         server = publishable(resolved.tiled_uri)
         note(f"listening to {source.address}, publishing to {server} in {resolved.tiled_path}")
         _follow(source, callback, report, stop, heartbeat=heartbeat)
@@ -134,22 +141,24 @@ def _follow(
 
 
 def _received(source: "ZmqSource", callback: "XpdmlCallback") -> str:
-    """Return a summary of what was received up to now, and of the memory that it took."""
-    from bluesky_xpdml.callbacks.gaps import Gaps
-
-    counts = asdict(callback.statistics)
-    runs = ", ".join(f"{counts[key]} {key}" for key in ("predicted", "failed", "ignored", "unpublished"))
-    refused = "; ".join(f"{number} x {reason}" for reason, number in tuple(source.refused.items()))
-    # Kilobytes on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1024.0 if sys.platform != "darwin" else 2**20
+    """Return a summary of what was received up to now, what waits, what failed and the memory it takes."""
+    status = callback.status
+    runs = ", ".join(
+        f"{getattr(status, name)} {name}" for name in ("predicted", "failed", "ignored", "unpublished")
     )
-    kept, gaps = callback.kept, callback.gaps
+    failures = ", ".join(f"{number} x {code}" for code, number in sorted(status.failures.items()))
+    refused = "; ".join(f"{number} x {reason}" for reason, number in tuple(source.refused.items()))
+    gaps = status.gaps
+    waiting = f"{(status.backlog or 0) + status.open_runs} runs, {status.outbox.entries} predictions"
     parts = [
-        f"{source.documents} documents, {counts['runs']} runs ({runs})",
-        f"waiting: {kept.runs} runs, {kept.predictions} predictions",
-        f"missing: {gaps.events} events, {gaps.unstopped} stop documents" if gaps != Gaps() else "",
+        f"{source.documents} documents, {status.runs} runs ({runs})",
+        f"waiting: {waiting}" + (f", the oldest for {status.lag:.0f} s" if status.lag else ""),
+        f"failures: {failures}" if failures else "",
+        f"missing: {gaps.events} events, {gaps.unstopped} stop documents"
+        if gaps.events or gaps.unstopped
+        else "",
         f"refused: {refused}" if refused else "",
-        f"largest memory {peak:.0f} MiB",
+        *status.troubles(),
+        f"memory {status.memory / 2**20:.0f} MiB, analysis {status.memory_of_analysis / 2**20:.0f} MiB",
     ]
     return "; ".join(part for part in parts if part)

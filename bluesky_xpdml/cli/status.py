@@ -1,0 +1,157 @@
+"""`xpdml status`: what watchers and callbacks do at this moment, from the server or from this computer."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from rich.text import Text
+
+from bluesky_xpdml.cli import options
+from bluesky_xpdml.cli.console import JSON, note, print_json, print_table
+from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish.nodes import publish_errors
+from bluesky_xpdml.publish.state import host_folder, state_path
+from bluesky_xpdml.publish.status import Status, read_status_files, read_statuses, status_path
+from bluesky_xpdml.settings import Settings
+
+COLUMNS = (
+    "process",
+    "kind",
+    "state",
+    "age",
+    "documents",
+    "predicted",
+    "failed",
+    "lost",
+    "waiting",
+    "lag",
+    "outbox",
+    "missing",
+    "MiB",
+    "last answer",
+)
+_UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
+
+def status(
+    *,
+    tiled: options.Tiled = "",
+    path: options.Predictions = "",
+    api_key: options.Key = None,
+    settings: options.SettingsFile = None,
+    json: bool = JSON,
+) -> None:
+    """Show what each watcher and callback does: what waits, fails and is missing.
+
+    From the server, and from the files of this computer, which have the newer record when the server is away;
+    without a server, from the files alone. With --json: one object per process. The exit status is 0 if one
+    is alive and nothing is wrong with it, else 1.
+    """
+    resolved = options.resolve_options(settings, tiled__uri=tiled, tiled__path=path)
+    now = time.time()
+    found = _newest([*_on_server(resolved, api_key), *_on_this_computer(resolved)])
+    for each in found if json else ():
+        ending = {"age": each.age(now), "stale": each.is_stale(now), "troubles": each.troubles(now)}
+        print_json(asdict(each) | ending)
+    if found and not json:
+        print_table("", COLUMNS, [_row(each, now) for each in found])
+        failures = [[each.name, code, str(n)] for each in found for code, n in sorted(each.failures.items())]
+        if failures:
+            print_table("failures", ("process", "reason", "runs"), failures)
+    for each in found:
+        for trouble in each.troubles(now):
+            note(f"{each.name}: {trouble}", style="red")
+    if not found:
+        note("no watcher or callback has left a sign: start `xpdml watch`, or name the server by --tiled")
+    if not any(not each.troubles(now) for each in found):
+        raise typer.Exit(1)
+
+
+def _on_server(settings: Settings, api_key: str | None) -> list[Status]:
+    """Return what the server holds; nothing, with a note, if it is away or has none."""
+    from bluesky_xpdml.publish.tiled import connect
+
+    if not settings.tiled_uri:
+        return []
+    path = status_path(settings.tiled_path)
+    try:
+        root = connect(settings.tiled_uri, api_key=api_key or settings.api_key())
+        with closing(root.context.http_client), publish_errors(f"open {path}", str(root.uri)):
+            return read_statuses(root[path]) if path in root else []
+    except PublishError as error:
+        note(f"the server does not answer, the files of this computer are read: {error}", style="yellow")
+        return []
+
+
+def _on_this_computer(settings: Settings) -> list[Status]:
+    """Return what the files in the state folder of the container hold, without a server in all of them."""
+    root = settings.outbox.folder
+    folders: Iterable[Path]
+    if settings.tiled_uri:
+        folders = [state_path(settings.tiled_uri, settings.tiled_path, root=root)]
+    else:
+        folders = sorted(host_folder(root).glob("*"))
+    return [each for folder in folders for each in read_status_files(folder)]
+
+
+def _newest(statuses: Sequence[Status]) -> list[Status]:
+    """Return the newest record of each process."""
+    newest: dict[tuple[str, str], Status] = {}
+    for each in statuses:
+        key = (each.name, each.container)
+        if key not in newest or each.time > newest[key].time:
+            newest[key] = each
+    return list(newest.values())
+
+
+def _row(each: Status, now: float) -> list[str | Text]:
+    troubles = each.troubles(now)
+    state = troubles[0].partition(":")[0] if troubles else "ok"
+    last = each.last_answer
+    words = (
+        ()
+        if last is None
+        else (
+            _span(now - last.time),
+            last.verdict,
+            last.technique,
+            last.element,
+            last.sample,
+            last.raw_uid[:8],
+        )
+    )
+    return [
+        each.name,
+        each.kind,
+        Text(state, style="red" if troubles else "green"),
+        _span(each.age(now)),
+        str(each.documents),
+        str(each.predicted),
+        str(each.failed),
+        str(each.unpublished),
+        "-" if each.backlog is None else f"{each.backlog} + {each.open_runs} open",
+        "-" if each.lag is None else _span(each.lag),
+        f"{each.outbox.entries} ({each.outbox.bytes / 1e6:.1f} MB)" if each.outbox.entries else "0",
+        f"{each.gaps.events} events, {each.gaps.refused} refused"
+        if each.gaps.events + each.gaps.refused
+        else "-",
+        f"{each.memory / 2**20:.0f} + {each.memory_of_analysis / 2**20:.0f}",
+        " ".join(word for word in words if word) or "-",
+    ]
+
+
+def _span(seconds: float) -> str:
+    """Return a time for people.
+
+    Examples
+    --------
+    >>> _span(3.2), _span(90.0), _span(7200.0)
+    ('3 s', '2 min', '2 h')
+    """
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(seconds, 0.0):.0f} s"
