@@ -14,7 +14,7 @@ from bluesky_xpdml.cli.console import JSON, note, print_json, print_table
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.nodes import publish_errors
 from bluesky_xpdml.publish.state import host_folder, state_path
-from bluesky_xpdml.publish.status import Status, read_status_files, read_statuses, status_path
+from bluesky_xpdml.publish.status import LastAnswer, Status, read_status_files, read_statuses, status_path
 from bluesky_xpdml.settings import Settings
 
 COLUMNS = (
@@ -22,7 +22,6 @@ COLUMNS = (
     "kind",
     "state",
     "age",
-    "documents",
     "predicted",
     "failed",
     "lost",
@@ -33,6 +32,8 @@ COLUMNS = (
     "MiB",
     "last answer",
 )
+LONGEST_SAMPLE = 10
+"""Longer names of samples are cut in the table, which has to fit [characters]."""
 _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -46,9 +47,12 @@ def status(
 ) -> None:
     """Show what each watcher and callback does: what waits, fails and is missing.
 
+    `waiting` are runs that ended + runs that go on, `missing` events and messages that were none, `MiB` the
+    memory of the process + of its analysis. --json has all of it, one object per process.
+
     From the server, and from the files of this computer, which have the newer record when the server is away;
-    without a server, from the files alone. With --json: one object per process. The exit status is 0 if one
-    is alive and nothing is wrong with it, else 1.
+    without a server, from the files alone. The exit status is 0 if one is alive and
+    nothing is wrong with it, else 1.
     """
     resolved = options.resolve_options(settings, tiled__uri=tiled, tiled__path=path)
     now = time.time()
@@ -111,36 +115,26 @@ def _row(each: Status, now: float) -> list[str | Text]:
     troubles = each.troubles(now)
     state = troubles[0].partition(":")[0] if troubles else "ok"
     last = each.last_answer
-    words = (
-        ()
-        if last is None
-        else (
-            _span(now - last.time),
-            last.verdict,
-            last.technique,
-            last.element,
-            last.sample,
-            last.raw_uid[:8],
-        )
-    )
     return [
         each.name,
         each.kind,
         Text(state, style="red" if troubles else "green"),
         _span(each.age(now)),
-        str(each.documents),
         str(each.predicted),
         str(each.failed),
         str(each.unpublished),
-        "-" if each.backlog is None else f"{each.backlog} + {each.open_runs} open",
+        "-" if each.backlog is None else f"{each.backlog}+{each.open_runs}",
         "-" if each.lag is None else _span(each.lag),
-        f"{each.outbox.entries} ({each.outbox.bytes / 1e6:.1f} MB)" if each.outbox.entries else "0",
-        f"{each.gaps.events} events, {each.gaps.refused} refused"
-        if each.gaps.events + each.gaps.refused
-        else "-",
-        f"{each.memory / 2**20:.0f} + {each.memory_of_analysis / 2**20:.0f}",
-        " ".join(word for word in words if word) or "-",
+        str(each.outbox.entries),
+        str(each.gaps.events + each.gaps.refused),
+        f"{each.memory / 2**20:.0f}+{each.memory_of_analysis / 2**20:.0f}",
+        "-" if last is None else _shown(last, now),
     ]
+
+
+def _shown(last: LastAnswer, now: float) -> str:
+    words = (_span(now - last.time), last.verdict, last.element, last.sample[:LONGEST_SAMPLE])
+    return " ".join(word for word in words if word)
 
 
 def _span(seconds: float) -> str:
