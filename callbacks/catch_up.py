@@ -91,11 +91,12 @@ class CatchUp:
                 return
             if isinstance(error, LostCursorError):
                 logger.warning(
-                    "the catalog was emptied or replaced: %s; its runs are compared from now on", error
+                    "the catalog was emptied or replaced: %.500a; its runs are compared from now on",
+                    str(error),
                 )
                 self._file.unlink(missing_ok=True)
                 continue
-            logger.warning("missed runs are looked for again in %g s: %s", RETRY, error)
+            logger.warning("missed runs are looked for again in %g s: %.500a", RETRY, str(error))
             self._closed.wait(RETRY)
 
     def _compare(self) -> None:
@@ -137,11 +138,13 @@ class CatchUp:
                 size += weight(document[1])
                 if size > LARGEST_RUN:
                     logger.error(
-                        "run %s is too large to be caught up with: xpdml replay --stored %s", uid, uid
+                        "run %.60a is too large to be caught up with: xpdml replay --stored gives it", uid
                     )
                     return
         except XpdmlError as error:
-            logger.error("run %s has no answer and cannot be read: %s", uid, error)  # noqa: TRY400 - foreseen
+            logger.error(  # noqa: TRY400 - foreseen
+                "run %.60a has no answer and cannot be read: %.500a", uid, str(error)
+            )
             return
         self._journal.add_run(documents)
         self.n_found += 1
@@ -175,7 +178,7 @@ class CatchUp:
         except (OSError, UnicodeDecodeError):
             return None
         except PublishError as error:
-            logger.warning("%s: %s; the catalog is compared from now on", self._file, error)
+            logger.warning("%s: %.500a; the catalog is compared from now on", self._file, str(error))
             return None
 
     def _save(self, cursor: Cursor) -> None:

@@ -219,7 +219,9 @@ class IsolatedProcessor:
             self._run = ""
             self._crashes.pop("", None)
             if self._child.memory() > self._settings.limits.memory + _Child.own_memory:
-                logger.info("the process of the analysis has grown, and is replaced")
+                logger.info(
+                    "the process of the analysis has grown after run %.60a, and is replaced", self._run
+                )
                 self._replace()
         except _Gone as error:
             self._blame(error.reason)
@@ -285,7 +287,7 @@ class IsolatedProcessor:
         tries = TRIES_IF_KILLED if status == KILLED else TRIES
         if reason is None and self._crashes[run] < tries:
             logger.warning(
-                "the process of the analysis ended (%s) at run %r; it is started again", status, run
+                "the process of the analysis ended (%s) at run %.60a; it is started again", status, run
             )
             return
         reason = reason or Reason(
@@ -293,7 +295,7 @@ class IsolatedProcessor:
             "a library that reads its files crashed, or it was killed",
             ReasonCode.PROCESS_ENDED,
         )
-        logger.error("run %r is given up: %s", run, reason)
+        logger.error("run %.60a is given up: %s", run, reason)
         self._crashes.pop(run, None)
         self._spent.pop(run, None)
         if run:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, TypeVar
@@ -112,7 +112,7 @@ class Processor:
 
     def give_up_all(self, reason: Reason) -> Iterator[Answer]:
         """Yield the failures of all open runs."""
-        found = self._guarded(lambda: self._router.give_up_all(reason))
+        found = self._guarded(lambda: self._router.give_up_all(reason), "the open runs")
         for run in found if isinstance(found, list) else ():
             self._begin(run.uid)
             yield self._answer(run)
@@ -127,11 +127,11 @@ class Processor:
 
     def _sorted(self, uid: str, waiting: deque[Entry]) -> list[CollectedRun]:
         """Sort documents of a run until it ends; if that fails, the run is given up with the reason."""
-        found = self._guarded(lambda: self._sort(waiting))
+        found = self._guarded(lambda: self._sort(waiting), _label(uid))
         if isinstance(found, Exception):
             waiting.clear()
             reason = internal_reason(found)
-            found = self._guarded(lambda: self._router.give_up(uid, reason))
+            found = self._guarded(lambda: self._router.give_up(uid, reason), _label(uid))
         return found if isinstance(found, list) else []
 
     def _sort(self, waiting: deque[Entry]) -> list[CollectedRun]:
@@ -149,41 +149,49 @@ class Processor:
             return
         uid = self._router.run_of(*item)
         if uid and live.is_due(uid):
-            self._guarded(lambda: live.update(uid, self._router.snapshot(uid)))
+            self._guarded(lambda: live.update(uid, self._router.snapshot(uid)), _label(uid))
 
     def _answer(self, run: CollectedRun) -> Answer:
         """Analyse a run that ended."""
-        live = self._live
+        live, label = self._live, _label(run.uid, run.start)
         if live is not None:
-            self._guarded(lambda: live.finish(run.uid))
-        predictions = self._guarded(lambda: self._analysis.predict(run))
+            self._guarded(lambda: live.finish(run.uid), label)
+        predictions = self._guarded(lambda: self._analysis.predict(run), label)
         if isinstance(predictions, Exception):
             derived = [self._failure(run, predictions)]
         else:
             derived = [self._derived(run, prediction) for prediction in predictions]
         if not derived:
-            logger.debug("run %s is no measurement to be analysed", run.uid)
+            logger.debug("%s is no measurement to be analysed", label)
         whole = tuple(each for each in derived if each is not None)
         return Answer(uid=run.uid, runs=whole, given_up=bool(run.given_up), is_lost=len(whole) < len(derived))
 
     def _derived(self, run: CollectedRun, prediction: Prediction) -> list[NamedDocument] | None:
         """Return the documents of a prediction, or of a failure in its place."""
-        documents = self._guarded(lambda: derived_run(prediction))
+        documents = self._guarded(lambda: derived_run(prediction), _label(run.uid, run.start))
         return self._failure(run, documents) if isinstance(documents, Exception) else documents
 
     def _failure(self, run: CollectedRun, error: Exception) -> list[NamedDocument] | None:
         """Return the documents of the failure of a run; None if there can be none."""
         reason = internal_reason(error)
-        found = self._guarded(lambda: derived_run(self._analysis.failure(run, reason)))
+        label = _label(run.uid, run.start)
+        found = self._guarded(lambda: derived_run(self._analysis.failure(run, reason)), label)
         return None if isinstance(found, Exception) else found
 
-    def _guarded(self, action: Callable[[], Result]) -> Result | Exception:
+    def _guarded(self, action: Callable[[], Result], run: str) -> Result | Exception:
         """Return what an action returns or raises."""
         found = attempt(action)
         if isinstance(found, Exception):
             self.errors += not isinstance(found, PublishError)
-            logger.error("a run could not be analysed; the RunEngine goes on", exc_info=found)
+            logger.error("%s could not be analysed; the RunEngine goes on", run, exc_info=found)
         return found
+
+
+def _label(uid: str, start: Mapping[str, object] | None = None) -> str:
+    """Return which run it is, for the log; its texts may be anything."""
+    scan = (start or {}).get("scan_id")
+    number = str(scan)[:60] if isinstance(scan, int | str) else ""
+    return f"run {uid[:60]!a} (scan {number!a})"
 
 
 def _opened(item: Entry) -> Entry:

@@ -363,7 +363,9 @@ class Outbox:
         try:
             return self._file.run(insert)
         except UnwritableError as error:
-            logger.info("a partial answer is dropped: %s", error)
+            first = documents[0][1]
+            run = next((first[key] for key in ("run_start", "descriptor", "uid") if key in first), "")
+            logger.info("a partial answer of the live run %.80a is dropped: %s", run, error)
             return None
 
     def _insert(self, kept: "_Kept", connection: sqlite3.Connection) -> None:

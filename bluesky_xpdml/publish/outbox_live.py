@@ -154,7 +154,7 @@ def cut_run(connection: sqlite3.Connection, uid: str) -> int:
     else:
         connection.execute("DELETE FROM live_runs WHERE uid = ?", (uid,))
     if freed:
-        logger.info("partial answers of the live run %r are dropped: %d bytes", uid, freed)
+        logger.info("partial answers of the live run %.60a are dropped: %d bytes", uid, freed)
     return freed
 
 

@@ -20,6 +20,7 @@ from bluesky_xpdml.publish.layout import (
     stream_tables,
 )
 from bluesky_xpdml.publish.nodes import FILE, SQL, STREAM_SPECS, JsonObject, Nodes, status_of
+from bluesky_xpdml.publish.outbox_entry import described
 from bluesky_xpdml.publish.published import ACCESS_TAGS
 from bluesky_xpdml.records import PURPOSE
 
@@ -58,6 +59,7 @@ class RunWriter:
         self._start = documents[0][1]
         self._stop = next((document for name, document in documents if name == "stop"), None)
         self._uid: str = self._start["uid"]
+        self._label = f"the answer {self._uid} to {described(self._start, added=0.0)}"
         self._tags = access_tags(self._start)
         self._streams = stream_tables(documents)
         # An attempt that lost its connection is known again by its writer.
@@ -87,7 +89,7 @@ class RunWriter:
                     lives = self._remove_own()
                     if not remaining or not lives or self._is_final(error):
                         raise
-                logger.warning("run %s is tried again: %s", self._uid, error)
+                logger.warning("%s is tried again: %.500a", self._label, str(error))
                 # Two that disturb each other must not try again at the same moment.
                 time.sleep(random.uniform(0.0, 5.0 * POLL_INTERVAL))  # noqa: S311 - not secret
             else:
@@ -159,7 +161,7 @@ class RunWriter:
         try:
             self._remove_if_by(self._writer)
         except (httpx.HTTPError, OSError) as error:
-            logger.warning("run %s is left incomplete: %s", self._uid, error)
+            logger.warning("%s is left incomplete: %.500a", self._label, str(error))
             return False
         del self._left[self._uid]
         return True
@@ -183,7 +185,7 @@ class RunWriter:
             is_whole, writer = self._wait_for_other()
             if is_whole:
                 return True
-        logger.warning("run %s is incomplete; it is written anew", self._uid)
+        logger.warning("%s is incomplete; it is written anew", self._label)
         with _ignored(HTTPStatus.NOT_FOUND):
             self._remove_if_by(writer)
         return False
