@@ -9,31 +9,32 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from bluesky_xpdml.analysis.memory import FetchRun
-from bluesky_xpdml.analysis.request import Analysis
-from bluesky_xpdml.analysis.runs import RunAnalysis
 from bluesky_xpdml.callbacks.catch_up import CatchUp, cursor_file
 from bluesky_xpdml.callbacks.gaps import Gaps
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox, Sync
 from bluesky_xpdml.callbacks.isolation import IsolatedProcessor
 from bluesky_xpdml.callbacks.journal import Journal
-from bluesky_xpdml.callbacks.live import LiveUpdates
-from bluesky_xpdml.callbacks.processor import Processor
-from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.callbacks.signals import keep_on_signals
 from bluesky_xpdml.callbacks.status import StatusThread, current_status, new_status
+from bluesky_xpdml.callbacks.wiring import (
+    SettingsParts,
+    behind_outbox,
+    combined_settings,
+    is_live,
+    thread_processor,
+    with_joint_answers,
+)
 from bluesky_xpdml.callbacks.worker import Processing, Statistics, Worker
 from bluesky_xpdml.documents import StoredRuns, detect_profile, load_profile
 from bluesky_xpdml.errors import PublishError, SettingsError
 from bluesky_xpdml.models.store import BundleStore
-from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher, with_pairing
+from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher
 from bluesky_xpdml.publish import (
-    LivePublisher,
     OutboxPublisher,
     Publisher,
-    TiledPublisher,
     open_existing,
     outbox_publisher,
     state_folder,
@@ -42,12 +43,6 @@ from bluesky_xpdml.publish.sent_reports import OnSent
 from bluesky_xpdml.publish.status import ProcessKind, Status
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
-    LimitSettings,
-    LiveSettings,
-    OutboxSettings,
-    PairingSettings,
-    ScatteringSettings,
-    SeriesSettings,
     Settings,
     resolve_settings,
 )
@@ -59,20 +54,6 @@ DEFAULT_CAPACITY = 50_000
 
 _TIMEOUT_AT_EXIT = 10.0
 _TIMEOUT_TO_SEND = 0.5
-
-
-class SettingsParts(TypedDict, total=False):
-    """Fields of the settings that may be given one by one; None leaves a field as it is."""
-
-    profile: str | None
-    scattering: ScatteringSettings | None
-    live: LiveSettings | None
-    explain: bool | None
-    repeats: SeriesSettings | None
-    carry: tuple[str, ...] | None
-    pairing: PairingSettings | None
-    limits: LimitSettings | None
-    outbox: OutboxSettings | Path | str | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +137,7 @@ class XpdmlCallback:
         outlived: bool = False,
         **parts: Unpack[SettingsParts],
     ) -> None:
-        fixed = _combined(beamtime, settings, parts)
+        fixed = combined_settings(beamtime, settings, parts)
         # A profile with a fault is better refused now than with every run.
         _ = detect_profile({}) if fixed.profile == "auto" else load_profile(fixed.profile)
         self.settings = fixed
@@ -170,8 +151,8 @@ class XpdmlCallback:
         self._refused: Callable[[], int] = int
         self._own_status = new_status(fixed, ProcessKind.WATCH if outlived else ProcessKind.SESSION)
         self._status_thread: StatusThread | None = None
-        self._publisher = _pairing(publisher, fixed, store)
-        live = _is_live(fixed, publisher)
+        self._publisher = with_joint_answers(publisher, fixed, store)
+        live = is_live(fixed, publisher)
         self._journal = Journal(self._inbox, journal, outlived=outlived) if isolated or journal else None
         self._processor: Processing
         if isolated and self._journal is not None:
@@ -179,7 +160,7 @@ class XpdmlCallback:
                 fixed, self._journal, store=store, publisher=self._publisher, live=live, fetch=fetch
             )
         else:
-            self._processor = _processor(fixed, store, fetch, self._publisher if live else None)
+            self._processor = thread_processor(fixed, store, fetch, self._publisher if live else None)
         source = self._inbox if self._journal is None else self._journal
         self._worker = Worker(source, self._processor, self._publisher)
         atexit.register(self.close, timeout=_TIMEOUT_AT_EXIT)
@@ -225,7 +206,7 @@ class XpdmlCallback:
         MissingDataError
             If there is no such profile.
         """
-        fixed = _combined(None, settings, parts)
+        fixed = combined_settings(None, settings, parts)
         fixed = replace(fixed, tiled_uri=uri, tiled_path=path, tiled_raw_path=raw_path or "")
         return cls._connected(fixed, api_key)
 
@@ -278,7 +259,7 @@ class XpdmlCallback:
         if not fixed.tiled_uri:
             where = fixed.file or "the settings"
             raise SettingsError(f"expected tiled.uri in {where}, found none: name the server for predictions")
-        fixed = _combined(fixed, None, parts)
+        fixed = combined_settings(fixed, None, parts)
         key = api_key or fixed.api_key()
         return cls._connected(
             fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch, refused=refused
@@ -306,7 +287,7 @@ class XpdmlCallback:
             folder=settings.outbox.folder,
             limit=settings.outbox.limit,
             enabled=settings.outbox.enabled,
-            wrap=partial(_paired, settings=settings, store=store, on_sent=on_sent),
+            wrap=partial(behind_outbox, settings=settings, store=store, on_sent=on_sent),
             on_sent=on_sent,
         )
         is_kept = durable and settings.outbox.enabled
@@ -517,58 +498,3 @@ class XpdmlCallback:
                 self._journal.folder,
             )
         return kept
-
-
-def _combined(
-    beamtime: Settings | None, settings: Settings | XanesSettings | None, parts: SettingsParts
-) -> Settings:
-    """Return one record of settings: whole ones, with the parts that a caller replaces."""
-    fixed = settings if isinstance(settings, Settings) else beamtime or Settings()
-    if isinstance(settings, XanesSettings):
-        fixed = replace(fixed, xanes=settings)
-    given: dict[str, Any] = {name: value for name, value in parts.items() if value is not None}
-    outbox = given.get("outbox")
-    if isinstance(outbox, bool):
-        given["outbox"] = replace(fixed.outbox, enabled=outbox)
-    elif isinstance(outbox, Path | str):
-        given["outbox"] = replace(fixed.outbox, folder=Path(outbox))
-    return replace(fixed, **given)
-
-
-def _pairing(publisher: Publisher, settings: Settings, store: BundleStore | None) -> Publisher:
-    """Return a publisher that also publishes joint answers, if asked for; that of an outbox is behind it."""
-    if settings.pairing is None or isinstance(publisher, OutboxPublisher):
-        return publisher
-    return with_pairing(publisher, Analysis(settings, store=store))
-
-
-def _paired(
-    publisher: TiledPublisher, *, settings: Settings, store: BundleStore, on_sent: OnSent | None
-) -> LivePublisher:
-    """Return what an outbox sends to: the publisher into a container, which may pair."""
-    if settings.pairing is None:
-        return publisher
-    return PairingPublisher.of(publisher, Analysis(settings, store=store), on_joint=on_sent)
-
-
-def _is_live(settings: Settings, publisher: Publisher) -> bool:
-    """Return whether partial results are published."""
-    if not (settings.live.xanes or settings.scattering.live):
-        return False
-    if not isinstance(publisher, LivePublisher):
-        raise PublishError(
-            f"expected a publisher that takes running runs, found {type(publisher).__name__}: "
-            "switch live results off, or give it a method extend"
-        )
-    return True
-
-
-def _processor(
-    settings: Settings, store: BundleStore | None, fetch: FetchRun | None, live: Publisher | None
-) -> Processor:
-    """Return what analyses runs in the thread of the worker."""
-    analysis = RunAnalysis(settings, store=store, fetch=fetch)
-    # A thread that imports while the interpreter ends brings the process down: imports are done by now.
-    analysis.prepare()
-    updates = LiveUpdates(analysis, live) if isinstance(live, LivePublisher) else None
-    return Processor(analysis, Router.under(settings), live=updates)
