@@ -369,6 +369,20 @@ def powder() -> Powder:
     return Powder()
 
 
+def once_per_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with its results cached; its keywords may be lists."""
+    results: dict[tuple[Any, ...], Any] = {}
+
+    def cached(**arguments: Any) -> Any:
+        plain = ((name, tuple(x) if isinstance(x, list) else x) for name, x in arguments.items())
+        key = tuple(sorted(plain, key=lambda item: item[0]))
+        if key not in results:
+            results[key] = function(**arguments)
+        return results[key]
+
+    return cached
+
+
 @pytest.fixture(scope="session")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that the Tiled server may read."""
@@ -383,6 +397,7 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) 
     """
     import uvicorn
     from bluesky_tiled_plugins.exporters import json_seq_exporter
+    from fastapi.dependencies import utils as dependencies
     from tiled.media_type_registration import default_serialization_registry as exporters
     from tiled.server import SimpleTiledServer
 
@@ -391,9 +406,11 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) 
     with pytest.MonkeyPatch.context() as patch:
         # Tiled 0.2.9 waits for ever for subscribers that have left.
         patch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_graceful_shutdown=5))
+        # A third of the CPU time of a request: Tiled overrides a dependency, so FastAPI inspects all again.
+        patch.setattr(dependencies, "get_dependant", once_per_arguments(dependencies.get_dependant))
         server = SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[served_folder])
-    with server:
-        yield server
+        with server:
+            yield server
 
 
 @pytest.fixture(scope="session")
