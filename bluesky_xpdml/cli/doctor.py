@@ -177,15 +177,18 @@ def _print_sizes(*, json: bool) -> None:
     """Print how many packages, and how many megabytes, the core has and each extra adds to it."""
     core = _closure("").installed
     own = _megabytes(_project_files())
+    # Packages of several extras are measured once.
+    sizes = {name: _megabytes(_files(package)) for name, package in core.items()}
     described: dict[str, Any] = {
-        "core": _cost(core, missing=()) | {"own_megabytes": round(own, 1)},
+        "core": _cost(sizes, missing=()) | {"own_megabytes": round(own, 1)},
         "extras": {},
     }
     described["core"]["megabytes"] = round(described["core"]["megabytes"] + own, 1)
     for extra in _extra_names():
         found = _closure(extra)
-        added = {name: found.installed[name] for name in found.installed.keys() - core.keys()}
-        described["extras"][extra] = _cost(added, missing=found.missing)
+        added = found.installed.keys() - core.keys()
+        sizes |= {name: _megabytes(_files(found.installed[name])) for name in added - sizes.keys()}
+        described["extras"][extra] = _cost({name: sizes[name] for name in added}, missing=found.missing)
     if json:
         print_json(described)
         return
@@ -194,11 +197,10 @@ def _print_sizes(*, json: bool) -> None:
     print_table("", ("what", "packages", "MB", "largest [MB]", "not installed"), rows)
 
 
-def _cost(packages: Mapping[str, Distribution], *, missing: Sequence[str]) -> dict[str, Any]:
-    megabytes = {name: _megabytes(_files(package)) for name, package in packages.items()}
+def _cost(megabytes: Mapping[str, float], *, missing: Sequence[str]) -> dict[str, Any]:
     largest = sorted(megabytes, key=lambda name: -megabytes[name])[:10]
     return {
-        "packages": len(packages),
+        "packages": len(megabytes),
         "megabytes": round(sum(megabytes.values()), 1),
         "largest": {name: round(megabytes[name], 1) for name in largest},
         "missing": list(missing),
