@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
 
+from bluesky_xpdml.models import bundle
 from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.models.xanes import observe
 from bluesky_xpdml.records import AbsorptionScan
@@ -127,6 +128,28 @@ def table_scan(columns: Mapping[str, Any], *, units: Mapping[str, str], md: Mapp
             yield from plan_stubs.save()
 
     return (yield from scan())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bundles_unpacked_once() -> Iterator[None]:
+    """Unpack the same bytes once per process: hundreds of tests open the shipped bundles.
+
+    Every opening still reads the files and checks their hashes. The arrays are shared, so they are read-only.
+    """
+
+    @lru_cache(maxsize=64)
+    def unpack_once(content: bytes) -> Any:
+        forests, tables = unpack(content)
+        parts = [getattr(forest, field.name) for forest in forests.values() for field in fields(forest)]
+        for array in (*parts, *tables.values()):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+        return forests, tables
+
+    unpack = bundle._unpack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "_unpack", lambda content: tuple(map(dict, unpack_once(content))))
+        yield
 
 
 @pytest.fixture(scope="session")
