@@ -34,15 +34,29 @@ AGAIN = 10
 def measure_queries(
     *, runs: int, repeats: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> Report:
-    """Fill an embedded server with derived runs and time every kind of query several times."""
+    """Time every kind of query several times, on an embedded server of its own."""
     from tiled.server.simple import SimpleTiledServer
 
     with ExitStack() as resources:
         folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="xpdml-"))
         server: Any = resources.enter_context(SimpleTiledServer(folder))
-        publisher = TiledPublisher.from_uri(server.uri)
+        return time_queries(server, "xpdml", runs=runs, repeats=repeats, seed=seed, progress=progress)
+
+
+def time_queries(
+    server: Any,
+    path: str,
+    *,
+    runs: int,
+    repeats: int,
+    seed: int,
+    progress: Callable[[str, int, int], None],
+) -> Report:
+    """Fill a container of an embedded server with derived runs and time every kind of query several times."""
+    with ExitStack() as resources:
+        publisher = TiledPublisher.from_uri(server.uri, path=path)
         resources.callback(publisher.close)
-        sizes = fill(Path(folder), "xpdml", realistic(runs, seed=seed))
+        sizes = fill(Path(server.directory), path, realistic(runs, seed=seed))
         catalog = PredictionCatalog(publisher.container)
         kinds = _kinds(catalog, runs, np.random.default_rng(seed))
         rows = []

@@ -208,7 +208,7 @@ def _rivals(request: Request) -> "Report":
 def _speed(request: Request) -> "Report":
     from bluesky_xpdml.factory.bench.speed import measure_speed
 
-    return measure_speed(repeats=20 if request.quick else 200, progress=request.advance)
+    return measure_speed(repeats=5 if request.quick else 200, progress=request.advance)
 
 
 BENCHES: Mapping[Bench, Callable[[Request], "Report"]] = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bluesky_xpdml.factory.bench.queries import time_queries
+
 PROGRAM = Path(sys.executable).with_name("xpdml")
 
 
@@ -17,8 +19,8 @@ def bench(*arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_speed_stands_beside_a_peer():
-    report = bench("speed", "--quick")
+def test_speed_stands_beside_a_peer(xpdml):
+    (report,) = xpdml("bench", "speed", "--quick", "--json").objects
     assert all(set(row) == {"what", "ours_ms", "peer", "peer_ms", "ratio"} for row in report["rows"])
     forest = next(row for row in report["rows"] if "one forest" in row["what"])
     assert forest["peer"] == "scikit-learn"
@@ -54,10 +56,21 @@ def test_measured_oxides_come_out_right_without_their_own_labels(shared_data):
     )
 
 
-def test_queries_tell_how_long_each_kind_takes():
-    report = bench("queries", "--quick")
+def require_queries(report, *, runs):
     rows = {row["query"]: row for row in report["rows"]}
-    assert report["conditions"]["runs"] == 1000
+    assert report["conditions"]["runs"] == runs
     assert rows["raw run"]["found"] == 1
     assert rows["newest 100"]["found"] == 100
     assert all(row["p50"] <= row["p95"] <= row["worst"] for row in report["rows"])
+
+
+def test_queries_tell_how_long_each_kind_takes(tiled_server):
+    report = time_queries(
+        tiled_server, "timed-queries", runs=300, repeats=2, seed=1, progress=lambda *_: None
+    )
+    require_queries({"conditions": report.conditions, "rows": report.rows}, runs=300)
+
+
+@pytest.mark.slow
+def test_the_command_times_queries_on_a_server_of_its_own():
+    require_queries(bench("queries", "--quick"), runs=1000)
