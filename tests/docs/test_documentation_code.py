@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,22 +19,46 @@ def code_of(page: Path) -> str:
     return "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
 
 
+TUTORIAL = DOCS / "tutorials" / "from-run-engine-to-prediction.md"
+STEERING = DOCS / "how-to" / "steer-an-experiment.md"
 REPORT = """
 import json
 print(json.dumps({"raw_uid": raw_uid, "start": start, "energy": [float(energy[0]), float(energy[-1])]}))
 """
+RUN_PAGES = """
+import json, sys
+for page, code in json.load(sys.stdin).items():
+    print("page", page)
+    exec(code, {})
+"""
 
 
-def test_first_tutorial_leads_to_a_prediction() -> None:
-    # In a process of its own: one process can hold the key of one embedded Tiled server only.
-    code = code_of(DOCS / "tutorials" / "from-run-engine-to-prediction.md") + REPORT
+@pytest.fixture(scope="module")
+def pages() -> Mapping[Path, list[str]]:
+    """Return what the pages print that start a Tiled server, each in a namespace of its own.
+
+    In another process, as one process can hold the key of one embedded Tiled server only, and in one process
+    one after the other, as the server's imports cost more than a page.
+    """
+    code = {str(TUTORIAL): code_of(TUTORIAL) + REPORT, str(STEERING): code_of(STEERING)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=1800
+        [sys.executable, "-c", RUN_PAGES],
+        input=json.dumps(code),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
-    names = json.loads(done.stdout.splitlines()[-1])
+    first, second = done.stdout.split(f"page {TUTORIAL}\n")[1].split(f"page {STEERING}\n")
+    return {TUTORIAL: first.splitlines(), STEERING: second.splitlines()}
+
+
+def test_first_tutorial_leads_to_a_prediction(pages: Mapping[Path, list[str]]) -> None:
+    lines = pages[TUTORIAL]
+    names = json.loads(lines[-1])
     start, answers = names["start"], names["start"]["descriptors"]
-    assert "LaFeO3 Fe" in done.stdout
+    assert any(line.startswith("LaFeO3 Fe") for line in lines)
     assert start["raw_uid"] == names["raw_uid"]
     assert start["quality"]["verdict"] in {"good", "suspect"}, start["quality"]
     assert 2.5 < answers["oxidation_state"]["value"] < 3.5
@@ -42,17 +67,12 @@ def test_first_tutorial_leads_to_a_prediction() -> None:
     assert names["energy"][1] > 7400.0
 
 
-def test_an_experiment_steers_itself_as_the_page_says() -> None:
-    code = code_of(DOCS / "how-to" / "steer-an-experiment.md")
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=1800
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+def test_an_experiment_steers_itself_as_the_page_says(pages: Mapping[Path, list[str]]) -> None:
+    lines = pages[STEERING]
     assert lines[0] == "0 answers from before, 0 failures"
-    assert "8 measurements, level" in done.stdout
-    assert "8 answers from before, 0 failures" in done.stdout
-    assert sum("'temperature'" in line for line in lines) == 8
+    assert any(line.startswith("3 measurements, level") for line in lines)
+    assert "3 answers from before, 0 failures" in lines
+    assert sum("'temperature'" in line for line in lines) == 3
 
 
 NEED_NOTHING = (
