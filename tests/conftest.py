@@ -436,6 +436,15 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) 
             yield server
 
 
+@pytest.fixture
+def further_servers(tiled_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let code that starts an embedded server of its own do so in this process, which has imported it all."""
+    from tiled.server import simple
+
+    started = partial(simple.SimpleTiledServer, api_key=tiled_server.api_key)
+    monkeypatch.setattr(simple, "SimpleTiledServer", started)
+
+
 @pytest.fixture(scope="session")
 def explainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the XANES bundle of Fe and the PDF bundle of Ni, made ready for explanations.

@@ -58,6 +58,7 @@ class Session:
             XpdmlCallback.from_uri(self.server.uri, path=PREDICTIONS)
         )
         self.client: Any = from_uri(self.server.uri)
+        self._resources.callback(self.client.context.http_client.close)
         self.beamline = XasBeamline(seed=seed)
         self.scattering = ScatteringBeamline(seed=seed, pixels=PIXELS)
         self._background_taken = False

@@ -161,9 +161,7 @@ def test_replay_without_a_server_answers_and_says_that_nothing_was_published(xpd
     assert "broken.dat" in done.err
 
 
-@pytest.mark.parametrize(("number", "right"), [(2, 4), pytest.param(13, 18, marks=pytest.mark.slow)])
-def test_the_demo_finds_every_sample_again(xpdml_process, tmp_path: Path, number: int, right: int):
-    done = xpdml_process("demo", "--samples", number, "--json", timeout=300.0)
+def require_demonstration(done, folder: Path, *, number: int, right: int):
     assert done.status == 0, done.err
     (answer,) = done.objects
     assert len(answer["samples"]) == 2 * number
@@ -172,4 +170,16 @@ def test_the_demo_finds_every_sample_again(xpdml_process, tmp_path: Path, number
     assert all(
         s["seconds_stop_to_found"] > 0.0 and s["raw_uid"] != s["derived_uid"] for s in answer["samples"]
     )
-    assert (tmp_path / "xpdml-demo.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "xpdml-demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("further_servers")
+def test_the_demo_finds_its_samples_again(xpdml, tmp_path: Path):
+    done = xpdml("demo", "--samples", 2, "--json")
+    require_demonstration(done, tmp_path, number=2, right=4)
+
+
+@pytest.mark.slow
+def test_the_demo_finds_every_sample_again_in_a_process_of_its_own(xpdml_process, tmp_path: Path):
+    done = xpdml_process("demo", "--json", timeout=300.0)
+    require_demonstration(done, tmp_path, number=13, right=18)
