@@ -85,7 +85,7 @@ def test_stated_noise_is_the_scatter_of_repeated_measurements(pairs: PairHistogr
             element="Ni",
             settings=exact,
         )
-        for n in range(30)
+        for n in range(12)
     ]
     inside = (runs[0].r > 1.5) & (runs[0].r < 6.0)
     scatter = np.std([run.g[inside] for run in runs], axis=0, ddof=1).mean()
