@@ -2,29 +2,20 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
-
-# Before NumPy is imported, and for the processes that tests start too: on small matrices the threads of BLAS
-# wait for each other in busy loops, which cost five times the CPU time of the computation.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
 import numpy as np
 import pytest
 from bluesky import RunEngine, plan_stubs, preprocessors
-from bluesky import utils as bluesky_utils
 
-from bluesky_xpdml.models import bundle
 from bluesky_xpdml.models.standards import MeasuredSpectrum
 from bluesky_xpdml.models.xanes import observe
 from bluesky_xpdml.records import AbsorptionScan
@@ -130,39 +121,6 @@ def table_scan(columns: Mapping[str, Any], *, units: Mapping[str, str], md: Mapp
             yield from plan_stubs.save()
 
     return (yield from scan())
-
-
-@pytest.fixture(scope="session", autouse=True)
-def bundles_unpacked_once() -> Iterator[None]:
-    """Unpack the same bytes once per process: hundreds of tests open the shipped bundles.
-
-    Every opening still reads the files and checks their hashes. The arrays are shared, so they are read-only.
-    """
-
-    @lru_cache(maxsize=64)
-    def unpack_once(content: bytes) -> Any:
-        forests, tables = unpack(content)
-        parts = [getattr(forest, field.name) for forest in forests.values() for field in fields(forest)]
-        for array in (*parts, *tables.values()):
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False
-        return forests, tables
-
-    unpack = bundle._unpack
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "_unpack", lambda content: tuple(map(dict, unpack_once(content))))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plans_without_stacks() -> Iterator[None]:
-    """Bluesky formats the stack for each step of a plan, for a warning: nearly half the CPU time of a scan.
-
-    The warning, of a plan that was never iterated, still comes, without the stack.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bluesky_utils, "traceback", SimpleNamespace(format_stack=list), raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -405,20 +363,6 @@ def powder() -> Powder:
     return Powder()
 
 
-def once_per_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its results cached; its keywords may be lists."""
-    results: dict[tuple[Any, ...], Any] = {}
-
-    def cached(**arguments: Any) -> Any:
-        plain = ((name, tuple(x) if isinstance(x, list) else x) for name, x in arguments.items())
-        key = tuple(sorted(plain, key=lambda item: item[0]))
-        if key not in results:
-            results[key] = function(**arguments)
-        return results[key]
-
-    return cached
-
-
 @pytest.fixture(scope="session")
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that the Tiled server may read."""
@@ -426,14 +370,15 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) -> Iterator[Any]:
+def tiled_server(
+    tmp_path_factory: pytest.TempPathFactory, served_folder: Path, requests_without_inspection: None
+) -> Iterator[Any]:
     """Return a real Tiled server on a free local port, with temporary storage.
 
     One for all tests of a process: a second one would take the key of the first.
     """
     import uvicorn
     from bluesky_tiled_plugins.exporters import json_seq_exporter
-    from fastapi.dependencies import utils as dependencies
     from tiled.media_type_registration import default_serialization_registry as exporters
     from tiled.server import SimpleTiledServer
 
@@ -442,16 +387,17 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory, served_folder: Path) 
     with pytest.MonkeyPatch.context() as patch:
         # Tiled 0.2.9 waits for ever for subscribers that have left.
         patch.setattr(uvicorn, "Config", partial(uvicorn.Config, timeout_graceful_shutdown=5))
-        # A third of the CPU time of a request: Tiled overrides a dependency, so FastAPI inspects all again.
-        patch.setattr(dependencies, "get_dependant", once_per_arguments(dependencies.get_dependant))
         server = SimpleTiledServer(tmp_path_factory.mktemp("tiled"), readable_storage=[served_folder])
-        with server:
-            yield server
+    with server:
+        yield server
 
 
 @pytest.fixture
 def further_servers(tiled_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let code that starts an embedded server of its own do so in this process, which has imported it all."""
+    """Let code that starts an embedded server of its own do so in this process, which has imported it all.
+
+    All servers of a process take the key of the last one, so they get one key.
+    """
     from tiled.server import simple
 
     started = partial(simple.SimpleTiledServer, api_key=tiled_server.api_key)
