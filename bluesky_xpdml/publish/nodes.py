@@ -207,7 +207,7 @@ class Nodes:
         repeats: int = REPEATS,
         own: bool = True,
     ) -> Any:
-        """Return the answer to a request, repeated if the server fails; `own` if nobody else does the same."""
+        """Return an answer, asked again if the server fails; `own` if nobody else sends the same request."""
         response = self._send_once(method, url, content, kind)
         is_repeated = False
         while response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and repeats > 0:
