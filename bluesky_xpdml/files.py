@@ -14,7 +14,7 @@ import pwd
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
@@ -67,13 +67,11 @@ def open_regular(path: Path | str, *, flags: int = 0, name: str = "") -> BinaryI
     # Opening a device may already have an effect: it is looked at before, and again once it is open.
     found = os.stat(path)  # noqa: PTH116 - a bad path must raise as `open` does
     _require_regular(found.st_mode, name or path)
-    descriptor = os.open(path, _FLAGS | flags)
-    try:
-        _require_regular(os.fstat(descriptor).st_mode, name or path)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    with ExitStack() as opened:
+        file: BinaryIO = opened.enter_context(os.fdopen(os.open(path, _FLAGS | flags), "rb"))
+        _require_regular(os.fstat(file.fileno()).st_mode, name or path)
+        opened.pop_all()
+        return file
 
 
 def _require_regular(mode: int, path: Path | str) -> None:
