@@ -348,7 +348,7 @@ class _Child:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 [sys.executable, "-m", "bluesky_xpdml.callbacks.child", str(its.fileno())],
                 stdin=subprocess.DEVNULL,
-                stdout=sys.__stderr__,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": path},
