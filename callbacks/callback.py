@@ -4,7 +4,7 @@ import atexit
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,8 @@ from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.signals import keep_on_signals
 from bluesky_xpdml.callbacks.status import StatusThread, current_status, new_status
 from bluesky_xpdml.callbacks.wiring import (
+    Kept,
+    OrderedReports,
     SettingsParts,
     behind_outbox,
     combined_settings,
@@ -54,18 +56,6 @@ DEFAULT_CAPACITY = 50_000
 
 _TIMEOUT_AT_EXIT = 10.0
 _TIMEOUT_TO_SEND = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What waits on the disk of a callback."""
-
-    runs: int
-    """Runs that have stopped and are not answered."""
-    predictions: int
-    """Derived runs that the server does not have."""
-    folder: Path | None
-    """Where the documents are; None without a journal."""
 
 
 class XpdmlCallback:
@@ -278,7 +268,7 @@ class XpdmlCallback:
         refused: Callable[[], int] = int,
     ) -> Self:
         """Return a callback that publishes into the server of its settings."""
-        store = settings.store()
+        store, reports = settings.store(), OrderedReports(on_sent)
         uri, path, raw = settings.tiled_uri, settings.tiled_path, settings.tiled_raw_path
         publisher = outbox_publisher(
             uri,
@@ -287,8 +277,8 @@ class XpdmlCallback:
             folder=settings.outbox.folder,
             limit=settings.outbox.limit,
             enabled=settings.outbox.enabled,
-            wrap=partial(behind_outbox, settings=settings, store=store, on_sent=on_sent),
-            on_sent=on_sent,
+            wrap=partial(behind_outbox, settings=settings, store=store, on_joint=reports.note_joint),
+            on_sent=reports.report,
         )
         is_kept = durable and settings.outbox.enabled
         folder = state_folder(uri, path, root=settings.outbox.folder) if is_kept else None

@@ -83,8 +83,9 @@ class Inbox:
     >>> inbox.offer("start", {"uid": "a"})
     >>> inbox.offer("start", {"uid": "b"})
     >>> inbox.offer("stop", {"run_start": "b"})
-    >>> list(inbox.take())
-    [('start', {'uid': 'a'}), GiveUp(uid='b', start={'uid': 'b'}, reason=Reason(...))]
+    >>> taken, given_up = inbox.take()
+    >>> taken, given_up.uid
+    (('start', {'uid': 'a'}), 'b')
     """
 
     def __init__(self, capacity: int) -> None:

@@ -1,6 +1,7 @@
 """The parts of a callback, put together by the settings of a beamtime."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -64,13 +65,44 @@ def with_joint_answers(publisher: Publisher, settings: Settings, store: BundleSt
     return with_pairing(publisher, Analysis(settings, store=store))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What waits on the disk of a callback."""
+
+    runs: int
+    """Runs that have stopped and are not answered."""
+    predictions: int
+    """Derived runs that the server does not have."""
+    folder: Path | None
+    """Where the documents are; None without a journal."""
+
+
+class OrderedReports:
+    """Reports a joint answer after that to the single measurement which it came with."""
+
+    def __init__(self, on_sent: OnSent | None) -> None:
+        self._on_sent = on_sent
+        self._joint: list[Mapping[str, Any]] = []
+
+    def note_joint(self, start: Mapping[str, Any], _error: str) -> None:
+        """Keep a joint answer until the next report."""
+        self._joint.append(start)
+
+    def report(self, start: Mapping[str, Any], error: str) -> None:
+        """Report an answer, then the joint ones that it made possible."""
+        joint, self._joint = self._joint, []
+        for each, reason in ((start, error), *((one, "") for one in joint)):
+            if self._on_sent is not None:
+                self._on_sent(each, reason)
+
+
 def behind_outbox(
-    publisher: TiledPublisher, *, settings: Settings, store: BundleStore, on_sent: OnSent | None
+    publisher: TiledPublisher, *, settings: Settings, store: BundleStore, on_joint: OnSent
 ) -> LivePublisher:
     """Return what an outbox sends to: the publisher into a container, which may pair."""
     if settings.pairing is None:
         return publisher
-    return PairingPublisher.of(publisher, Analysis(settings, store=store), on_joint=on_sent)
+    return PairingPublisher.of(publisher, Analysis(settings, store=store), on_joint=on_joint)
 
 
 def is_live(settings: Settings, publisher: Publisher) -> bool:

@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
 from bluesky_xpdml.errors import PublishError, ServerAwayError, attempt
 from bluesky_xpdml.publish.documents import NamedDocument
-from bluesky_xpdml.publish.outbox import DEFAULT_LIMIT, LONGEST_PAUSE, Outbox
+from bluesky_xpdml.publish.outbox import LONGEST_PAUSE, Outbox
 from bluesky_xpdml.publish.outbox_entry import OutboxEntry
 from bluesky_xpdml.publish.sent_reports import OnSent, SentReports
-from bluesky_xpdml.publish.state import state_folder
-from bluesky_xpdml.publish.tiled import LivePublisher, TiledPublisher
+from bluesky_xpdml.publish.tiled import LivePublisher
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +66,8 @@ class Sender:
         Connects to the server, at the first entry; any error counts as a server that is away.
     outbox
         What waits.
+    publisher
+        A connection that exists already.
     on_sent
         Called with the start document of a whole run when the server has it, and when it refuses the run for
         the first time; the text says why, and is empty for a run that was sent.
@@ -78,6 +78,7 @@ class Sender:
         open_publisher: Callable[[], LivePublisher],
         outbox: Outbox,
         *,
+        publisher: LivePublisher | None = None,
         on_sent: OnSent | None = None,
     ) -> None:
         self.outbox = outbox
@@ -85,7 +86,7 @@ class Sender:
         self.last_error = ""
         self.last_entry: OutboxEntry | None = None
         self._open_publisher = open_publisher
-        self.publisher: LivePublisher | None = None
+        self.publisher = publisher
         self._on_sent = on_sent
         self._n_sent = 0
         self._n_refused = 0
@@ -192,6 +193,8 @@ class OutboxPublisher:
         Connects to the server; called in the thread, again and again while the server is away.
     outbox
         Where the runs wait; closed with the publisher.
+    publisher
+        A connection that exists already; closed with this one.
     on_sent
         Called in the thread with the start document of each run and an empty text when the server has it, or
         the reason when the server refuses it for the first time.
@@ -219,13 +222,14 @@ class OutboxPublisher:
         open_publisher: Callable[[], LivePublisher],
         outbox: Outbox,
         *,
+        publisher: LivePublisher | None = None,
         on_sent: OnSent | None = None,
         shortest_probe: float = SHORTEST_PROBE,
         longest_probe: float = LONGEST_PROBE,
     ) -> None:
         self.outbox = outbox
         self._reports = SentReports(on_sent)
-        self._sender = Sender(open_publisher, outbox, on_sent=self._reports.settle)
+        self._sender = Sender(open_publisher, outbox, publisher=publisher, on_sent=self._reports.settle)
         self._probes = shortest_probe, longest_probe
         self._pause = shortest_probe
         self._condition = Condition()
@@ -438,55 +442,3 @@ class OutboxPublisher:
 def _jitter() -> float:
     """Return a factor that keeps several processes from trying at the same moments."""
     return random.uniform(0.75, 1.25)  # noqa: S311 - not secret
-
-
-def outbox_publisher(
-    uri: str,
-    *,
-    api_key: str | None = None,
-    path: str = "xpdml",
-    folder: Path | None = None,
-    limit: float = DEFAULT_LIMIT,
-    enabled: bool = True,
-    wrap: Callable[[TiledPublisher], LivePublisher] | None = None,
-    on_sent: OnSent | None = None,
-) -> LivePublisher:
-    """Return a publisher into a container of a Tiled server, with an outbox before it.
-
-    Parameters
-    ----------
-    uri
-        Address of the server, such as `http://localhost:8000`.
-    api_key
-        Key with the right to write; None if the server or the address needs none.
-    path
-        Container of the derived runs; made if there is none.
-    folder
-        Above the folders of outboxes; the user's state folder if None.
-    limit
-        Largest sum of what waits [bytes].
-    enabled
-        Whether there is an outbox; without one, the server must answer now and always.
-    wrap
-        Returns what publishes into the server from the publisher into its container, such as one that pairs.
-    on_sent
-        Called with the start document of a run when the server has it, or why it refused it.
-
-    Raises
-    ------
-    PublishError
-        If the outbox is of a later version; without outbox, if the server does not answer or refuses.
-    SettingsError
-        If the folder cannot be made, or belongs to another user.
-    """
-    # A server that does not answer must be noticed soon; without an outbox it must answer now.
-    connect = TiledPublisher.lazily if enabled else TiledPublisher.from_uri
-
-    def opened() -> LivePublisher:
-        publisher = connect(uri, api_key=api_key, path=path)
-        return publisher if wrap is None else wrap(publisher)
-
-    if not enabled:
-        return opened()
-    outbox = Outbox(state_folder(uri, path, root=folder), limit)
-    return OutboxPublisher(opened, outbox, on_sent=on_sent)

@@ -258,7 +258,9 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
     Raises
     ------
     ServerAwayError
-        If the server does not respond in time, or refuses.
+        If the server does not respond in time.
+    PublishError
+        If it refuses, or is no Tiled server.
     """
     import httpx
     from tiled.client import from_uri
@@ -281,7 +283,9 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
         RuntimeError,
         ValueError,
     ) as error:
-        raise ServerAwayError(
+        status = status_of(error)
+        is_away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(error, httpx.TransportError)
+        raise (ServerAwayError if is_away else PublishError)(
             f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: {error}; "
             "check the address and the key, and that the server runs"
         ) from error
@@ -311,7 +315,11 @@ def open_container(client: "Container", path: str) -> "Container":
 
 
 def _connect_and_open(uri: str, api_key: str | None, path: str) -> "Container":
-    client = connect(uri, api_key=api_key, timeout=FIRST_ANSWER_TIMEOUT)
+    try:
+        client = connect(uri, api_key=api_key, timeout=FIRST_ANSWER_TIMEOUT)
+    except PublishError as error:
+        # No run is at fault if there is no connection, for whatever reason.
+        raise ServerAwayError(str(error)) from error
     try:
         return open_container(client, path)
     except PublishError:

@@ -138,7 +138,7 @@ def _plain(value: object, depth: int) -> object:
 def _plain_scalar(value: object) -> object:
     if isinstance(value, int) and not -_LARGEST_INTEGER // 2 <= value < _LARGEST_INTEGER:
         return _float(value)
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _float(value: int) -> float:

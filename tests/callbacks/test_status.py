@@ -60,7 +60,7 @@ def test_a_session_shows_what_it_answers_and_leaves_nothing(tiled_server, iron_s
         for document in (*good, cut[0], ("stop", {"uid": "s", "run_start": cut[0][1]["uid"], "time": 1.0})):
             callback(*document)
         assert callback.drain(PATIENCE)
-        found = until(lambda: (one := read().get(name)) and one.runs == 2 and one)
+        found = until(lambda: (one := read().get(name)) and one.runs == 2 and not one.outbox.entries and one)
         assert (found.kind, found.container, found.version != "") == ("session", path, True)
         assert (found.predicted, found.failed, sum(found.failures.values())) == (1, 1, len(found.failures))
         assert found.failures.keys() == set(found.last_answer.codes)

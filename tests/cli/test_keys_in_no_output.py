@@ -73,7 +73,7 @@ WAYS: dict[str, Callable[[str], Any]] = {
     "open_existing": lambda uri: open_existing(uri, path="a"),
     "publisher": TiledPublisher.from_uri,
     "catalog": PredictionCatalog.from_uri,
-    "callback": XpdmlCallback.from_uri,
+    "callback": lambda uri: XpdmlCallback.from_uri(uri, outbox=False),
     "runs": lambda uri: open_runs(uri).__enter__(),
 }
 
