@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,6 +135,7 @@ class XpdmlCallback:
         self._inbox = Inbox(capacity)
         self._n_documents = 0
         self._closed = False
+        self._process = os.getpid()
         self._outlived = outlived
         self._fetch = fetch
         self._compare: Callable[..., CatchUp] | None = None
@@ -414,8 +416,13 @@ class XpdmlCallback:
         timeout
             How long to wait [s].
         """
-        if self._journal is None or self._closed:
+        if os.getpid() != self._process:
+            # A fork of the session, to which nothing of this belongs.
+            return True
+        if self._journal is None:
             return False
+        if self._closed:
+            return self._journal.join(timeout)
         marker = Sync(Event())
         self._inbox.mark(marker)
         return marker.reached.wait(timeout)
@@ -432,6 +439,8 @@ class XpdmlCallback:
         timeout
             How long to wait [s].
         """
+        if os.getpid() != self._process:
+            return True
         end = time.monotonic() + timeout
         if not self._closed:
             self._closed = True

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 RETRY = 10.0
 """Pause before a catalog that did not answer is compared again [s]."""
+GRACE = 5.0
+"""A run that the catalog has whole ends within this time, or lost its stop document on the way [s]."""
 LARGEST_RUN = 1 << 30
 """A larger run is not read into memory; `xpdml replay` takes it piece by piece [bytes]."""
 _MADE_UP_FOR = {ReasonCode.NO_STOP, ReasonCode.QUEUE_FULL, ReasonCode.PROCESS_ENDED}
@@ -124,10 +126,16 @@ class CatchUp:
     def _append(self, container: Any, runs: Sequence[Run]) -> None:
         """Append those runs that have no answer."""
         wanted = {run.key: run for run in runs if self._is_wanted(run)}
-        for uid in wanted.keys() - self._answered(list(wanted)):
+        missing = wanted.keys() - self._answered(list(wanted))
+        for uid in missing:
             if self._closed.is_set():
                 raise PublishError("expected time to look for missed runs, found the end of the session")
             if not self._journal.knows(uid):
+                self._append_run(container, uid)
+        # Begun before this process was started, or its stop document was lost on the way.
+        going = {uid for uid in missing if self._journal.is_open(uid)}
+        if going and not self._closed.wait(GRACE):
+            for uid in filter(self._journal.is_open, going):
                 self._append_run(container, uid)
 
     def _append_run(self, container: Any, uid: str) -> None:

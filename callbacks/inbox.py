@@ -43,7 +43,8 @@ class GiveUp:
     uid: str
     start: Mapping[str, object] | None
     """Its start document, if the worker has not got it."""
-    reason: Reason = QUEUE_FULL
+    reason: Reason | None = QUEUE_FULL
+    """None if nothing is lost: its documents come once more, as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ class Inbox:
     def mark(self, marker: Flush | Sync | Close) -> None:
         """Put a marker behind everything that waits."""
         self._queue.put((marker, 0))
+
+    def put_back(self, marker: Flush | Close) -> None:
+        """Put a marker that was taken behind everything that waits again."""
+        self.mark(marker)
 
     def take(self, *, singly: bool = False) -> deque[Item]:
         """Wait for what is next; return it with what waits behind it, up to a marker or some MB.

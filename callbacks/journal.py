@@ -9,8 +9,9 @@ A journal belongs to one living process, which holds a lock. What a dead process
 next one for the same server and container, before anything new.
 """
 
-import fcntl
+import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -18,13 +19,12 @@ import sqlite3
 import tempfile
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
-from typing import IO, NamedTuple, TypeAlias
 
 from bluesky_xpdml.callbacks.gaps import GapCounter, Gaps
 from bluesky_xpdml.callbacks.inbox import (
@@ -40,14 +40,26 @@ from bluesky_xpdml.callbacks.inbox import (
     RunIndex,
     Sync,
 )
-from bluesky_xpdml.errors import DocumentError
-from bluesky_xpdml.sources.wire import decode, encode
+from bluesky_xpdml.callbacks.journal_file import (
+    FORMAT,
+    GIVEN_UP,
+    Entry,
+    Row,
+    create_file,
+    entry_of,
+    has_no_room,
+    item_of,
+    lock_file,
+    named,
+    remove_file,
+    try_lock,
+)
+from bluesky_xpdml.errors import DocumentError, attempt
+from bluesky_xpdml.sources.wire import decode
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Of the file; a journal of a later format is left where it is."""
 LIMIT = 2_000_000_000
 """Size of the waiting documents beyond which whole runs are given up [bytes]."""
 KEPT_RUNS, KEPT_BYTES = 48, 256_000_000
@@ -61,34 +73,7 @@ RETRY = 1.0
 
 ORPHANED = Reason("the session ended before the run stopped", ReasonCode.NO_STOP)
 
-_GIVEN_UP = "given up"
-"""Name of the row that states that a run is given up."""
 _OPEN, _ENDED, _ANSWERED = "open", "ended", "answered"
-
-Entry: TypeAlias = tuple[str, object] | GiveUp
-"""A document, or the note that a run was given up."""
-
-_TABLES = f"""
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-CREATE TABLE documents (
-    seq INTEGER PRIMARY KEY, run TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, time REAL NOT NULL
-);
-CREATE INDEX by_run ON documents (run);
-CREATE TABLE answered (run TEXT PRIMARY KEY);
-CREATE TABLE owner (outlived INTEGER NOT NULL);
-PRAGMA user_version = {FORMAT};
-"""
-
-
-class _Row(NamedTuple):
-    """One document in the file."""
-
-    seq: int
-    run: str
-    name: str
-    body: bytes
-    time: float
 
 
 @dataclass(slots=True)
@@ -119,12 +104,13 @@ class Journal:
         self._is_temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="xpdml-journal-"))
         self._path = self.folder / f"journal-{os.getpid()}-{secrets.token_hex(4)}.sqlite"
-        self._lock = _lock(self._path)
-        self._file = _create(self._path, outlived=outlived)
+        self._lock = lock_file(self._path)
+        self._file = create_file(self._path, outlived=outlived)
         self._changed = Condition()
         self._seq = self._taken = self._bytes = 0
-        self._memory: list[_Row] = []
+        self._memory: list[Row] = []
         self._retry_at = 0.0
+        self._adopt_at = math.inf
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._markers: deque[tuple[int, Flush | Close]] = deque()
         self._loose: deque[tuple[int, int]] = deque()
@@ -158,9 +144,23 @@ class Journal:
         known = self._runs.get(run)
         return known is not None and known.state == _ANSWERED
 
-    def add_run(self, documents: Iterable[tuple[str, Mapping[str, object]]]) -> None:
-        """Append the documents of a whole run, such as one read from a catalog."""
-        self._append(list(documents), RunIndex())
+    def is_open(self, run: str) -> bool:
+        """Return whether a run has begun here and neither stopped nor been answered."""
+        known = self._runs.get(run)
+        return known is not None and known.state == _OPEN
+
+    def join(self, timeout: float) -> bool:
+        """Wait until all that came before the end is written, and return whether it is; timeout in [s]."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def add_run(self, documents: Sequence[tuple[str, Mapping[str, object]]]) -> None:
+        """Append the documents of a whole run, such as one read from a catalog; an open one is replaced."""
+        run = str(documents[0][1]["uid"])
+        with self._changed:
+            before = [GiveUp(run, None, None)] if self.is_open(run) else []
+            self._remove(run)
+            self._append([*before, *documents], RunIndex())
 
     def take(self, *, singly: bool = False) -> deque[Item]:
         """Wait for what is next; return it with what waits behind it, up to a marker or some MB.
@@ -176,7 +176,7 @@ class Journal:
                     rows = self._read(last, 1 if singly and self.is_idle() else BATCH)
                     self._taken = rows[-1].seq if rows else last
                     if rows:
-                        return deque(map(_item, rows))
+                        return deque(map(item_of, rows))
                 elif self._markers:
                     return deque([self._markers.popleft()[1]])
                 else:
@@ -231,12 +231,16 @@ class Journal:
         self._closed = True
         self._thread.join(RETRY + 1.0)
         with self._changed:
+            self._retry_at = 0.0
+            self._store([])
             waiting, is_open = self._count(_ENDED), self._count(_OPEN)
+            if self._memory:
+                logger.error("%d documents are lost: there was no room in %s", len(self._memory), self.folder)
             self._ended = True
             self._changed.notify_all()
             self._file.close()
             if not waiting and not is_open:
-                _remove_file(self._path)
+                remove_file(self._path)
         if self._is_temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
@@ -247,10 +251,15 @@ class Journal:
         self._adopt()
         while not self._closed:
             items = self._inbox.take()
+            if time.monotonic() >= self._adopt_at:
+                self._adopt()
             marker = items.pop() if isinstance(items[-1], Flush | Sync | Close) else None
             while self._is_full() and not self._closed:
                 time.sleep(RETRY)
-            self._append([item for item in items if isinstance(item, tuple | GiveUp)], self._index)
+            entries = [item for item in items if isinstance(item, tuple | GiveUp)]
+            error = attempt(partial(self._append, entries, self._index))
+            if isinstance(error, Exception):
+                logger.error("%d documents could not be kept", len(entries), exc_info=error)
             if isinstance(marker, Sync):
                 marker.reached.set()
             elif isinstance(marker, Flush | Close):
@@ -267,11 +276,11 @@ class Journal:
     def _append(self, items: Sequence[Entry], index: RunIndex, *, when: float | None = None) -> None:
         """Append documents, in memory if the disk is full."""
         now = time.time() if when is None else when
-        named = [_named(item, index) for item in items]
+        contents = [named(item, index) for item in items]
         with self._changed:
             rows = [
-                _Row(self._seq + number, run, name, body, now)
-                for number, (run, name, body) in enumerate(named, start=1)
+                Row(self._seq + number, run, name, body, now)
+                for number, (run, name, body) in enumerate(contents, start=1)
             ]
             for row, item in zip(rows, items, strict=True):
                 self._note(row, item, index)
@@ -279,24 +288,24 @@ class Journal:
             self._seq += len(rows)
             self._changed.notify_all()
 
-    def _note(self, row: _Row, item: Entry, index: RunIndex) -> None:
+    def _note(self, row: Row, item: Entry, index: RunIndex) -> None:
         """Keep account of the run that a row belongs to."""
         self._bytes += len(row.body)
         if isinstance(item, tuple):
             self._gaps.count(row.run, *item)
         known = self._runs.get(row.run)
-        if not row.run or (known is None and row.name not in {"start", _GIVEN_UP}):
+        if not row.run or (known is None and row.name not in {"start", GIVEN_UP}):
             self._loose.append((row.seq, len(row.body)))
             return
         if known is None or (known.state == _ANSWERED and row.name == "start"):
             self._remove(row.run)
             known = self._runs[row.run] = _Run(first=row.seq)
         known.size += len(row.body)
-        if row.name in {"stop", _GIVEN_UP} and known.state == _OPEN:
+        if row.name in {"stop", GIVEN_UP} and known.state == _OPEN:
             known.state, known.ended = _ENDED, row.time
             index.forget(row.run)
 
-    def _store(self, rows: list[_Row]) -> None:
+    def _store(self, rows: list[Row]) -> None:
         """Write rows to the file, or keep them in memory until there is room on the disk."""
         waiting = [*self._memory, *rows]
         if time.monotonic() < self._retry_at or not waiting:
@@ -324,15 +333,15 @@ class Journal:
             return False
         return True
 
-    def _read(self, last: int, most: int, *, run: str | None = None) -> list[_Row]:
+    def _read(self, last: int, most: int, *, run: str | None = None) -> list[Row]:
         """Return the next rows up to a number, or the first ones of a run; of large ones few."""
         where, value = ("run = ?", run) if run is not None else ("seq > ?", self._taken)
         query = f"SELECT * FROM documents WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608 - fixed texts
-        rows: list[_Row] = []
+        rows: list[Row] = []
         size = 0
         with closing(self._file.execute(query, (value, most))) as found:
             for each in found:
-                row = _Row(*each)
+                row = Row(*each)
                 rows.append(row)
                 size += len(row.body)
                 if size > BATCH_BYTES:
@@ -380,9 +389,10 @@ class Journal:
         return sum(known.state == state for known in tuple(self._runs.values()))
 
     def _adopt(self) -> None:
-        """Take over the journals whose owner is dead."""
+        """Take over the journals whose owner is dead, or try again later if there is no room for them."""
+        self._adopt_at = math.inf
         for path in sorted(self.folder.glob("journal-*.sqlite")):
-            lock = None if path == self._path else _try_lock(path)
+            lock = None if path == self._path else try_lock(path)
             if lock is None:
                 continue
             with lock:
@@ -390,18 +400,28 @@ class Journal:
                     with closing(sqlite3.connect(path)) as other:
                         is_done = self._take_over(path, other)
                 except (sqlite3.Error, OSError, DocumentError) as error:
-                    aside = path.with_suffix(f".damaged-{time.time():.0f}")
-                    path.rename(aside)
-                    logger.error(  # noqa: TRY400 - the file is at fault, not the program
-                        "%s: expected the documents of an earlier session, found a damaged file (%s): it is "
-                        "now %s; `xpdml catch-up` analyses what a catalog of raw runs holds",
-                        path,
-                        error,
-                        aside.name,
-                    )
-                    is_done = True
+                    is_done = self._is_set_aside(path, error)
                 if is_done:
-                    _remove_file(path)
+                    remove_file(path)
+
+    def _is_set_aside(self, path: Path, error: Exception) -> bool:
+        """Rename a journal that cannot be read; one for which there is no room is tried again later."""
+        if has_no_room(error):
+            logger.error("%s: cannot be taken over now (%s); free some room", path, error)
+            self._adopt_at = time.monotonic() + RETRY
+            return False
+        aside = path.with_suffix(f".damaged-{time.time():.0f}")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        logger.error(
+            "%s: expected the documents of an earlier session, found a damaged file (%s): it is now %s; "
+            "`xpdml catch-up` analyses what a catalog of raw runs holds",
+            path,
+            error,
+            aside.name,
+        )
+        return True
 
     def _take_over(self, path: Path, other: sqlite3.Connection) -> bool:
         """Append the documents of another journal, and return whether its file is no longer needed."""
@@ -415,81 +435,44 @@ class Journal:
             return True
         (outlived,) = other.execute("SELECT outlived FROM owner").fetchone()
         answered = {run for (run,) in other.execute("SELECT run FROM answered")}
-        latest = self._copy(_Row(*each) for each in other.execute("SELECT * FROM documents ORDER BY seq"))
-        for run in latest.keys() & answered:
-            self.settle(run, keep=True)
-        left = latest.keys() - answered
-        for run in left:
-            is_stale = not outlived or time.time() - latest[run] > STALE
-            if is_stale and self._runs[run].state == _OPEN:
-                self.give_up(run, ORPHANED)
-        waiting = sum(self._runs[run].state == _ENDED for run in left)
+        with self._changed:
+            latest = self._copy(path)
+            for run in latest.keys() & answered:
+                self.settle(run, keep=True)
+            left = latest.keys() - answered
+            for run in left:
+                is_stale = not outlived or time.time() - latest[run] > STALE
+                if is_stale and self._runs[run].state == _OPEN:
+                    self.give_up(run, ORPHANED)
+            waiting = sum(self._runs[run].state == _ENDED for run in left)
         if waiting:
             logger.warning("%s: %d runs of an earlier session are answered now", path.parent, waiting)
-        return not self._memory
+        return True
 
-    def _copy(self, rows: Iterable[_Row]) -> dict[str, float]:
-        """Append rows of another journal; return the runs that were not known, and when each came last."""
-        known, latest = set(self._runs), dict[str, float]()
-        new = (row for row in rows if row.run not in known)
-        while chunk := list(islice(new, BATCH)):
-            self._append([_entry(row) for row in chunk], self._index, when=chunk[-1].time)
-            latest |= {row.run: row.time for row in chunk if row.run}
+    def _copy(self, path: Path) -> dict[str, float]:
+        """Append the rows of another journal; return the runs that were not known, and when each came last.
+
+        In one step: a process that is killed meanwhile leaves no half of a run to be taken for the whole.
+        """
+        first = self._seq
+        self._file.execute("ATTACH ? AS other", (str(path),))
+        try:
+            with self._file:
+                self._file.execute(
+                    "INSERT INTO documents SELECT seq + ?, run, name, body, time FROM other.documents "
+                    "WHERE run NOT IN (SELECT value FROM json_each(?))",
+                    (first, json.dumps(list(self._runs))),
+                )
+        finally:
+            self._file.execute("DETACH other")
+        latest = dict[str, float]()
+        query = "SELECT * FROM documents WHERE seq > ? ORDER BY seq LIMIT ?"
+        while rows := self._file.execute(query, (self._seq, BATCH)).fetchall():
+            for row in map(Row._make, rows):
+                item = entry_of(row)
+                self._index.find(*item) if isinstance(item, tuple) else None
+                self._note(row, item, self._index)
+                latest |= {row.run: row.time} if row.run else {}
+                self._seq = row.seq
+        self._changed.notify_all()
         return latest
-
-
-def _entry(row: _Row) -> Entry:
-    """Return a row as it came in."""
-    item = _item(row)
-    return (row.name, decode(row.body)) if isinstance(item, tuple) else item
-
-
-def _item(row: _Row) -> Entry:
-    """Return a row as the worker takes it: a document stays in bytes."""
-    if row.name != _GIVEN_UP:
-        return row.name, row.body
-    note = decode(row.body)
-    return GiveUp(row.run, note["start"], Reason(note["text"], ReasonCode(note["code"])))
-
-
-def _named(item: Entry, index: RunIndex) -> tuple[str, str, bytes]:
-    """Return run, name and content of a row."""
-    if isinstance(item, GiveUp):
-        note = {"start": item.start, "text": str(item.reason), "code": str(item.reason.code)}
-        return item.uid, _GIVEN_UP, encode(note)
-    name, doc = item
-    return index.find(name, doc), str(name), encode(doc)  # type: ignore[arg-type]
-
-
-def _create(path: Path, *, outlived: bool) -> sqlite3.Connection:
-    """Return the connection to a new file, which the journal's threads share under its lock."""
-    file = sqlite3.connect(path, check_same_thread=False)
-    path.chmod(0o600)
-    file.executescript(_TABLES)
-    with file:
-        file.execute("INSERT INTO owner VALUES (?)", (outlived,))
-    return file
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Return the lock of a new journal, held until it is closed or the process ends."""
-    lock = path.with_suffix(".lock").open("ab")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return lock
-
-
-def _try_lock(path: Path) -> IO[bytes] | None:
-    """Return the lock of a journal; None if its owner is alive."""
-    lock = path.with_suffix(".lock").open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
-
-
-def _remove_file(path: Path) -> None:
-    """Remove a journal and what SQLite keeps beside it; the lock goes last."""
-    for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
-        path.with_suffix(suffix).unlink(missing_ok=True)

@@ -139,6 +139,9 @@ class Processor:
             return self._router.feed_until_ended(waiting)
         note = waiting.popleft()
         assert isinstance(note, GiveUp)  # noqa: S101 - for the type checker
+        if note.reason is None:
+            self._router.forget(note.uid)
+            return []
         evicted = [] if note.start is None else self._router.feed("start", note.start)
         return [*evicted, *self._router.give_up(note.uid, note.reason)]
 

@@ -121,6 +121,10 @@ class Router:
         self._remember(uid)
         return [collector.finish(given_up=reason)]
 
+    def forget(self, uid: str) -> None:
+        """Forget an open run, whose documents will come once more."""
+        self._close(uid)
+
     def give_up_all(self, reason: Reason) -> list[CollectedRun]:
         """Close every open run before its stop and return them."""
         return [run for uid in list(self._open) for run in self.give_up(uid, reason)]

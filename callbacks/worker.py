@@ -1,6 +1,7 @@
 """The worker: one thread that hands documents to the analysis and publishes its answers."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from bluesky_xpdml.vocabulary import Reason, ReasonCode
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+PAUSE = 1.0
+"""Before an analysis that was interrupted begins again [s]."""
 
 
 class Processing(Protocol):
@@ -98,6 +102,7 @@ class Worker:
         self.failures = Counter[str]()
         """By reason code, the failed derived runs that state it, and those that could not be published."""
         self.last_answer: LastAnswer | None = None
+        self._marker: Flush | Sync | Close | None = None
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
@@ -120,16 +125,33 @@ class Worker:
 
     def _work(self) -> None:
         while not self._abandoned:
-            items = self._source.take(singly=self._processor.is_live)
-            marker = items.pop() if isinstance(items[-1], Flush | Sync | Close) else None
-            entries = [item for item in items if isinstance(item, tuple | GiveUp)]
-            answers = self._processor.feed(entries, update=self._source.is_idle())
-            if entries and not self._finish_all(answers):
-                continue
-            if isinstance(marker, Flush):
-                marker.reached.set()
-            if isinstance(marker, Close) and self._is_closed(marker):
+            found = attempt(self._step)
+            if isinstance(found, Exception):
+                self._recover(found)
+            elif found:
                 return
+
+    def _step(self) -> bool:
+        """Work on what is next, and return whether that was the end."""
+        items = self._source.take(singly=self._processor.is_live)
+        marker = self._marker = None if isinstance(items[-1], tuple | GiveUp) else items[-1]
+        entries = [item for item in items if isinstance(item, tuple | GiveUp)]
+        answers = self._processor.feed(entries, update=self._source.is_idle())
+        if entries and not self._finish_all(answers):
+            return False
+        if isinstance(marker, Flush):
+            marker.reached.set()
+        return isinstance(marker, Close) and self._is_closed(marker)
+
+    def _recover(self, error: Exception) -> None:
+        """Begin again with what is kept: a disk could not be read, or no process could be started."""
+        self._counts["errors"] += 1
+        logger.error("the analysis was interrupted and begins again in %g s", PAUSE, exc_info=error)
+        if self._journal is not None:
+            self._journal.rewind()
+        if isinstance(self._marker, Flush | Close):
+            self._source.put_back(self._marker)
+        time.sleep(PAUSE)
 
     def _is_closed(self, marker: Close) -> bool:
         """Finish what is open and close the publisher, unless the documents have to be read again first."""
