@@ -6,6 +6,7 @@ notes where the catalog ends: older runs are analysed only if they are asked for
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -74,6 +75,7 @@ class CatchUp:
     ) -> None:
         self._raw, self._derived, self._journal, self._file = raw, derived, journal, file
         self._after = after
+        self._since = self._first_start()
         self.n_found = 0
         self.finished = Event()
         self._closed = Event()
@@ -97,6 +99,7 @@ class CatchUp:
                     str(error),
                 )
                 self._file.unlink(missing_ok=True)
+                self._since = None
                 continue
             logger.warning("missed runs are looked for again in %g s: %.500a", RETRY, str(error))
             self._closed.wait(RETRY)
@@ -107,6 +110,9 @@ class CatchUp:
         with closing(container.context.http_client):
             requests = Requests(container)
             cursor = Cursor() if self._after is not None else self._cursor()
+            if cursor is None and self._since is not None:
+                # An earlier start ended before it had noted where the catalog ends.
+                cursor, self._after = Cursor(), self._since
             if cursor is None:
                 self._save(end_of(requests))
                 return
@@ -118,7 +124,7 @@ class CatchUp:
                     # A run that goes on is compared again next time.
                     is_whole = is_whole and (run is None or run.complete)
                     cursor = behind if is_whole else cursor
-                if self._after is None:
+                if self._after in {None, self._since}:
                     self._save(cursor)
         if self.n_found:
             logger.warning("%d runs of the catalog had no answer and are analysed now", self.n_found)
@@ -158,8 +164,8 @@ class CatchUp:
         self.n_found += 1
 
     def _is_wanted(self, run: Run) -> bool:
-        time = run.start.get("time")
-        is_later = self._after is None or (isinstance(time, int | float) and time >= self._after)
+        began = run.start.get("time")
+        is_later = self._after is None or (isinstance(began, int | float) and began >= self._after)
         return bool(run.start) and is_later and not is_derived(run.start)
 
     def _answered(self, uids: list[str]) -> set[str]:
@@ -178,6 +184,15 @@ class CatchUp:
         with closing(container.context.http_client):
             starts = Requests(container).starts([In("start.raw_uid", uids)])
         return {str(start.get("raw_uid")) for start in starts if not _is_made_up_for(start)}
+
+    def _first_start(self) -> float | None:
+        """Return when an earlier process first started [s since 1970]; None if this is the first one."""
+        noted = self._file.with_suffix(".first")
+        try:
+            return float(noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            noted.write_text(f"{time.time()}", encoding="utf-8")
+            return None
 
     def _cursor(self) -> Cursor | None:
         """Return how far the catalog was compared; None if it never was."""

@@ -205,6 +205,8 @@ class Journal:
             self._remove(run)
             start = decode(starts[0].body) if starts else None
             self._append([GiveUp(run, start, reason)], RunIndex())
+            # Whoever waits for everything before a marker waits for this, too.
+            self._markers = deque((self._seq, marker) for _, marker in self._markers)
 
     def drop_unnamed(self) -> None:
         """Remove the documents that were read and name no run."""

@@ -141,7 +141,7 @@ def _fill(file: Path) -> None:
 def analysis_killed(place: Place, runs: int, *, kills: int = 10) -> list[Row]:
     """Kill the process of the analysis again and again, at random."""
     chance = random.Random(1)  # noqa: S311 - not secret
-    plan = place.plan("analysis", runs, pace=PACE, drain=ANSWERING, end="close")
+    plan = place.plan("analysis", runs, pace=5.0 * PACE, drain=ANSWERING, end="close")
     with place.session(plan) as session:
         session.wait_for_key("ready")
         done, end = 0, time.monotonic() + ANSWERING
