@@ -7,6 +7,7 @@ from hashlib import sha256
 from lzma import compress
 from pathlib import Path
 from shutil import copytree
+from statistics import median
 
 from bluesky_xpdml.factory.bench.fault_place import ANSWERING, Place, Row
 
@@ -37,6 +38,29 @@ def files_named(place: Place, runs: int) -> list[Row]:
             session.wait(ANSWERING)
         rows.append(place.row(f"every second run names {what}", plan, [session], failures=plan.uids[1::2]))
     return rows
+
+
+def day(place: Place, runs: int) -> Row:
+    """Feed good runs and others as fast as they are answered; `growth` is that of the memory within the day.
+
+    It is the median of the last third of the measurements of memory over that of the first.
+    """
+    folder = place.folder / "day"
+    folder.mkdir()
+    plan = place.plan(
+        "day",
+        runs,
+        hostile=[str(_hdf5(folder)), "/dev/zero", str(folder / "missing.h5")],
+        limits=LIMITS,
+        keep_up=True,
+        drain=ANSWERING,
+        end="close",
+    )
+    with place.session(plan) as session:
+        session.wait(12.0 * ANSWERING)
+    third = len(session.memory) // 3
+    growth = median(session.memory[-third:]) / median(session.memory[:third])
+    return place.row("a day of a beamline", plan, [session], failures=plan.uids[1::2]) | {"growth": growth}
 
 
 def bundle_bomb(place: Place, runs: int) -> list[Row]:

@@ -49,6 +49,8 @@ class Program:
         self.said: list[dict[str, Any]] = []
         self.largest_memory = 0
         """Largest sum of its resident memory and that of its children [bytes]."""
+        self.memory: list[int] = []
+        """That sum every `SAMPLING` [bytes]."""
         self._changed = Condition()
         self._ended = Event()
         self._threads = [Thread(target=each, daemon=True) for each in (self._read, self._measure)]
@@ -143,6 +145,7 @@ class Program:
     def _measure(self) -> None:
         while not self._ended.wait(SAMPLING) and self._process.poll() is None:
             taken = sum(resident(pid) for pid in (self.pid, *children(self.pid)))
+            self.memory.append(taken)
             self.largest_memory = max(self.largest_memory, taken)
 
 

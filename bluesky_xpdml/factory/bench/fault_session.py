@@ -39,6 +39,8 @@ class Plan:
     raw_path: str = ""
     pace: float = 0.0
     """Pause before each run [s]."""
+    keep_up: bool = False
+    """Whether it waits for the answer to each run before the next."""
     drain: float = 0.0
     """How long it waits until everything is in Tiled [s]."""
     end: str = "return"
@@ -159,6 +161,8 @@ class Session:
                 begin = time.perf_counter()
                 self.callback(name, document)
                 self.longest = max(self.longest, time.perf_counter() - begin)
+            if self._plan.keep_up:
+                self.callback.drain(self._plan.drain)
             say(stopped=uid, at=time.monotonic(), longest_ms=self.longest * 1e3)
 
     def finish(self) -> None:
