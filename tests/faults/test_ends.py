@@ -31,22 +31,31 @@ def statuses(rows):
     return [int(re.search(r"status (\d+)$", row["fault"])[1]) for row in rows]
 
 
-def test_what_a_session_leaves_is_answered_by_the_next_one(place, require_nothing_lost):
-    rows = require_nothing_lost(fault_ends.session_ends(place, 5))
-    assert all(found in STATUS[end] for end, found in zip(fault_ends.ENDS, statuses(rows), strict=True))
+SOME = ["sys.exit", "ctrl-C twice", "SIGTERM", "kill -9"]
+OTHERS = [end for end in fault_ends.ENDS if end not in SOME]
+WATCH_SOME = ["SIGTERM, with time", "SIGTERM", "kill -9"]
+WATCH_OTHERS = [end for end in fault_watch.ENDS if end not in WATCH_SOME]
 
 
-def test_what_a_watcher_leaves_is_answered_by_the_next_one(place, require_nothing_lost):
-    rows = require_nothing_lost(fault_watch.watch_ends(place, 5))
-    assert all(
-        found in WATCH_STATUS[end] for end, found in zip(fault_watch.ENDS, statuses(rows), strict=True)
-    )
+@pytest.mark.parametrize("ends", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["some", "others"])
+def test_what_a_session_leaves_is_answered_by_the_next_one(place, require_nothing_lost, ends):
+    rows = require_nothing_lost(fault_ends.session_ends(place, 5, ends=ends))
+    assert all(found in STATUS[end] for end, found in zip(ends, statuses(rows), strict=True))
+
+
+@pytest.mark.parametrize(
+    "ends", [WATCH_SOME, pytest.param(WATCH_OTHERS, marks=pytest.mark.slow)], ids=["some", "others"]
+)
+def test_what_a_watcher_leaves_is_answered_by_the_next_one(place, require_nothing_lost, ends):
+    rows = require_nothing_lost(fault_watch.watch_ends(place, 5, ends=ends))
+    assert all(found in WATCH_STATUS[end] for end, found in zip(ends, statuses(rows), strict=True))
 
 
 def test_an_analysis_that_is_killed_again_and_again(place, require_nothing_lost):
     require_nothing_lost(fault_trials.analysis_killed(place, 15, kills=3))
 
 
+@pytest.mark.slow
 def test_a_watcher_that_is_killed_again_and_again(place, require_nothing_lost):
     require_nothing_lost(fault_watch.watch_killed(place, 8, kills=2))
 

@@ -6,6 +6,7 @@ from bluesky_xpdml.factory.bench import fault_files
 from bluesky_xpdml.factory.bench.faults import TRIALS
 
 
+@pytest.mark.slow
 def test_files_that_documents_name(place, require_nothing_lost):
     rows = require_nothing_lost(fault_files.files_named(place, 2))
     assert len(rows) == 3
