@@ -442,12 +442,7 @@ class XpdmlCallback:
         if os.getpid() != self._process:
             return True
         end = time.monotonic() + timeout
-        if not self._closed:
-            self._closed = True
-            atexit.unregister(self.close)
-            if self._catching_up is not None:
-                self._catching_up.close()
-            self._inbox.mark(Close(keep_open=self._outlived))
+        self._take_no_more()
         ended = self._worker.join(timeout)
         if not ended:
             self._give_up_waiting()
@@ -470,6 +465,16 @@ class XpdmlCallback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _take_no_more(self) -> None:
+        """Begin to end, once."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        if self._catching_up is not None:
+            self._catching_up.close()
+        self._inbox.mark(Close(keep_open=self._outlived))
 
     def _is_sent(self, timeout: float) -> bool:
         """Wait until the server has all predictions, and return whether it has."""
