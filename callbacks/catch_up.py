@@ -82,6 +82,17 @@ class CatchUp:
         self._thread = Thread(target=self._run, name="xpdml-catch-up", daemon=True)
         self._thread.start()
 
+    def wait(self, timeout: float) -> int:
+        """Wait until the catalog was compared, stop, and return how many runs were appended.
+
+        A PublishError is raised if it was not in time [s].
+        """
+        is_compared = self.finished.wait(timeout)
+        self.close()
+        if not is_compared:
+            raise PublishError(f"expected the catalog of raw runs within {timeout:g} s, found no answer")
+        return self.n_found
+
     def close(self) -> None:
         """Stop at the next run."""
         self._closed.set()
