@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from bluesky_xpdml.errors import PublishError, ServerAwayError
@@ -12,6 +13,9 @@ from bluesky_xpdml.publish.state import state_folder
 from bluesky_xpdml.publish.tiled import LivePublisher, TiledPublisher
 
 logger = logging.getLogger(__name__)
+
+_LATE_IMPORTS = ("concurrent.futures.process", "concurrent.futures.thread", "tiled.client")
+"""What a connection to Tiled needs and what registers itself for the end of the interpreter."""
 
 
 def outbox_publisher(
@@ -61,6 +65,9 @@ def outbox_publisher(
 
     if not enabled:
         return opened(TiledPublisher.from_uri)
+    # Now, because they cannot be imported any more while the interpreter ends, when most may wait.
+    for name in _LATE_IMPORTS:
+        import_module(name)
     outbox = Outbox(state_folder(uri, path, root=folder), limit)
     try:
         # The container is there from the start, and a wrong key is noticed before anything is measured.

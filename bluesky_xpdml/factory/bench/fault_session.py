@@ -202,6 +202,9 @@ def _change_clock(plan: Plan) -> None:
 def main(text: str) -> None:
     """Do what a plan says."""
     plan = Plan(**json.loads(text))
+    # A shell that starts the bench in the background has them ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     _change_clock(plan)
     session = Session(plan)
