@@ -31,8 +31,6 @@ SHORT_INTERVAL = 0.1
 CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
 _GRACE = 0.2
-_LATE_IMPORTS = ("concurrent.futures.process", "concurrent.futures.thread", "tiled.client")
-"""What a connection to Tiled needs and what registers itself for the end of the interpreter."""
 
 
 class Outcome(StrEnum):
