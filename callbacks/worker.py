@@ -13,7 +13,7 @@ from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.processor import CLOSED, Answer, Entry
 from bluesky_xpdml.errors import ProcessEndedError, PublishError, attempt, internal_reason
 from bluesky_xpdml.publish import OutboxPublisher, Publisher
-from bluesky_xpdml.publish.documents import NamedDocument, failed_run
+from bluesky_xpdml.publish.documents import Document, NamedDocument, failed_run
 from bluesky_xpdml.publish.outbox_entry import described
 from bluesky_xpdml.publish.status import LastAnswer
 from bluesky_xpdml.records import Verdict
@@ -85,6 +85,16 @@ class Statistics:
 _COUNTED = ("runs", "predicted", "failed", "ignored", "given_up", "unpublished", "errors")
 
 
+class _Named:
+    """Names the raw run of a derived run in a message, if that is written."""
+
+    def __init__(self, start: Document) -> None:
+        self._start = start
+
+    def __str__(self) -> str:
+        return str(described(self._start, added=0.0))
+
+
 class Worker:
     """Processes documents in a thread of its own and publishes the answers."""
 
@@ -101,13 +111,18 @@ class Worker:
         self._abandoned = self._keep_open = False
         self.failures = Counter[str]()
         """By reason code, the failed derived runs that state it, and those that could not be published."""
-        self.last_answer: LastAnswer | None = None
+        self._last_start: Document | None = None
         self._marker: Flush | Sync | Close | None = None
         # Every key is there from the start: the counts are read from another thread.
         self._counts = Counter(dict.fromkeys(_COUNTED, 0))
         # A daemon, so that a process whose callback was never closed can still end.
         self._thread = Thread(target=self._work, name="xpdml-worker", daemon=True)
         self._thread.start()
+
+    @property
+    def last_answer(self) -> LastAnswer | None:
+        """The answer that was published last; None if there was none."""
+        return None if self._last_start is None else LastAnswer.of(self._last_start)
 
     def join(self, timeout: float) -> bool:
         """Wait for the worker to end and return whether it has; the timeout is in seconds."""
@@ -162,7 +177,7 @@ class Worker:
             return False
         # An outbox has the rest of the time to send: the callback closes it.
         if not isinstance(self._publisher, OutboxPublisher):
-            self._guarded(self._publisher.close, "what the publisher had left")
+            self._guarded(self._publisher.close, "what %s had left", "the publisher")
         return True
 
     def _finish_all(self, answers: Iterator[Answer]) -> bool:
@@ -200,25 +215,26 @@ class Worker:
 
     def _publish(self, documents: list[NamedDocument]) -> str | Exception:
         """Publish a derived run, or an internal failure in its place, and return the outcome."""
-        run = str(described(documents[0][1], added=0.0))
-        sent = self._guarded(lambda: self._publisher.publish(documents), f"the answer to {run}")
+        run = _Named(documents[0][1])
+        sent = self._guarded(lambda: self._publisher.publish(documents), "the answer to %s", run)
         if isinstance(sent, Exception) and not isinstance(sent, PublishError):
             documents = failed_run(documents, internal_reason(sent))
-            sent = self._guarded(lambda: self._publisher.publish(documents), f"the failure of {run}")
+            sent = self._guarded(lambda: self._publisher.publish(documents), "the failure of %s", run)
         if isinstance(sent, Exception):
             self.failures[ReasonCode.PUBLISHING_FAILED] += 1
             return sent
-        answer = self.last_answer = LastAnswer.of(documents[0][1])
-        logger.info("%s: %s %s: %s", run, answer.technique, answer.element, answer.verdict)
-        if answer.verdict != Verdict.FAILED:
+        start = self._last_start = documents[0][1]
+        quality = start["quality"]
+        logger.info("%s: %s %s: %s", run, start["technique"], start["element"], quality["verdict"])
+        if quality["verdict"] != Verdict.FAILED:
             return "predicted"
-        self.failures.update(answer.codes)
+        self.failures.update(quality["codes"])
         return "failed"
 
-    def _guarded(self, action: Callable[[], Result], what: str) -> Result | Exception:
+    def _guarded(self, action: Callable[[], Result], what: str, whose: object) -> Result | Exception:
         """Return what an action returns or raises."""
         found = attempt(action)
         if isinstance(found, Exception):
             self._counts["errors"] += not isinstance(found, PublishError)
-            logger.error("%s could not be published; the RunEngine goes on", what, exc_info=found)
+            logger.error(f"{what} could not be published; the RunEngine goes on", whose, exc_info=found)  # noqa: G004
         return found

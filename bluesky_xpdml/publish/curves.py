@@ -14,14 +14,13 @@ import numpy as np
 
 from bluesky_xpdml.errors import MissingDataError, PublishError, XpdmlError
 from bluesky_xpdml.publish.layout import TABLE
-from bluesky_xpdml.publish.published import PublishedPrediction, as_mapping, quality_entry, read_quality
+from bluesky_xpdml.publish.published import PublishedPrediction, as_mapping, read_quality
 from bluesky_xpdml.records import (
     AxisSource,
     DetectionMode,
     EnergyAxis,
     FloatArray,
     PairDistribution,
-    Prediction,
     Xanes,
 )
 from bluesky_xpdml.reduction.normalisation import normalise
@@ -35,35 +34,6 @@ POINTS = "points"
 """Entry of a stream whose curves differ in length: by column, how many rows it fills."""
 RANGES = ("e0", "pre_edge", "post_edge", "degree", "pre_edge_degree")
 """Settings of a reduction from which pre-edge and post-edge are computed again."""
-
-
-def curves_summary(prediction: Prediction) -> dict[str, Any] | None:
-    """Return the entry `curves` of a start document; None if the prediction has no curves."""
-    entries: dict[str, Any] = {}
-    if prediction.xanes is not None:
-        xanes = prediction.xanes
-        entries["xanes"] = {
-            "quality": quality_entry(xanes.quality),
-            "mode": xanes.mode,
-            "axis": {
-                "source": xanes.axis.source,
-                "offset": xanes.axis.offset,
-                "uncertainty": xanes.axis.uncertainty,
-            },
-        }
-    if prediction.pdf is not None:
-        entries["pdf"] = {
-            "quality": quality_entry(prediction.pdf.quality),
-            "composition": prediction.pdf.composition,
-            "scale_uncertainty": prediction.pdf.scale_uncertainty,
-            POINTS: _points(prediction.pdf),
-        }
-    return entries or None
-
-
-def _points(pdf: PairDistribution) -> dict[str, int]:
-    curves = {"q": pdf.q, "i_q": pdf.intensity, "f_q": pdf.f, "r": pdf.r, "g_r": pdf.g}
-    return {name: int(np.size(values)) for name, values in curves.items() if values is not None}
 
 
 def read_xanes(container: "Container", prediction: PublishedPrediction) -> Xanes:

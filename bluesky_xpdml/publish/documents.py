@@ -14,7 +14,7 @@ import numpy as np
 
 from bluesky_xpdml import __version__
 from bluesky_xpdml.publish import layout
-from bluesky_xpdml.publish.curves import CURVES, curves_summary
+from bluesky_xpdml.publish.curves import CURVES, POINTS
 from bluesky_xpdml.publish.published import ACCESS_TAGS, quality_entry
 from bluesky_xpdml.records import (
     PURPOSE,
@@ -192,12 +192,41 @@ def summary(prediction: Prediction) -> Document:
             "quality": quality_entry(quality),
             "descriptors": {name: _interval(descriptor) for name, descriptor in finite.items()},
             "diagnostics": prediction.diagnostics,
-            CURVES: curves_summary(prediction),
+            CURVES: _curves(prediction),
             "explanation": None
             if prediction.explanation is None
             else _explanation_summary(prediction.explanation),
         }
     )
+
+
+def _curves(prediction: Prediction) -> Document | None:
+    """Return the entry `curves` of a start document; None if the prediction has no curves."""
+    entries: Document = {}
+    if prediction.xanes is not None:
+        xanes = prediction.xanes
+        entries["xanes"] = {
+            "quality": quality_entry(xanes.quality),
+            "mode": xanes.mode,
+            "axis": {
+                "source": xanes.axis.source,
+                "offset": xanes.axis.offset,
+                "uncertainty": xanes.axis.uncertainty,
+            },
+        }
+    if prediction.pdf is not None:
+        entries["pdf"] = {
+            "quality": quality_entry(prediction.pdf.quality),
+            "composition": prediction.pdf.composition,
+            "scale_uncertainty": prediction.pdf.scale_uncertainty,
+            POINTS: _points(prediction.pdf),
+        }
+    return entries or None
+
+
+def _points(pdf: PairDistribution) -> dict[str, int]:
+    curves = {"q": pdf.q, "i_q": pdf.intensity, "f_q": pdf.f, "r": pdf.r, "g_r": pdf.g}
+    return {name: int(np.size(values)) for name, values in curves.items() if values is not None}
 
 
 def _entries(record: Sample | Origin | ModelReference) -> Document:
