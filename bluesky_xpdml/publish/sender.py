@@ -204,6 +204,7 @@ class OutboxPublisher:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from bluesky_xpdml.publish import CallbackPublisher
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     outbox = Outbox(Path(folder) / "outbox")

@@ -40,10 +40,11 @@ written.wait()
 for run in eval(sys.argv[4]):
     journal.settle(run, keep=True)
 if "fork" in sys.argv and not os.fork():
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(600)
     os._exit(0)
-print("written", flush=True)
+# In one piece: the fork writes at the same moment.
+os.write(1, b"written\\n")
 time.sleep(600)
 """
 
