@@ -25,6 +25,20 @@ from bluesky_xpdml.factory.bench.fault_trials import (
 from bluesky_xpdml.factory.bench.fault_watch import watch_burst, watch_ends, watch_killed
 from bluesky_xpdml.factory.bench.report import Report, machine
 
+WHAT = "raw runs without an answer, and with two, after faults of servers, disks, processes and files"
+CONDITIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "runs": "90 points of the simulated XAS beamline, one event each, as fast as given if not paced",
+        "server": "Tiled in a process of its own, SQLite and DuckDB on disk",
+        "sent": "runs whose stop document came 0.5 s before a kill, or earlier; without those whose answer "
+        "the server had confirmed before its storage was removed",
+        "found": "with a whole answer in the server; a failure counts where the run itself is at fault",
+        "longest_document_ms": "longest call of the callback, waits for a core included; - where another "
+        "process makes it",
+        "memory_mb": "largest sum of the resident memory of the process and its children",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -71,16 +85,7 @@ def measure_faults(*, quick: bool, progress: Callable[[str, int, int], None]) ->
             rows += TRIALS[name].try_out(place, runs)
             progress("faults tried", done, len(chosen))
     return Report(
-        what="raw runs without an answer, and with two, after faults of servers, disks, processes and files",
-        conditions={
-            "runs": "90 points of the simulated XAS beamline, one event each, as fast as given if not paced",
-            "server": "Tiled in a process of its own, SQLite and DuckDB on disk",
-            "sent": "runs whose stop document came 0.5 s before a kill, or earlier",
-            "found": "with a whole answer in the server; a failure counts where the run itself is at fault",
-            "longest_document_ms": "longest call of the callback; - where another process makes it",
-            "memory_mb": "largest sum of the resident memory of the process and its children",
-            "load of the machine before": round(os.getloadavg()[0], 1),
-            **machine(),
-        },
+        what=WHAT,
+        conditions={**CONDITIONS, "load of the machine": f"{os.getloadavg()[0]:.1f}", **machine()},
         rows=rows,
     )
