@@ -33,7 +33,9 @@ def open_dataset(path: Path, access: FileAccess, name: str, *, swmr: bool = Fals
         dataset = place.node
         _require_stored_here(dataset, search.name)
         if dataset.is_virtual:
-            _require_sources(search, place)
+            with ExitStack() as checked:
+                # Closed before it is read: older HDF5 opens no source that is open without its lock.
+                _require_sources(_Search(checked, access, path, swmr=swmr), place)
         require_decoded(dataset.chunks or (), dataset.dtype.itemsize, search.name)
         yield dataset
 
