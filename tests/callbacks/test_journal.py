@@ -24,7 +24,7 @@ PATIENCE = 60.0
 REASON = Reason("it took too long", ReasonCode.TIME_LIMIT)
 
 OWNER = """
-import os, sys, time
+import ast, os, sys, time
 from pathlib import Path
 from threading import Event
 from bluesky_xpdml.callbacks.inbox import Inbox, Sync
@@ -32,12 +32,12 @@ from bluesky_xpdml.callbacks.journal import Journal
 
 inbox = Inbox(1000)
 journal = Journal(inbox, Path(sys.argv[1]), outlived=sys.argv[2] == "outlived")
-for name, document in eval(sys.argv[3]):
+for name, document in ast.literal_eval(sys.argv[3]):
     inbox.offer(name, document)
 written = Event()
 inbox.mark(Sync(written))
 written.wait()
-for run in eval(sys.argv[4]):
+for run in ast.literal_eval(sys.argv[4]):
     journal.settle(run, keep=True)
 if "fork" in sys.argv and not os.fork():
     os.write(1, f"{os.getpid()}\\n".encode())
