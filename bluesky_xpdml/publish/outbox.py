@@ -357,7 +357,8 @@ class Outbox:
             if missing > 0 and not entry.ends:
                 outbox_live.cut_run(connection, entry.uid)
                 return None
-            insert_entry(connection, entry, content)
+            if not outbox_live.joined(connection, entry, documents, but=self._gone):
+                insert_entry(connection, entry, content)
             return entry.uid
 
         try:

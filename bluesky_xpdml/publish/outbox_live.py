@@ -7,18 +7,21 @@ The functions are parts of one transaction. A live run is `waiting` until its st
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from bluesky_xpdml.publish.documents import NamedDocument
-from bluesky_xpdml.publish.outbox_entry import OutboxEntry, described
+from bluesky_xpdml.publish.outbox_entry import OutboxEntry, content_of, described, packed, unpacked
 
 logger = logging.getLogger(__name__)
 
 STREAM = "updates"
 """The stream of live runs."""
+MOST_ROWS = 100
+"""Rows that wait as one part: a server that is slower than the analysis takes them at once."""
 LONGEST_KEPT = 30 * 86_400.0
 """How long it is known that a live run began whose end never came [s]."""
 
@@ -52,6 +55,38 @@ def described_part(
     if state == DROPPED or (state == CUT and not ends):
         return None
     return replace(entry, live=True, rows=names.count("event"), ends=ends)
+
+
+def joined(
+    connection: sqlite3.Connection,
+    entry: OutboxEntry,
+    documents: Sequence[NamedDocument],
+    *,
+    but: Collection[int],
+) -> bool:
+    """Add rows to the last part of their run that waits, and return whether there is one.
+
+    Parts at the positions `but` are on the server already, and parts that are claimed may be.
+    """
+    if entry.ends or any(name != "event" for name, _ in documents):
+        return False
+    found = connection.execute(
+        "SELECT seq, owner IS NULL AND rows < ? FROM entries WHERE live AND uid = ? "
+        "ORDER BY seq DESC LIMIT 1",
+        (MOST_ROWS, entry.uid),
+    ).fetchone()
+    if found is None or not found[1] or found[0] in but:
+        return False
+    try:
+        content = packed([*unpacked(content_of(connection, seq=found[0]) or b""), *documents])
+    except (zlib.error, ValueError, TypeError):
+        # Who sends the damaged part will say so.
+        return False
+    connection.execute("UPDATE contents SET documents = ? WHERE seq = ?", (content, found[0]))
+    connection.execute(
+        "UPDATE entries SET rows = rows + ?, bytes = ? WHERE seq = ?", (entry.rows, len(content), found[0])
+    )
+    return True
 
 
 def _insert_run(connection: sqlite3.Connection, entry: OutboxEntry, now: float) -> None:

@@ -15,7 +15,7 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.factory.bench.fault_session import run_documents
 from bluesky_xpdml.publish import TiledPublisher, open_existing
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class Catalog:

@@ -20,7 +20,7 @@ from bluesky_xpdml.callbacks.journal import ORPHANED, Journal
 from bluesky_xpdml.sources.wire import decode
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 REASON = Reason("it took too long", ReasonCode.TIME_LIMIT)
 
 OWNER = """

@@ -15,7 +15,7 @@ from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.publish import open_existing, read_statuses, status_path
 from bluesky_xpdml.publish.status import node_name
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @pytest.fixture(autouse=True)

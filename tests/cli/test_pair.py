@@ -16,7 +16,7 @@ from bluesky_xpdml.publish import PredictionCatalog, Query
 from bluesky_xpdml.records import Origin, Sample
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 def failed(technique, uid, name="a"):

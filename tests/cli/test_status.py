@@ -20,7 +20,7 @@ from bluesky_xpdml.sources.wire import encode
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
 AWAY = "http://127.0.0.1:9"
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @pytest.fixture(autouse=True)

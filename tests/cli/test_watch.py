@@ -27,7 +27,8 @@ from bluesky_xpdml.demo.beamline import (
 from bluesky_xpdml.sources.zmq import safe_publisher
 
 PROGRAM = Path(sys.executable).with_name("xpdml")
-PATIENCE = 45.0
+PATIENCE = 240.0
+TO_THE_END = ("--patience", "200")
 PROXY = """
 import sys
 from bluesky.callbacks.zmq import Proxy
@@ -106,9 +107,8 @@ def proxy():
 
 
 def watching(proxy, tiled_server, *more):
-    process = Process(
-        PROGRAM, "watch", "--zmq", proxy.addresses[1], "--tiled", tiled_server.uri, "--into", "watched", *more
-    )
+    target = ("--tiled", tiled_server.uri, "--into", "watched")
+    process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *target, *TO_THE_END, *more)
     try:
         process.note("connected to tcp://127.0.0.1")
     except BaseException:
@@ -312,7 +312,7 @@ def test_a_settings_file_is_enough_and_its_repeats_are_merged(
         "[calibration]\nenergy_offset = 0.5\n[repeats]\nwithin = 3600\n[pairing]\nwithin = 3600\n"
     )
     named = ("--settings", path, "--api-key", key)
-    process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *named, "--json")
+    process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *named, *TO_THE_END, "--json")
     process.note("connected to tcp://127.0.0.1")
     with publishing(proxy) as publisher:
         token = run_engine.subscribe(publisher)

@@ -1,10 +1,14 @@
 """Partial predictions of a running measurement, row by row, also when the server misses some."""
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.errors import PublishError, ServerAwayError
-from bluesky_xpdml.publish import LIVE_PURPOSE, LiveRun, TiledPublisher
+from bluesky_xpdml.publish import LIVE_PURPOSE, LiveRun, Outbox, Sender, TiledPublisher, derived_run
+from bluesky_xpdml.publish.sender import Outcome
 
 
 class Unreliable:
@@ -91,3 +95,29 @@ def test_a_row_of_a_run_that_is_gone_is_refused(container, answer):
     with pytest.raises(PublishError, match="status 404") as refusal:
         TiledPublisher(container).extend(live.update(answer("raw", 2.0)))
     assert not isinstance(refusal.value, ServerAwayError)
+
+
+def test_rows_that_a_slow_server_has_not_taken_reach_it_together(tmp_path: Path, answer, container):
+    live = LiveRun()
+    with closing(Outbox(tmp_path / "outbox")) as outbox:
+        outbox.add(live.update(answer("raw", 0.0)), live=True)
+        claimed = outbox.claim()
+        for number in range(1, 150):
+            outbox.add(live.update(answer("raw", number)), live=True)
+        outbox.add(live.finish(), live=True)
+        outbox.add(derived_run(answer("raw", 150.0)))
+        parts = [(entry.rows, entry.ends, entry.live) for entry in outbox.entries()]
+        assert parts == [
+            (1, False, True),
+            (100, False, True),
+            (49, False, True),
+            (0, True, True),
+            (0, False, False),
+        ]
+        outbox.release(claimed)
+        sender = Sender(lambda: TiledPublisher(container), outbox)
+        assert [sender.step() for _ in parts] == [Outcome.SENT] * len(parts)
+    updates = container[live.uid]
+    assert updates["updates"].read()["oxidation_state"].values.tolist() == list(range(150))
+    assert updates.metadata["stop"]["num_events"] == {"updates": 150}
+    assert len(container) == 2
