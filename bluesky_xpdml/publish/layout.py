@@ -75,6 +75,15 @@ def rows(columns: Sequence[str] | Mapping[str, Any], events: Sequence[Mapping[st
     return pa.table(table)
 
 
+def joined(before: Any, more: Any) -> Any:
+    """Return the rows of two tables; those of the second replace rows of the first with their `seq_num`."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    again = compute.is_in(before["seq_num"], value_set=more["seq_num"])
+    return pa.concat_tables([before.filter(compute.invert(again)).select(more.column_names), more])
+
+
 def _length(event: Mapping[str, Any], columns: Sequence[str] | Mapping[str, Any]) -> int:
     return max((np.size(event["data"][name]) for name in columns), default=1)
 

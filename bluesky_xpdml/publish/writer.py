@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import groupby
@@ -14,12 +14,13 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.layout import (
     Document,
     NamedDocument,
+    joined,
     rows,
     stored_descriptor,
     stored_stop,
     stream_tables,
 )
-from bluesky_xpdml.publish.nodes import FILE, SQL, STREAM_SPECS, JsonObject, Nodes, status_of
+from bluesky_xpdml.publish.nodes import STREAM_SPECS, JsonObject, Nodes, status_of
 from bluesky_xpdml.publish.outbox_entry import described
 from bluesky_xpdml.publish.published import ACCESS_TAGS
 from bluesky_xpdml.records import PURPOSE
@@ -126,7 +127,7 @@ class RunWriter:
         for stream in self._streams:
             path = [self._uid, stream.name]
             self._nodes.create_container(path, stream.metadata, STREAM_SPECS, self._tags)
-            self._nodes.create_table(path, stream.table.schema, FILE, self._tags)
+            self._nodes.create_table(path, stream.table.schema, self._tags)
             self._nodes.write_rows(path, stream.table)
         if self._stop is None:
             return
@@ -216,12 +217,14 @@ def extend_run(nodes: Nodes, documents: Sequence[NamedDocument]) -> None:
     """Write the next documents of a run in progress; each row can be read at once.
 
     Nothing is remembered between calls: an event finds its table by its descriptor, whose uid is that of the
-    run and the name of the stream, with a slash between them.
+    run and the name of the stream, with a slash between them. Rows that are written again, because the answer
+    of the server was lost, replace themselves.
     """
+    new = {str(document["uid"]) for name, document in documents if name == "descriptor"}
     for name, group in groupby(documents, key=lambda each: each[0]):
         part = [document for _, document in group]
         if name == "event":
-            _append(nodes, part)
+            _write(nodes, part, new=new)
         else:
             for document in part:
                 _OTHERS[name](nodes, document)
@@ -252,16 +255,20 @@ def _describe(nodes: Nodes, descriptor: Document) -> None:
         nodes.create_container([run, stream], stored_descriptor(descriptor), STREAM_SPECS, tags)
     schema = rows(sorted(descriptor["data_keys"]), []).schema
     with _ignored(HTTPStatus.CONFLICT):
-        nodes.create_table([run, stream], schema, SQL, tags)
+        nodes.create_table([run, stream], schema, tags)
 
 
-def _append(nodes: Nodes, events: Sequence[Document]) -> None:
+def _write(nodes: Nodes, events: Sequence[Document], *, new: Collection[str]) -> None:
+    """Write events behind the rows that are there; `new` names the descriptors of tables without any."""
     for descriptor, group in groupby(events, key=lambda event: str(event["descriptor"])):
         run, slash, stream = descriptor.partition("/")
         if not slash:
             raise PublishError(f"expected the uid of a live stream as RUN/STREAM, found {descriptor!a}")
         part = list(group)
-        nodes.append_rows([run, stream], rows(sorted(part[0]["data"]), part))
+        table = rows(sorted(part[0]["data"]), part)
+        if descriptor not in new:
+            table = joined(nodes.rows([run, stream]), table)
+        nodes.write_rows([run, stream], table)
 
 
 def _finish(nodes: Nodes, stop: Document) -> None:

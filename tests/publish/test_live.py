@@ -1,5 +1,6 @@
 """Partial predictions of a running measurement, row by row, also when the server misses some."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -121,3 +122,29 @@ def test_rows_that_a_slow_server_has_not_taken_reach_it_together(tmp_path: Path,
     assert updates["updates"].read()["oxidation_state"].values.tolist() == list(range(150))
     assert updates.metadata["stop"]["num_events"] == {"updates": 150}
     assert len(container) == 2
+
+
+def test_live_runs_of_two_processes_are_written_at_once(tiled_server, container, answer):
+    """Tiled's tables in DuckDB, which take single rows, crash the server here."""
+    path = "/".join(container.path_parts)
+    lives = [LiveRun(), LiveRun()]
+
+    def write(live):
+        publisher = TiledPublisher.from_uri(tiled_server.uri, path=path)
+        with closing(publisher):
+            for number in range(25):
+                publisher.extend(live.update(answer("raw", number)))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, lives))
+    for live in lives:
+        assert container[live.uid]["updates"].read()["oxidation_state"].values.tolist() == list(range(25))
+
+
+def test_rows_that_are_written_again_replace_themselves(container, answer):
+    """The server wrote them, and its answer was lost."""
+    live, publisher = LiveRun(), TiledPublisher(container)
+    first, second, third = (live.update(answer("raw", number)) for number in (1.0, 2.0, 3.0))
+    for part in (first, first, second, [*second, *third], third):
+        publisher.extend(part)
+    assert container[live.uid]["updates"].read()["oxidation_state"].values.tolist() == [1.0, 2.0, 3.0]
