@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 class Analysis(Protocol):
     """What is done with a run once it has ended."""
 
+    def expect(self, run: CollectedRun) -> None:
+        """Get ready for the end of a running run."""
+
     def predict(self, run: CollectedRun) -> Sequence[Prediction]:
         """Return the predictions for a run; none if it is no measurement."""
 
@@ -83,6 +86,7 @@ class Processor:
         self._live = live
         self._begin = begin
         self._index = RunIndex()
+        self._expected = ""
         self.errors = 0
 
     @property
@@ -98,7 +102,8 @@ class Processor:
     def feed(self, items: Sequence[Entry], *, update: bool) -> Iterator[Answer]:
         """Yield the answers to the runs that end by some documents, which may be bytes.
 
-        With `update`, a partial result of the run of the last document is published if it is due.
+        With `update`, there is time: the run of the last document is prepared for, and a partial result of it
+        is published if it is due.
         """
         entries = [_opened(item) for item in items]
         for uid, group in groupby(entries, key=self._run_of):
@@ -146,13 +151,21 @@ class Processor:
         return [*evicted, *self._router.give_up(note.uid, note.reason)]
 
     def _update(self, item: Entry) -> None:
-        """Publish a partial prediction for the running run of a document, if it is due."""
-        live = self._live
-        if live is None or not isinstance(item, tuple):
+        """Prepare for the end of the running run of a document, and publish a partial prediction if due."""
+        uid = self._router.run_of(*item) if isinstance(item, tuple) else ""
+        if not uid:
             return
-        uid = self._router.run_of(*item)
-        if uid and live.is_due(uid):
+        live = self._live
+        if uid != self._expected:
+            self._expected = uid
+            self._guarded(lambda: self._expect(uid), _label(uid))
+        if live is not None and live.is_due(uid):
             self._guarded(lambda: live.update(uid, self._router.snapshot(uid)), _label(uid))
+
+    def _expect(self, uid: str) -> None:
+        run = self._router.snapshot(uid)
+        if run is not None:
+            self._analysis.expect(run)
 
     def _answer(self, run: CollectedRun) -> Answer:
         """Analyse a run that ended."""

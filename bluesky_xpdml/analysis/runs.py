@@ -9,12 +9,13 @@ from importlib import import_module
 from bluesky_xpdml.analysis.failed import failed_prediction
 from bluesky_xpdml.analysis.memory import Backgrounds, DarkFrames, FetchedRuns, FetchRun
 from bluesky_xpdml.analysis.request import Analysis, PredictionRequest
-from bluesky_xpdml.analysis.scattering import integrate
+from bluesky_xpdml.analysis.scattering import METALS, integrate
 from bluesky_xpdml.analysis.series import RunSeries
 from bluesky_xpdml.documents import CollectedRun, Measurement, RunKind, ScatteringRun, read_run
-from bluesky_xpdml.errors import MissingDataError, XpdmlError
+from bluesky_xpdml.errors import MissingDataError, XpdmlError, attempt
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AbsorptionScan, Prediction, ScatteringPattern, Xanes
+from bluesky_xpdml.reduction.composition import parse_composition
 from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.vocabulary import Modality, Reason, ReasonCode
 
@@ -57,6 +58,18 @@ class RunAnalysis:
         for module in ("scipy.ndimage", "pyFAI.integrator.azimuthal"):
             with suppress(ImportError):
                 import_module(module)
+
+    def expect(self, run: CollectedRun) -> None:
+        """Load the models that will answer for a running run, as far as its start document tells them."""
+        measurement = self._read(run)
+        wanted = [(element, measurement.edge, Modality.XANES) for element in measurement.elements]
+        if measurement.claims_scattering:
+            found = attempt(lambda: parse_composition(measurement.sample.composition))
+            metals = () if isinstance(found, Exception) else [each for each in METALS if each in found]
+            wanted = [(metal, Modality.PDF.edge, Modality.PDF) for metal in metals]
+        for element, edge, modality in wanted:
+            with suppress(XpdmlError):
+                self.analysis.store.find(element, edge, modality)
 
     def predict(self, run: CollectedRun) -> tuple[Prediction, ...]:
         """Return the predictions for a run that has ended; none if it is no measurement, or dark frames."""

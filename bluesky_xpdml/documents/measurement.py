@@ -92,6 +92,11 @@ class Measurement:
         """Absorbing elements that the start document names."""
         return elements_of(self.run.start, self.profile)
 
+    @property
+    def claims_scattering(self) -> bool:
+        """Whether the start document states total scattering; images may still be to come."""
+        return claims_scattering(self.run.start, self.profile)
+
     @cached_property
     def declared_mode(self) -> DetectionMode | None:
         """Detection mode that the start document states; None if it states none or several."""
