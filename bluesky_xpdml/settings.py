@@ -203,6 +203,19 @@ class Settings:
             for name, (value, default) in values.items()
         }
 
+    def published(self) -> dict[str, object]:
+        """Return what derived runs tell: the file, the values that are not built in, and the limits.
+
+        What is built in follows from the version of the package, and would double the size of start documents,
+        all of which a server reads in each search.
+        """
+        told = {
+            name: each
+            for name, each in self.described().items()
+            if each["origin"] != DEFAULT or name.startswith("limits.")
+        }
+        return {"file": str(self.file or ""), "values": told}
+
     def _origin(self, name: str, *, unchanged: bool) -> str:
         return self.origins.get(name, DEFAULT if unchanged else "argument")
 

@@ -105,7 +105,7 @@ class Analysis:
         self.settings = settings
         self.store = settings.store() if store is None else store
         self.calibrations = CalibrationMemory()
-        self._described = {"file": str(settings.file or ""), "values": settings.described()}
+        self._published = settings.published()
 
     def predict(self, request: PredictionRequest) -> tuple[Prediction, ...]:
         """Return the predictions for one measurement: one for each metal that is asked, at least one.
@@ -180,15 +180,15 @@ class Analysis:
         """Return a prediction with its origin, its profile, its settings and its explanation.
 
         Those pins and that calibration which bear on the prediction are among the settings that its derived
-        run is identified by. All settings and where each came from stand beside those and do not count: the
-        same answer for another server is the same run.
+        run is identified by. All values that are not built in, and where each came from, stand beside those
+        and do not count: the same answer for another server is the same run.
         """
         decisive = decisive_settings(prediction, self.settings)
         settings = {
             **prediction.settings,
             **({"profile": profile} if profile else {}),
             **({"beamtime": decisive} if decisive else {}),
-            RESOLVED: self._described,
+            RESOLVED: self._published,
         }
         completed = replace(
             prediction,

@@ -63,9 +63,11 @@ class PredictionCatalog:
         PublishError
             If the server is away or refuses.
         """
-        if superseded or not distinguishes_answers(query) or not self._few.get(shape(query)):
-            return self._by_pages(query, limit, superseded=superseded)
-        return self._by_raw_runs(query)[:limit] or self._by_pages(query, limit, superseded=False)
+        found: list[PublishedPrediction] | None = None
+        if self._few.get(shape(query)):
+            is_whole = superseded or not distinguishes_answers(query)
+            found = self._at_once(query, superseded=superseded) if is_whole else self._by_raw_runs(query)
+        return self._by_pages(query, limit, superseded=superseded) if found is None else found[:limit]
 
     def of_run(self, raw_uid: str, *, superseded: bool = False) -> list[PublishedPrediction]:
         """Return the predictions of a raw run, newest first; joint ones of which it is a part too."""
@@ -172,7 +174,7 @@ class PredictionCatalog:
         for number, page in enumerate(pages if limit > 0 else ()):
             fulfilling = _fulfilling([run.start for run in page], query)
             if not number:
-                self._few[shape(query)] = len(page) < PAGE
+                self._note(query, len(page))
             whole = not number and len(page) < PAGE and not distinguishes_answers(query)
             shown = fulfilling if superseded else self._current(fulfilling, query, whole=whole)
             found |= {each.uid: each for each in shown}
@@ -180,17 +182,34 @@ class PredictionCatalog:
                 break
         return newest_first(found.values())[:limit]
 
-    def _by_raw_runs(self, query: Query) -> list[PublishedPrediction]:
+    def _at_once(self, query: Query, *, superseded: bool) -> list[PublishedPrediction] | None:
+        """Search for all runs that fulfil a query; None if they are many.
+
+        It costs half as much as pages, which are counted.
+        """
+        starts = self._requests.starts(conditions(query))
+        if not self._note(query, len(starts)):
+            return None
+        found = _fulfilling(starts, query)
+        return newest_first(found if superseded else current(found))
+
+    def _note(self, query: Query, number: int) -> bool:
+        """Note, and return, whether few runs fulfil a query of a shape."""
+        self._few[shape(query)] = number < PAGE
+        return number < PAGE
+
+    def _by_raw_runs(self, query: Query) -> list[PublishedPrediction] | None:
         """Search for the raw runs with an answer that fulfils a query, then for all their answers.
 
-        It costs a third less than pages if few have; empty if many have, or predictions of files.
+        It costs a third less than pages if few have; None if many have, or predictions of files may.
         """
         from tiled.queries import In
 
         raw_uids = self._requests.distinct("start.raw_uid", conditions(query))
-        self._few[shape(query)] = len(raw_uids) < PAGE
-        if not raw_uids or len(raw_uids) >= PAGE or not all(isinstance(uid, str) for uid in raw_uids):
-            return []
+        if not self._note(query, len(raw_uids)) or not all(isinstance(uid, str) for uid in raw_uids):
+            return None
+        if not raw_uids:
+            return self._at_once(query, superseded=False)
         then = Query(before=query.before)
         starts = self._requests.starts([In("start.raw_uid", raw_uids), *conditions(then)])
         return [each for each in current(_fulfilling(starts, then)) if fulfils(each, query)]
@@ -222,7 +241,12 @@ class PredictionCatalog:
         if whole or not raw_uids:
             return current(found)
         then = Query(before=query.before)
-        starts = self._requests.starts([In("start.raw_uid", raw_uids), *conditions(then)])
+        wanted = [In("start.raw_uid", raw_uids), *conditions(then)]
+        if distinguishes_answers(query):
+            starts = self._requests.starts(wanted)
+        else:
+            # The other answers fulfil the query, too: most are among those found.
+            starts = self._requests.starts_but(wanted, {each.uid for each in found})
         best = {each.uid for each in current([*found, *_fulfilling(starts, then)])}
         return [each for each in found if each.uid in best]
 

@@ -1,9 +1,10 @@
 """Searches of one container of a Tiled server, and errors that state what to do."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from packaging.version import InvalidVersion, Version
 
@@ -12,6 +13,8 @@ from bluesky_xpdml.publish.query import parameters
 
 PAGE = 125
 """Runs that one request brings, at most: their uids have to fit into the address of the next."""
+FEW = 5
+"""Runs that are read one by one, at most: it takes as long as a search."""
 ANSWER_TIMEOUT = 30.0
 """How long a server may take to answer [s]."""
 
@@ -36,7 +39,8 @@ class Requests:
     def __init__(self, container: Any) -> None:
         self._client: Any = container.context.http_client
         self._search = container.item["links"]["search"]
-        self._distinct = container.item["links"]["self"].replace("/metadata", "/distinct", 1)
+        self._self = container.item["links"]["self"]
+        self._distinct = self._self.replace("/metadata", "/distinct", 1)
         self._is_reliable = _is_reliable(container.context.server_info.library_version)
         self.address = str(container.uri)
 
@@ -74,6 +78,23 @@ class Requests:
             return [run.start for page in self.pages(queries) for run in page if run.start]
         return [value for value in self.distinct("start", queries) if isinstance(value, dict)]
 
+    def starts_but(self, queries: Sequence[Any], known: Collection[str]) -> list[Mapping[str, Any]]:
+        """Return the start documents of all runs that fulfil queries; those of known uids may be left out.
+
+        Uids are smaller than start documents, and few more runs are read one by one.
+        """
+        if not self._is_reliable:
+            return self.starts(queries)
+        more = [uid for uid in self.distinct("start.uid", queries) if uid not in known]
+        found = [self._start(uid) for uid in more] if len(more) <= FEW else []
+        return found if len(found) == len(more) and all(found) else self.starts(queries)
+
+    def _start(self, uid: Any) -> Mapping[str, Any]:
+        """Return the start document of the run at the key that is its uid; empty if there is none."""
+        address = f"{self._self}/{quote(str(uid), safe='')}"
+        found = self._get(address, {"fields": "metadata", "omit_links": True}, missing={"data": None})["data"]
+        return _run(found).start if found else {}
+
     def distinct(self, path: str, queries: Sequence[Any]) -> list[Any]:
         """Return the values of an entry, a dotted path, among all runs that fulfil queries, each once."""
         if not self._is_reliable:
@@ -86,7 +107,9 @@ class Requests:
         """Return how many runs the container holds."""
         return int(self._get(self._search, {"fields": "count"})["meta"]["count"])
 
-    def _get(self, address: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    def _get(
+        self, address: str, wanted: Mapping[str, Any], *, missing: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         import httpx
 
         address, _, own = address.partition("?")
@@ -97,6 +120,8 @@ class Requests:
                 headers={"Accept": "application/x-msgpack"},
                 timeout=ANSWER_TIMEOUT,
             )
+            if missing is not None and response.status_code == HTTPStatus.NOT_FOUND:
+                return missing
             response.raise_for_status()
             answer: dict[str, Any] = response.json()
         except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:

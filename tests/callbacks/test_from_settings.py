@@ -42,7 +42,8 @@ def test_a_settings_file_is_all_that_a_beamline_names(tiled_server, iron_scan, t
     assert start["analysis"]["settings"]["beamtime"] == {"pins": {"Fe-xanes": 1}, "energy_offset": 0.25}
     values = start["analysis"]["resolved_settings"]["values"]
     assert values["tiled_uri"] == {"value": address, "origin": "file"}
-    assert values["profile"] == {"value": "auto", "origin": "built-in"}
+    assert "profile" not in values, "it is built in"
+    assert values["limits_time"] == {"value": 60.0, "origin": "built-in"}
     assert key not in str(dict(start))
 
 

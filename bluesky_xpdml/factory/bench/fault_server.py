@@ -36,6 +36,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.storage = folder / "storage"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._program: Program | None = None
@@ -43,7 +44,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        command = ["-m", __name__, str(self._folder / "storage"), str(self.port)]
+        command = ["-m", __name__, str(self.storage), str(self.port)]
         self._program = Program(command, self._folder / "server.log")
         self._program.wait_for_key("ready")
 
@@ -53,7 +54,7 @@ class Server:
             self._program.end(SIGKILL)
             self._program = None
         if emptied:
-            rmtree(self._folder / "storage", ignore_errors=True)
+            rmtree(self.storage, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from bluesky_xpdml.demo.beamline import XasBeamline, scan_sample
 from bluesky_xpdml.demo.session import PATIENCE
+from bluesky_xpdml.factory.bench.fault_server import KEY, Server
 from bluesky_xpdml.factory.bench.report import Report, machine
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import CallbackPublisher, PredictionCatalog, Query, TiledPublisher
@@ -34,29 +35,25 @@ AGAIN = 10
 def measure_queries(
     *, runs: int, repeats: int, seed: int, progress: Callable[[str, int, int], None]
 ) -> Report:
-    """Time every kind of query several times, on an embedded server of its own."""
-    from tiled.server.simple import SimpleTiledServer
-
-    with ExitStack() as resources:
-        folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="xpdml-"))
-        server: Any = resources.enter_context(SimpleTiledServer(folder))
-        return time_queries(server, "xpdml", runs=runs, repeats=repeats, seed=seed, progress=progress)
+    """Time every kind of query several times, on a server in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="xpdml-") as folder, Server(Path(folder)) as server:
+        uri = f"{server.uri}?api_key={KEY}"
+        return time_queries(uri, server.storage, runs=runs, repeats=repeats, seed=seed, progress=progress)
 
 
 def time_queries(
-    server: Any,
-    path: str,
+    uri: str,
+    storage: Path,
     *,
+    path: str = "xpdml",
     runs: int,
     repeats: int,
     seed: int,
     progress: Callable[[str, int, int], None],
 ) -> Report:
-    """Fill a container of an embedded server with derived runs and time every kind of query several times."""
-    with ExitStack() as resources:
-        publisher = TiledPublisher.from_uri(server.uri, path=path)
-        resources.callback(publisher.close)
-        sizes = fill(Path(server.directory), path, realistic(runs, seed=seed))
+    """Fill a container of a server with derived runs and time every kind of query several times."""
+    with closing(TiledPublisher.from_uri(uri, path=path)) as publisher:
+        sizes = fill(storage, path, realistic(runs, seed=seed))
         catalog = PredictionCatalog(publisher.container)
         kinds = _kinds(catalog, runs, np.random.default_rng(seed))
         rows = []
@@ -69,7 +66,7 @@ def time_queries(
             "runs": runs,
             "start document": f"{np.mean(sizes):.0f} bytes in the mean",
             "answered twice": f"one raw run in {AGAIN}",
-            "server": "embedded in the same process, SQLite on disk",
+            "server": "on the same computer, SQLite on disk",
             "first question of a kind": "counted",
             **machine(),
         },

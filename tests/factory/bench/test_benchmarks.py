@@ -66,7 +66,13 @@ def require_queries(report, *, runs):
 
 def test_queries_tell_how_long_each_kind_takes(tiled_server):
     report = time_queries(
-        tiled_server, "timed-queries", runs=300, repeats=2, seed=1, progress=lambda *_: None
+        tiled_server.uri,
+        tiled_server.directory,
+        path="timed-queries",
+        runs=300,
+        repeats=2,
+        seed=1,
+        progress=lambda *_: None,
     )
     require_queries({"conditions": report.conditions, "rows": report.rows}, runs=300)
 
