@@ -206,8 +206,8 @@ class Settings:
     def published(self) -> dict[str, object]:
         """Return what derived runs tell: the file, the values that are not built in, and the limits.
 
-        What is built in follows from the version of the package, and would double the size of start documents,
-        all of which a server reads in each search.
+        What is built in follows from the version of the package, and would double the size of start documents
+        that a server reads in each search.
         """
         told = {
             name: each
