@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,11 +109,10 @@ def proxy():
 def watching(proxy, tiled_server, *more):
     target = ("--tiled", tiled_server.uri, "--into", "watched")
     process = Process(PROGRAM, "watch", "--zmq", proxy.addresses[1], *target, *TO_THE_END, *more)
-    try:
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(process.close)
         process.note("connected to tcp://127.0.0.1")
-    except BaseException:
-        process.close()
-        raise
+        if_it_fails.pop_all()
     return process
 
 
