@@ -348,7 +348,7 @@ class XpdmlCallback:
     @property
     def kept(self) -> Kept:
         """What waits on the disk; after `close`, for the next process."""
-        waiting = self._publisher.waiting if isinstance(self._publisher, OutboxPublisher) else 0
+        waiting = self._publisher.kept if isinstance(self._publisher, OutboxPublisher) else 0
         runs = 0 if self._journal is None else self._journal.backlog
         return Kept(
             runs=runs, predictions=waiting, folder=None if self._journal is None else self._journal.folder

@@ -28,7 +28,14 @@ from bluesky_xpdml.publish.outbox_entry import (
     total_bytes,
     unpacked,
 )
-from bluesky_xpdml.publish.outbox_file import FILE_NAME, OutboxFile, OwnerLock, UnwritableError, is_alive
+from bluesky_xpdml.publish.outbox_file import (
+    FILE_NAME,
+    OutboxFile,
+    OwnerLock,
+    UnwritableError,
+    is_alive,
+    owners,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +144,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return True
+
+    def is_shared(self) -> bool:
+        """Return whether another process sends from it at this time."""
+        own = "" if self._owner is None else self._owner.owner
+        return any(is_alive(self.folder, owner) for owner in owners(self.folder) if owner != own)
 
     def holds(self, uid: str) -> bool:
         """Return whether the run of this uid, or part of it, waits."""

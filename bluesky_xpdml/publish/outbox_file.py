@@ -329,5 +329,11 @@ def is_alive(folder: Path, owner: str) -> bool:
     return False
 
 
+def owners(folder: Path) -> Iterator[str]:
+    """Yield the owners of entries in a folder, some of whose processes may have ended."""
+    for path in folder.glob(_lock_file(folder, "*").name):
+        yield path.stem.partition("-")[2]
+
+
 def _lock_file(folder: Path, owner: str) -> Path:
     return folder / f"owner-{owner}.lock"

@@ -256,6 +256,11 @@ class OutboxPublisher:
         return len(self.outbox)
 
     @property
+    def kept(self) -> int:
+        """Number of entries for a later process: of those of another one that sends now, none counts."""
+        return len(self._own) if self.outbox.is_shared() else self.waiting
+
+    @property
     def counts(self) -> SenderCounts:
         """Numbers so far."""
         return self._sender.counts
@@ -331,7 +336,7 @@ class OutboxPublisher:
         self._thread.join(timeout + _GRACE)
         if not is_first:
             return
-        waiting = attempt(lambda: self.waiting)
+        waiting = attempt(lambda: self.kept)
         if isinstance(waiting, Exception):
             logger.error("the outbox %s cannot be read", self.outbox.path, exc_info=waiting)
         elif waiting:
@@ -381,7 +386,13 @@ class OutboxPublisher:
         with self._condition:
             if self._ends_at is None:
                 return False
-            return outcome in {Outcome.IDLE, Outcome.AWAY} or time.monotonic() >= self._ends_at
+            if outcome is Outcome.AWAY or time.monotonic() >= self._ends_at:
+                return True
+            return outcome is Outcome.IDLE and not self._is_held_up()
+
+    def _is_held_up(self) -> bool:
+        """Return whether own runs wait for what another process is sending, and not for their time."""
+        return bool(self._own) and attempt(self.outbox.due_in) is None
 
     def _note(self, outcome: Outcome) -> None:
         """Note whether the server is away, and what has left the outbox."""
@@ -433,7 +444,8 @@ class OutboxPublisher:
                 is_shrinking = self._may_shrink = self.outbox.shrink()
             due = attempt(self.outbox.due_in)
             with self._condition:
-                is_urgent = is_shrinking or (self._n_flushing and self._own)
+                is_ending = self._n_flushing or self._ends_at is not None
+                is_urgent = is_shrinking or (is_ending and self._own)
                 usual = SHORT_INTERVAL if is_urgent else POLL_INTERVAL
                 pause = min(due, usual) if isinstance(due, float) else usual
                 self._condition.wait_for(lambda: self._woken, pause)

@@ -288,7 +288,7 @@ def test_waiting_documents_are_analysed_before_it_stops(proxy, tiled_server, fou
         uids = [run_engine(scan_sample(beamline, name))[-1] for name in ("NaFeO2", "CaMnO3")]
         run_engine.unsubscribe(token)
         publisher("start", {"uid": "cut off", "time": 0.0, "plan_name": "xafs", "element": "Fe", "edge": "K"})
-    assert process.end(signal.SIGINT) == 0
+    assert process.end(signal.SIGINT) == 0, list(process.err.queue)[-3:]
     lines = list(process.out.queue)
     assert [line.split()[:3] for line in lines] == [
         [uids[0][:8], "xanes", "Fe"],

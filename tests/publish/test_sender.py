@@ -260,6 +260,28 @@ def test_closing_sends_what_waits_and_closes_the_connection(opened):
     assert server.closed
 
 
+def test_closing_waits_for_what_another_process_sends_first(opened, tmp_path: Path):
+    publisher = opened(server := Server(fail(ServerAwayError("away"))))
+    with closing(Outbox(tmp_path / "outbox")) as other:
+        publisher.publish(run(0))
+        until(lambda: server.n_calls > 0)
+        first = other.claim()
+        while first is None:
+            first = other.claim()
+        server.behave = lambda _documents: None
+        publisher.publish(run(2))
+        ending = threading.Thread(target=publisher.close, args=(60.0,))
+        ending.start()
+        ending.join(0.5)
+        assert ending.is_alive()
+        other.remove(first)
+        ending.join(60.0)
+        assert server.uids == ["derived-2"]
+        other.add(run(3))
+        assert publisher.kept == 0, "the other one goes on with its own"
+    assert publisher.kept == 1
+
+
 def test_a_connection_that_cannot_be_opened_is_tried_again(tmp_path: Path):
     server, attempts = Server(), []
 
