@@ -1,4 +1,4 @@
-"""What did not arrive: events that were lost on their way, runs that have not stopped."""
+"""What did not arrive: events that were lost on their way, runs that have not stopped or never began."""
 
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ class Gaps:
     """Events that are missing in runs that ended, by their numbers and the count of the stop document."""
     unstopped: int = 0
     """Runs whose stop document has not come."""
+    unstarted: int = 0
+    """Runs that ended without a start document; they are not answered."""
 
 
 @dataclass(slots=True)

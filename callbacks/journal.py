@@ -54,7 +54,7 @@ from bluesky_xpdml.callbacks.journal_file import (
     remove_file,
     try_lock,
 )
-from bluesky_xpdml.errors import DocumentError, attempt
+from bluesky_xpdml.errors import attempt
 from bluesky_xpdml.sources.wire import decode
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -114,6 +114,8 @@ class Journal:
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._markers: deque[tuple[int, Flush | Close]] = deque()
         self._loose: deque[tuple[int, int]] = deque()
+        """Positions and sizes of documents that belong to no run whose start document came."""
+        self._unstarted: set[str] = set()
         self._index, self._gaps = RunIndex(), GapCounter()
         self._closed = self._ended = False
         self._thread = Thread(target=self._write, name="xpdml-journal", daemon=True)
@@ -133,7 +135,7 @@ class Journal:
     @property
     def gaps(self) -> Gaps:
         """What did not arrive so far."""
-        return Gaps(events=self._gaps.events, unstopped=self._count(_OPEN))
+        return Gaps(events=self._gaps.events, unstopped=self._count(_OPEN), unstarted=len(self._unstarted))
 
     def knows(self, run: str) -> bool:
         """Return whether documents of a run are here, or were before it was answered."""
@@ -298,6 +300,8 @@ class Journal:
         known = self._runs.get(row.run)
         if not row.run or (known is None and row.name not in {"start", GIVEN_UP}):
             self._loose.append((row.seq, len(row.body)))
+            if row.run and row.name == "stop":
+                self._note_unstarted(row.run)
             return
         if known is None or (known.state == _ANSWERED and row.name == "start"):
             self._remove(row.run)
@@ -306,6 +310,16 @@ class Journal:
         if row.name in {"stop", GIVEN_UP} and known.state == _OPEN:
             known.state, known.ended = _ENDED, row.time
             index.forget(row.run)
+
+    def _note_unstarted(self, run: str) -> None:
+        """Say once that a run cannot be answered: this process may have begun in its midst."""
+        if run not in self._unstarted and len(self._unstarted) < REMEMBERED:
+            self._unstarted.add(run)
+            logger.warning(
+                "run %.60r ended, but its start document never came: it is not answered; `xpdml catch-up` "
+                "answers it from a catalog of raw runs",
+                run,
+            )
 
     def _store(self, rows: list[Row]) -> None:
         """Write rows to the file, or keep them in memory until there is room on the disk."""
@@ -383,7 +397,11 @@ class Journal:
         )
         end = min(first, self._taken)
         if self._loose and self._loose[0][0] < end:
-            self._execute("DELETE FROM documents WHERE run = '' AND seq < ?", (end,))
+            # A start document that came late made some of them belong to a run.
+            self._execute(
+                "DELETE FROM documents WHERE seq < ? AND run NOT IN (SELECT value FROM json_each(?))",
+                (end, json.dumps(list(self._runs))),
+            )
         while self._loose and self._loose[0][0] < end:
             self._bytes -= self._loose.popleft()[1]
 
@@ -398,12 +416,8 @@ class Journal:
             if lock is None:
                 continue
             with lock:
-                try:
-                    with closing(sqlite3.connect(path)) as other:
-                        is_done = self._take_over(path, other)
-                except (sqlite3.Error, OSError, DocumentError) as error:
-                    is_done = self._is_set_aside(path, error)
-                if is_done:
+                found = attempt(partial(self._take_over, path))
+                if self._is_set_aside(path, found) if isinstance(found, Exception) else found:
                     remove_file(path)
 
     def _is_set_aside(self, path: Path, error: Exception) -> bool:
@@ -417,7 +431,7 @@ class Journal:
             with suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         logger.error(
-            "%s: expected the documents of an earlier session, found a damaged file (%s): it is now %s; "
+            "%s: expected the documents of an earlier session, found a damaged file (%r): it is now %s; "
             "`xpdml catch-up` analyses what a catalog of raw runs holds",
             path,
             error,
@@ -425,9 +439,13 @@ class Journal:
         )
         return True
 
-    def _take_over(self, path: Path, other: sqlite3.Connection) -> bool:
+    def _take_over(self, path: Path) -> bool:
         """Append the documents of another journal, and return whether its file is no longer needed."""
-        version = other.execute("PRAGMA user_version").fetchone()[0]
+        with closing(sqlite3.connect(path)) as other:
+            version = other.execute("PRAGMA user_version").fetchone()[0]
+            is_known = version == FORMAT
+            (outlived,) = other.execute("SELECT outlived FROM owner").fetchone() if is_known else (False,)
+            answered = {run for (run,) in other.execute("SELECT run FROM answered")} if is_known else set()
         if version > FORMAT:
             logger.warning(
                 "%s: of a later version of this package, which has to be started to answer it", path
@@ -435,8 +453,6 @@ class Journal:
             return False
         if version < FORMAT:
             return True
-        (outlived,) = other.execute("SELECT outlived FROM owner").fetchone()
-        answered = {run for (run,) in other.execute("SELECT run FROM answered")}
         with self._changed:
             latest = self._copy(path)
             for run in latest.keys() & answered:
@@ -474,7 +490,7 @@ class Journal:
                 item = entry_of(row)
                 self._index.find(*item) if isinstance(item, tuple) else None
                 self._note(row, item, self._index)
-                latest |= {row.run: row.time} if row.run else {}
+                latest |= {row.run: row.time} if row.run in self._runs else {}
                 self._seq = row.seq
         self._changed.notify_all()
         return latest

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -99,7 +99,7 @@ def current_status(
         backlog=journal.backlog,
         open_runs=gaps.unstopped,
         lag=0.0 if since is None else max(now - since, 0.0),
-        gaps=GapCounts(events=gaps.events, unstopped=gaps.unstopped, refused=refused),
+        gaps=GapCounts(**asdict(gaps), refused=refused),
     )
 
 

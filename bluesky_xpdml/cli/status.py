@@ -126,7 +126,7 @@ def _row(each: Status, now: float) -> list[str | Text]:
         "-" if each.backlog is None else f"{each.backlog}+{each.open_runs}",
         "-" if each.lag is None else _span(each.lag),
         str(each.outbox.entries),
-        str(each.gaps.events + each.gaps.refused),
+        str(each.gaps.events + each.gaps.unstarted + each.gaps.refused),
         f"{each.memory / 2**20:.0f}+{each.memory_of_analysis / 2**20:.0f}",
         "-" if last is None else _shown(last, now),
     ]

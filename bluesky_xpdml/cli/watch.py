@@ -154,8 +154,8 @@ def _received(source: "ZmqSource", callback: "XpdmlCallback") -> str:
         f"{source.documents} documents, {status.runs} runs ({runs})",
         f"waiting: {waiting}" + (f", the oldest for {status.lag:.0f} s" if status.lag else ""),
         f"failures: {failures}" if failures else "",
-        f"missing: {gaps.events} events, {gaps.unstopped} stop documents"
-        if gaps.events or gaps.unstopped
+        f"missing: {gaps.events} events, {gaps.unstopped} stop documents, {gaps.unstarted} start documents"
+        if gaps.events or gaps.unstopped or gaps.unstarted
         else "",
         f"refused: {refused}" if refused else "",
         *status.troubles(),

@@ -107,6 +107,8 @@ class GapCounts:
     """Events that are missing in runs that ended."""
     unstopped: int = 0
     """Runs whose stop document has not come."""
+    unstarted: int = 0
+    """Runs that ended without a start document; they are not answered."""
     refused: int = 0
     """Messages that were no documents."""
 
@@ -232,6 +234,9 @@ class Status:
             f"refused: {self.outbox.last_error}": waits
             and bool(self.outbox.last_error)
             and not self.outbox.server_is_away,
+            f"missing: {self.gaps.unstarted} runs came without their start document; see xpdml catch-up": (
+                self.gaps.unstarted > 0
+            ),
             f"behind: a run waits for {self.lag or 0.0:.0f} s": (self.lag or 0.0) > LONG_LAG,
         }
         return [trouble for trouble, is_so in found.items() if is_so]

@@ -330,6 +330,47 @@ def test_missing_events_and_stops_are_counted(opened):
     assert (each.journal.gaps.events, each.journal.gaps.unstopped) == (2, 1)
 
 
+def without(run, name):
+    return [each for each in run if each[0] != name]
+
+
+def test_runs_without_a_start_document_are_named_and_hold_up_nothing(opened, caplog):
+    each = opened().offer(without(documents("a"), "start"), documents("b")).written()
+    assert (each.journal.gaps.unstarted, each.journal.backlog) == (1, 1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("run 'a' ended, but its start document never came")
+    each.taken()
+    each.journal.settle("b", keep=False)
+    each.journal.rewind()
+    assert each.taken() == [], "nothing is kept for ever"
+
+
+@pytest.mark.parametrize("outlived", [False, True])
+def test_a_journal_is_taken_over_whatever_its_runs_lack(opened, owner, tmp_path, outlived):
+    names = ("start", "descriptor", "event", "stop")
+    killed(owner(*(without(documents(name), name) for name in names), documents("whole"), outlived=outlived))
+    each = opened().offer(documents("new"))
+    items = each.taken()
+    assert [item[1]["uid"] for item in items if not isinstance(item, GiveUp) and item[0] == "start"][
+        -1
+    ] == "new"
+    assert each.journal.gaps.unstarted == 1
+    assert each.journal.gaps.unstopped == outlived
+    assert each.journal.backlog == 5 - outlived
+    assert all(name.split("-")[1] == str(os.getpid()) for name in journals(tmp_path))
+
+
+def test_a_journal_that_lacks_its_owner_is_set_aside(opened, owner, tmp_path, caplog):
+    killed(owner(documents("a")))
+    (path,) = tmp_path.glob("journal-*.sqlite")
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("DELETE FROM owner")
+    each = opened().offer(documents("b"))
+    assert next(iter(each.taken()))[0] == "start"
+    assert any("damaged" in name for name in journals(tmp_path))
+    assert "xpdml catch-up" in caplog.text
+
+
 RUNS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=6)
 
 
