@@ -75,6 +75,8 @@ class CatchUp:
     ) -> None:
         self._raw, self._derived, self._journal, self._file = raw, derived, journal, file
         self._after = after
+        self._is_asked = after is not None
+        self._error: XpdmlError | None = None
         self._since = self._first_start()
         self.n_found = 0
         self.finished = Event()
@@ -85,10 +87,12 @@ class CatchUp:
     def wait(self, timeout: float) -> int:
         """Wait until the catalog was compared, stop, and return how many runs were appended.
 
-        A PublishError is raised if it was not in time [s].
+        A PublishError is raised if it was not in time [s]; what only people can mend is raised at once.
         """
         is_compared = self.finished.wait(timeout)
         self.close()
+        if self._error is not None:
+            raise self._error
         if not is_compared:
             raise PublishError(f"expected the catalog of raw runs within {timeout:g} s, found no answer")
         return self.n_found
@@ -112,6 +116,10 @@ class CatchUp:
                 self._file.unlink(missing_ok=True)
                 self._since = None
                 continue
+            if self._is_asked and isinstance(error, XpdmlError) and not isinstance(error, ServerAwayError):
+                self._error = error
+                self.finished.set()
+                return
             logger.warning("missed runs are looked for again in %g s: %.500a", RETRY, str(error))
             self._closed.wait(RETRY)
 

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -73,7 +74,8 @@ class _LogHandler(QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Send one message."""
-        self.queue.send(Log(record.__dict__))  # type: ignore[attr-defined]
+        with suppress(ConnectionError):
+            self.queue.send(Log(record.__dict__))  # type: ignore[attr-defined]
 
 
 def main(descriptor: int) -> None:
@@ -132,5 +134,6 @@ def _end_with(parent: int) -> None:
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]))
-    except EOFError:
+    except (EOFError, ConnectionError):
+        # The parent has ended.
         sys.exit(0)

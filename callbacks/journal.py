@@ -238,8 +238,10 @@ class Journal:
             self._retry_at = 0.0
             self._store([])
             waiting, is_open = self._count(_ENDED), self._count(_OPEN)
-            if self._memory:
-                logger.error("%d documents are lost: there was no room in %s", len(self._memory), self.folder)
+            in_memory = {row.run for row in self._memory}
+            lost = [run for run in in_memory & self._runs.keys() if not self.is_answered(run)]
+            if lost:
+                logger.error("%d runs are lost: there was no room in %s", len(lost), self.folder)
             self._ended = True
             self._changed.notify_all()
             self._file.close()

@@ -4,6 +4,7 @@ import fcntl
 import os
 import sqlite3
 import weakref
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
@@ -80,6 +81,35 @@ def named(item: Entry, index: RunIndex) -> tuple[str, str, bytes]:
         return item.uid, GIVEN_UP, encode(note)
     name, doc = item
     return index.find(name, doc), str(name), encode(doc)  # type: ignore[arg-type]
+
+
+def left_runs(folder: Path) -> int:
+    """Return how many runs wait in the journals of processes that have ended.
+
+    Their locks are left alone: a process that starts at this moment must be able to take them over.
+    """
+    total = 0
+    for path in folder.glob("journal-*.sqlite"):
+        if _runs(path.name.split("-")[1]):
+            continue
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as file:
+            (number,) = file.execute(
+                "SELECT count(DISTINCT run) FROM documents WHERE name = 'start' "
+                "AND run NOT IN (SELECT run FROM answered)"
+            ).fetchone()
+            total += int(number)
+    return total
+
+
+def _runs(pid: str) -> bool:
+    """Return whether there is a process of a number."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def create_file(path: Path, *, outlived: bool) -> sqlite3.Connection:

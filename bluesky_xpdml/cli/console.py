@@ -122,8 +122,9 @@ def print_table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for column in columns:
-        table.add_column(Text(visible(column)), no_wrap=True)
+    for number, column in enumerate(columns, start=1):
+        # Where there is no room, the last one, a text, takes several lines.
+        table.add_column(Text(visible(column)), no_wrap=number < len(columns), overflow="fold")
     for row in rows:
         table.add_row(
             *(cell if isinstance(cell, Text) else Text(visible(cell, LONGEST_CELL)) for cell in row)

@@ -18,6 +18,7 @@ from bluesky_xpdml.publish.outbox_file import FILE_NAME
 from bluesky_xpdml.publish.sender import Outcome
 from bluesky_xpdml.publish.state import host_folder, state_path
 from bluesky_xpdml.settings import Settings
+from bluesky_xpdml.settings_keys import publishable
 
 SHORTEST_PREFIX = 8
 """Fewer characters of a uid do not name a run."""
@@ -132,7 +133,11 @@ def _folders(settings: Settings) -> list[Path]:
     else:
         found = sorted(path.parent for path in host_folder(root).glob(f"*/{FILE_NAME}"))
     if not found:
-        note(f"there is no outbox in {host_folder(root)} yet: nothing waits")
+        others = [path.parent.name for path in host_folder(root).glob(f"*/{FILE_NAME}")]
+        there = f"; there are {', '.join(others)}" if others else ""
+        server = publishable(settings.tiled_uri)
+        wanted = f" for {settings.tiled_path} at {server}" if server else ""
+        note(f"there is no outbox{wanted} in {host_folder(root)}: nothing waits in it{there}")
     return found
 
 

@@ -1,7 +1,7 @@
 """`xpdml status`: what watchers and callbacks do at this moment, from the server or from this computer."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,9 @@ from rich.text import Text
 from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, note, print_json, print_table
 from bluesky_xpdml.errors import PublishError
+from bluesky_xpdml.publish import Outbox
 from bluesky_xpdml.publish.nodes import publish_errors
+from bluesky_xpdml.publish.outbox_file import FILE_NAME
 from bluesky_xpdml.publish.state import host_folder, state_path
 from bluesky_xpdml.publish.status import LastAnswer, Status, read_status_files, read_statuses, status_path
 from bluesky_xpdml.settings import Settings
@@ -57,21 +59,27 @@ def status(
     resolved = options.resolve_options(settings, tiled__uri=tiled, tiled__path=path)
     now = time.time()
     found = _newest([*_on_server(resolved, api_key), *_on_this_computer(resolved)])
-    for each in found if json else ():
-        ending = {"age": each.age(now), "stale": each.is_stale(now), "troubles": each.troubles(now)}
-        print_json(asdict(each) | ending)
-    if found and not json:
-        print_table("", COLUMNS, [_row(each, now) for each in found])
-        failures = [[each.name, code, str(n)] for each in found for code, n in sorted(each.failures.items())]
-        if failures:
-            print_table("failures", ("process", "reason", "runs"), failures)
-    for each in found:
-        for trouble in each.troubles(now):
-            note(f"{each.name}: {trouble}", style="red")
+    if json:
+        for each in found:
+            ending = {"age": each.age(now), "stale": each.is_stale(now), "troubles": each.troubles(now)}
+            print_json(asdict(each) | ending)
+    elif found:
+        _print_tables(found, now)
+    for name, trouble in ((each.name, trouble) for each in found for trouble in each.troubles(now)):
+        note(f"{name}: {trouble}", style="red")
+    if all(each.is_stale(now) for each in found):
+        _note_waiting(resolved)
     if not found:
         note("no watcher or callback has left a sign: start `xpdml watch`, or name the server by --tiled")
-    if not any(not each.troubles(now) for each in found):
+    if all(each.troubles(now) for each in found):
         raise typer.Exit(1)
+
+
+def _print_tables(found: Sequence[Status], now: float) -> None:
+    print_table("", COLUMNS, [_row(each, now) for each in found])
+    failures = [[each.name, code, str(n)] for each in found for code, n in sorted(each.failures.items())]
+    if failures:
+        print_table("failures", ("process", "reason", "runs"), failures)
 
 
 def _on_server(settings: Settings, api_key: str | None) -> list[Status]:
@@ -86,19 +94,38 @@ def _on_server(settings: Settings, api_key: str | None) -> list[Status]:
         with closing(root.context.http_client), publish_errors(f"open {path}", str(root.uri)):
             return read_statuses(root[path]) if path in root else []
     except PublishError as error:
-        note(f"the server does not answer, the files of this computer are read: {error}", style="yellow")
+        note(f"the server cannot be asked, the files of this computer are read: {error}", style="yellow")
         return []
 
 
 def _on_this_computer(settings: Settings) -> list[Status]:
     """Return what the files in the state folder of the container hold, without a server in all of them."""
+    return [each for folder in _folders(settings) for each in read_status_files(folder)]
+
+
+def _folders(settings: Settings) -> list[Path]:
     root = settings.outbox.folder
-    folders: Iterable[Path]
     if settings.tiled_uri:
-        folders = [state_path(settings.tiled_uri, settings.tiled_path, root=root)]
-    else:
-        folders = sorted(host_folder(root).glob("*"))
-    return [each for folder in folders for each in read_status_files(folder)]
+        return [state_path(settings.tiled_uri, settings.tiled_path, root=root)]
+    return sorted(host_folder(root).glob("*"))
+
+
+def _note_waiting(settings: Settings) -> None:
+    """Say what ended processes of this computer have left for the next one."""
+    from bluesky_xpdml.callbacks.journal_file import left_runs
+
+    for folder in _folders(settings):
+        predictions = 0
+        if (folder / FILE_NAME).exists():
+            with closing(Outbox(folder, settings.outbox.limit)) as outbox:
+                predictions = len(outbox)
+        runs = left_runs(folder)
+        if runs or predictions:
+            note(
+                f"{runs} runs and {predictions} predictions wait in {folder}: the next `xpdml watch` or "
+                "callback for this container goes on with them; `xpdml outbox send` sends the predictions",
+                style="red",
+            )
 
 
 def _newest(statuses: Sequence[Status]) -> list[Status]:

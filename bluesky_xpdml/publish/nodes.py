@@ -62,7 +62,8 @@ class Nodes:
 
     def __init__(self, container: Any) -> None:
         self._client: Any = container.context.http_client
-        self._address = str(container.uri).rstrip("/")
+        # Tiled's own addresses of new containers have two slashes.
+        self._address = str(container.uri).rstrip("/").replace("/metadata//", "/metadata/", 1)
         self._root = str(container.context.api_uri).rstrip("/") + "/metadata"
         self._parts: Sequence[str] = container.path_parts
         self._tags_by_name = _tags_by_name(container.context.server_info.library_version)

@@ -18,6 +18,7 @@ from bluesky_xpdml.publish import outbox_live
 from bluesky_xpdml.publish.documents import NamedDocument
 from bluesky_xpdml.publish.outbox_entry import (
     COLUMNS,
+    KeptRun,
     OutboxEntry,
     content_of,
     described,
@@ -33,8 +34,8 @@ from bluesky_xpdml.publish.outbox_file import (
     OutboxFile,
     OwnerLock,
     UnwritableError,
+    has_other_owner,
     is_alive,
-    owners,
 )
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Outbox:
         self._file = OutboxFile(folder)
         self._lock = RLock()
         self._owner: OwnerLock | None = None
-        self._kept: dict[int, _Kept] = {}
+        self._kept: dict[int, KeptRun] = {}
         """What waits in memory, in order, by negative positions."""
         self._n_kept = 0
         self._gone: dict[int, OutboxEntry] = {}
@@ -145,10 +146,14 @@ class Outbox:
     def __bool__(self) -> bool:
         return True
 
+    @property
+    def n_in_memory(self) -> int:
+        """Number of runs that wait in memory, because they cannot be written to the disk."""
+        return len(self._kept)
+
     def is_shared(self) -> bool:
         """Return whether another process sends from it at this time."""
-        own = "" if self._owner is None else self._owner.owner
-        return any(is_alive(self.folder, owner) for owner in owners(self.folder) if owner != own)
+        return has_other_owner(self.folder, "" if self._owner is None else self._owner.owner)
 
     def holds(self, uid: str) -> bool:
         """Return whether the run of this uid, or part of it, waits."""
@@ -202,7 +207,7 @@ class Outbox:
             return self._add_part(documents, content)
         start = documents[0][1]
         entry = described(start, added=self._clock(), size=len(content))
-        kept = _Kept(entry, content, raw_uids(start), away=away)
+        kept = KeptRun(entry, content, raw_uids(start), away=away)
         with self._lock:
             self._move()
             if self._kept:
@@ -381,7 +386,7 @@ class Outbox:
             logger.info("a partial answer of the live run %.80a is dropped: %s", run, error)
             return None
 
-    def _insert(self, kept: "_Kept", connection: sqlite3.Connection) -> None:
+    def _insert(self, kept: KeptRun, connection: sqlite3.Connection) -> None:
         """Insert a whole run, unless it waits already; partial answers make room for it."""
         entry = kept.entry
         found = connection.execute("SELECT 1 FROM entries WHERE NOT live AND uid = ?", (entry.uid,))
@@ -400,7 +405,7 @@ class Outbox:
             )
         insert_entry(connection, entry, kept.content, not_before=kept.not_before)
 
-    def _keep(self, kept: "_Kept") -> None:
+    def _keep(self, kept: KeptRun) -> None:
         """Keep a whole run in memory."""
         if sum(len(each.content) for each in self._kept.values()) + len(kept.content) > LARGEST_IN_MEMORY:
             raise PublishError(
@@ -493,14 +498,3 @@ def _next(connection: sqlite3.Connection, known: Mapping[str, object]) -> tuple[
     if row is None and known["last"] != "[]":
         row = connection.execute(_NEXT, {**known, "last": "[]"}).fetchone()
     return row
-
-
-class _Kept:
-    """A whole run on its way to the file, or in memory."""
-
-    def __init__(self, entry: OutboxEntry, content: bytes, raw_uids: tuple[str, ...], *, away: bool) -> None:
-        self.entry = entry
-        self.content = content
-        self.raw_uids = raw_uids
-        self.away = away
-        self.not_before = 0.0

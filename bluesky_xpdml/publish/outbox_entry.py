@@ -79,6 +79,17 @@ class OutboxEntry:
         return f"run {run!r} (sample {sample!r}, scan {scan!r})"
 
 
+class KeptRun:
+    """A whole run on its way to the file, or in memory."""
+
+    def __init__(self, entry: OutboxEntry, content: bytes, raw_uids: tuple[str, ...], *, away: bool) -> None:
+        self.entry = entry
+        self.content = content
+        self.raw_uids = raw_uids
+        self.away = away
+        self.not_before = 0.0
+
+
 def described(start: Mapping[str, Any], *, added: float, size: int = 0) -> OutboxEntry:
     """Return the entry of a start document, whose texts may be anything."""
     sample, origin = start.get("sample"), start.get("origin")

@@ -329,10 +329,10 @@ def is_alive(folder: Path, owner: str) -> bool:
     return False
 
 
-def owners(folder: Path) -> Iterator[str]:
-    """Yield the owners of entries in a folder, some of whose processes may have ended."""
-    for path in folder.glob(_lock_file(folder, "*").name):
-        yield path.stem.partition("-")[2]
+def has_other_owner(folder: Path, own: str) -> bool:
+    """Return whether another owner of entries than one's own lives."""
+    found = [path.stem.partition("-")[2] for path in folder.glob(_lock_file(folder, "*").name)]
+    return any(is_alive(folder, owner) for owner in found if owner != own)
 
 
 def _lock_file(folder: Path, owner: str) -> Path:

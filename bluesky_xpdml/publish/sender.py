@@ -336,10 +336,11 @@ class OutboxPublisher:
         self._thread.join(timeout + _GRACE)
         if not is_first:
             return
-        waiting = attempt(lambda: self.kept)
+        # The outbox itself says what becomes of those in memory.
+        waiting = attempt(lambda: self.kept - self.outbox.n_in_memory)
         if isinstance(waiting, Exception):
             logger.error("the outbox %s cannot be read", self.outbox.path, exc_info=waiting)
-        elif waiting:
+        elif waiting > 0:
             logger.warning(
                 "%d derived runs wait in %s, the last error being %r; the next start or `xpdml outbox send` "
                 "goes on",

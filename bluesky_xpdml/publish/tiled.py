@@ -286,8 +286,8 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
         status = status_of(error)
         is_away = status >= HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(error, httpx.TransportError)
         raise (ServerAwayError if is_away else PublishError)(
-            f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: {error}; "
-            "check the address and the key, and that the server runs"
+            f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; check the address and the key, and that the server runs"
         ) from error
     return client
 

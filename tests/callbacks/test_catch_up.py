@@ -146,6 +146,12 @@ def test_only_runs_after_a_moment_are_compared_if_asked_for(catalog, compare):
         assert journal.knows("late-run")
 
 
+def test_who_asks_is_told_at_once_what_only_people_can_mend(catalog, compare):
+    missing = pytest.raises(PublishError, match=r"expected a container 'nowhere' .* check the path")
+    with compare(raw=catalog.open("nowhere"), after=0.0) as (catching_up, _), missing:
+        catching_up.wait(PATIENCE)
+
+
 def test_a_callback_answers_what_it_missed_once(catalog, tmp_path):
     def answers():
         with XpdmlCallback.from_uri(

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import zmq
 
-from bluesky_xpdml.publish import Status, state_folder
+from bluesky_xpdml.callbacks.journal_file import create_file
+from bluesky_xpdml.publish import Outbox, Status, state_folder
 from bluesky_xpdml.publish.status import write_status_file
 from bluesky_xpdml.sources.wire import encode
 
@@ -126,12 +127,25 @@ def test_a_server_that_is_away_leaves_the_files_of_this_computer(xpdml, tmp_path
         (found,) = until(lambda: xpdml("status", *server, "--json").objects)
         said = xpdml("status", *server)
         assert said.status == 0
-        assert "the server does not answer, the files of this computer are read" in said.err
+        assert "the server cannot be asked, the files of this computer are read" in said.err
         assert (found["pid"], found["container"], found["stale"]) == (process.pid, "night", False)
         assert len(xpdml("status", "--json").objects) == 1, "without a server all folders are read"
         (file,) = tmp_path.glob(f"state/**/status-{process.pid}.json")
         assert file.stat().st_mode & 0o777 == 0o600
     assert len(xpdml("status", *server, "--json").objects) == 1, "a killed watcher leaves its record"
+
+
+def test_what_an_ended_session_left_is_told(xpdml):
+    folder = state_folder(AWAY, "xpdml")
+    with closing(Outbox(folder)) as outbox:
+        outbox.add([("start", {"uid": "d-1", "raw_uid": "r-1"}), ("stop", {"run_start": "d-1"})])
+    with closing(create_file(folder / "journal-999999999-ab.sqlite", outlived=False)) as journal, journal:
+        rows = [(1, "r-1", "start", b"", 0.0), (2, "r-2", "start", b"", 0.0), (3, "r-2", "stop", b"", 0.0)]
+        journal.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", rows)
+        journal.execute("INSERT INTO answered VALUES ('r-1')")
+    said = xpdml("status", "--tiled", AWAY)
+    assert said.status == 1
+    assert f"1 runs and 1 predictions wait in {folder}" in " ".join(said.err.split())
 
 
 def test_a_record_that_is_old_is_stale_and_the_status_says_so(xpdml):
