@@ -71,7 +71,9 @@ STALE = 86_400.0
 RETRY = 1.0
 """Pause while the journal is full, or the disk is [s]."""
 
-ORPHANED = Reason("the session ended before the run stopped", ReasonCode.NO_STOP)
+ORPHANED = Reason(
+    "no stop document was kept before the session ended: if the run stopped, replay it", ReasonCode.NO_STOP
+)
 
 _OPEN, _ENDED, _ANSWERED = "open", "ended", "answered"
 

@@ -30,6 +30,8 @@ SHORT_INTERVAL = 0.1
 """The same while somebody waits for entries that another process has taken, or the file shrinks [s]."""
 CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
+MOST_SAID = 5
+"""Different reasons of one absence of the server that are logged."""
 _GRACE = 0.2
 
 
@@ -241,6 +243,8 @@ class OutboxPublisher:
         self._may_shrink = False
         self._woken = False
         self._away = False
+        self._said: set[str] = set()
+        """Why the server was away, as far as it was logged: that nothing listens, say, or a wrong key."""
         self._ends_at: float | None = None
         self._thread = Thread(target=self._work, name="xpdml-sender", daemon=True)
         self._thread.start()
@@ -397,7 +401,10 @@ class OutboxPublisher:
 
     def _note(self, outcome: Outcome) -> None:
         """Note whether the server is away, and what has left the outbox."""
-        if outcome is Outcome.AWAY and not self._away:
+        # Which run it was tried with makes no difference.
+        found = self.last_error.rpartition(", found ")[2]
+        if outcome is Outcome.AWAY and found not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(found)
             logger.warning(
                 "the server does not take derived runs: %r; they wait in %s and are sent later",
                 self.last_error[:1000],
@@ -407,6 +414,7 @@ class OutboxPublisher:
             logger.warning("the server takes derived runs again")
             self._pause = self._probes[0]
             self._may_shrink = True
+            self._said.clear()
         if outcome in {Outcome.AWAY, Outcome.SENT}:
             self._away = outcome is Outcome.AWAY
         left = attempt(lambda: self._left(outcome))

@@ -2,9 +2,6 @@
 
 import logging
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bluesky_xpdml.errors import PublishError, ServerAwayError
+from bluesky_xpdml.factory.bench.fault_server import KEY, free_port
+from bluesky_xpdml.factory.bench.fault_server import Server as BenchServer
 from bluesky_xpdml.publish import (
     LiveRun,
     Outbox,
@@ -179,6 +178,21 @@ def test_a_server_that_is_away_is_left_alone_until_it_comes_back(opened, caplog)
     said = [record.message for record in caplog.records]
     assert len([message for message in said if "does not take derived runs" in message]) == 1
     assert len([message for message in said if "takes derived runs again" in message]) == 1
+
+
+def test_each_reason_of_an_absence_is_said_once(opened, caplog):
+    reasons = ["nothing listens", "nothing listens", "status 401", "nothing listens", "status 401"]
+
+    def behave(documents) -> None:
+        found = reasons.pop(0) if reasons else "status 401"
+        raise ServerAwayError(f"expected to write run {documents[0][1]['uid']}, found {found}")
+
+    publisher = opened(Server(behave))
+    for number in range(3):
+        publisher.publish(run(number, f"raw-{number}"))
+    until(lambda: not reasons)
+    lines = [record.message for record in caplog.records if "does not take" in record.message]
+    assert [("listens" in line, "401" in line) for line in lines] == [(True, False), (False, True)]
 
 
 def test_the_file_shrinks_after_an_outage(opened):
@@ -451,40 +465,20 @@ def test_predictions_reach_a_real_server_through_the_outbox(tiled_server, tmp_pa
     reader.close()
 
 
-SERVE = """
-import sys
-from tiled.server import SimpleTiledServer
-with SimpleTiledServer(sys.argv[1], port=int(sys.argv[2]), api_key="secret") as server:
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_server_that_is_started_later_gets_what_waited(tmp_path: Path, answer):
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    publisher = outbox_publisher(
-        uri, api_key="secret", path="later", folder=tmp_path / "state", wrap=RealPublisher
-    )
-    publisher.publish(derived_run(answer("raw-0")))
-    until(lambda: publisher.server_is_away)
-    command = [sys.executable, "-c", SERVE, str(tmp_path / "tiled"), str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        lines = iter(process.stdout.readline, "")
-        assert any(line.strip() == "ready" for line in lines)
-        threading.Thread(target=list, args=(lines,), daemon=True).start()
+    with BenchServer(tmp_path) as server:
+        server.kill()
+        publisher = outbox_publisher(
+            server.uri, api_key=KEY, path="later", folder=tmp_path / "state", wrap=RealPublisher
+        )
+        publisher.publish(derived_run(answer("raw-0")))
+        until(lambda: publisher.server_is_away)
+        server.start()
         assert publisher.flush(180.0)
-        reader = TiledPublisher.from_uri(uri, api_key="secret", path="later")
+        reader = TiledPublisher.from_uri(server.uri, api_key=KEY, path="later")
         (found,) = find_predictions(reader.container, "raw-0")
         assert found.metadata["stop"]["exit_status"] == "success"
         reader.close()
-        process.kill()
     publisher.publish(derived_run(answer("raw-1")))
     until(lambda: publisher.server_is_away)
     publisher.close()
