@@ -447,29 +447,28 @@ class Journal:
         """Append the documents of another journal, and return whether its file is no longer needed."""
         with closing(sqlite3.connect(path)) as other:
             version = other.execute("PRAGMA user_version").fetchone()[0]
-            is_known = version == FORMAT
-            (outlived,) = other.execute("SELECT outlived FROM owner").fetchone() if is_known else (False,)
-            answered = {run for (run,) in other.execute("SELECT run FROM answered")} if is_known else set()
-        if version > FORMAT:
-            logger.warning(
-                "%s: of a later version of this package, which has to be started to answer it", path
-            )
-            return False
-        if version < FORMAT:
+            if version > FORMAT:
+                logger.warning(
+                    "%s: of a later version of this package, which has to be started to answer it", path
+                )
+                return False
+            if version < FORMAT:
+                return True
+            (outlived,) = other.execute("SELECT outlived FROM owner").fetchone()
+            answered = {run for (run,) in other.execute("SELECT run FROM answered")}
+            with self._changed:
+                latest = self._copy(path)
+                for run in latest.keys() & answered:
+                    self.settle(run, keep=True)
+                left = latest.keys() - answered
+                for run in left:
+                    is_stale = not outlived or time.time() - latest[run] > STALE
+                    if is_stale and self._runs[run].state == _OPEN:
+                        self.give_up(run, ORPHANED)
+                waiting = sum(self._runs[run].state == _ENDED for run in left)
+            if waiting:
+                logger.warning("%s: %d runs of an earlier session are answered now", path.parent, waiting)
             return True
-        with self._changed:
-            latest = self._copy(path)
-            for run in latest.keys() & answered:
-                self.settle(run, keep=True)
-            left = latest.keys() - answered
-            for run in left:
-                is_stale = not outlived or time.time() - latest[run] > STALE
-                if is_stale and self._runs[run].state == _OPEN:
-                    self.give_up(run, ORPHANED)
-            waiting = sum(self._runs[run].state == _ENDED for run in left)
-        if waiting:
-            logger.warning("%s: %d runs of an earlier session are answered now", path.parent, waiting)
-        return True
 
     def _copy(self, path: Path) -> dict[str, float]:
         """Append the rows of another journal; return the runs that were not known, and when each came last.

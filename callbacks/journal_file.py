@@ -10,6 +10,7 @@ from typing import IO, NamedTuple, TypeAlias
 
 from bluesky_xpdml.callbacks.inbox import GiveUp, RunIndex
 from bluesky_xpdml.errors import DocumentError
+from bluesky_xpdml.publish.status import is_alive
 from bluesky_xpdml.sources.wire import decode, encode
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
@@ -90,7 +91,7 @@ def left_runs(folder: Path) -> int:
     """
     total = 0
     for path in folder.glob("journal-*.sqlite"):
-        if _runs(path.name.split("-")[1]):
+        if is_alive(int(path.name.split("-")[1])):
             continue
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as file:
             (number,) = file.execute(
@@ -99,17 +100,6 @@ def left_runs(folder: Path) -> int:
             ).fetchone()
             total += int(number)
     return total
-
-
-def _runs(pid: str) -> bool:
-    """Return whether there is a process of a number."""
-    try:
-        os.kill(int(pid), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def create_file(path: Path, *, outlived: bool) -> sqlite3.Connection:

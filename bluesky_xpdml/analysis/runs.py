@@ -1,7 +1,7 @@
 """From a collected run to its predictions: final ones, and partial ones while it is still running."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -12,7 +12,7 @@ from bluesky_xpdml.analysis.request import Analysis, PredictionRequest
 from bluesky_xpdml.analysis.scattering import METALS, integrate
 from bluesky_xpdml.analysis.series import RunSeries
 from bluesky_xpdml.documents import CollectedRun, Measurement, RunKind, ScatteringRun, read_run
-from bluesky_xpdml.errors import MissingDataError, XpdmlError, attempt
+from bluesky_xpdml.errors import MissingDataError, XpdmlError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.records import AbsorptionScan, Prediction, ScatteringPattern, Xanes
 from bluesky_xpdml.reduction.composition import parse_composition
@@ -62,12 +62,15 @@ class RunAnalysis:
     def expect(self, run: CollectedRun) -> None:
         """Load the models that will answer for a running run, as far as its start document tells them."""
         measurement = self._read(run)
-        wanted = [(element, measurement.edge, Modality.XANES) for element in measurement.elements]
-        if measurement.claims_scattering:
-            found = attempt(lambda: parse_composition(measurement.sample.composition))
-            metals = () if isinstance(found, Exception) else [each for each in METALS if each in found]
-            wanted = [(metal, Modality.PDF.edge, Modality.PDF) for metal in metals]
-        for element, edge, modality in wanted:
+        if not measurement.claims_scattering:
+            self._load(measurement.elements, measurement.edge, Modality.XANES)
+            return
+        with suppress(XpdmlError):
+            composition = parse_composition(measurement.sample.composition)
+            self._load([metal for metal in METALS if metal in composition], Modality.PDF.edge, Modality.PDF)
+
+    def _load(self, elements: Sequence[str], edge: str, modality: Modality) -> None:
+        for element in elements:
             with suppress(XpdmlError):
                 self.analysis.store.find(element, edge, modality)
 

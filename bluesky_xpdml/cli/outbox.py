@@ -16,7 +16,7 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import Outbox, OutboxEntry, Sender, TiledPublisher
 from bluesky_xpdml.publish.outbox_file import FILE_NAME
 from bluesky_xpdml.publish.sender import Outcome
-from bluesky_xpdml.publish.state import host_folder, state_path
+from bluesky_xpdml.publish.state import host_folder, known_folders
 from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.settings_keys import publishable
 
@@ -126,19 +126,21 @@ def drop(
 
 def _folders(settings: Settings) -> list[Path]:
     """Return the folders of existing outboxes: that of the server, or all of this computer."""
-    root = settings.outbox.folder
-    if settings.tiled_uri:
-        folder = state_path(settings.tiled_uri, settings.tiled_path, root=root)
-        found = [folder] if (folder / FILE_NAME).exists() else []
-    else:
-        found = sorted(path.parent for path in host_folder(root).glob(f"*/{FILE_NAME}"))
+    found = _outboxes(settings, settings.tiled_uri)
     if not found:
-        others = [path.parent.name for path in host_folder(root).glob(f"*/{FILE_NAME}")]
-        there = f"; there are {', '.join(others)}" if others else ""
+        others = ", ".join(folder.name for folder in _outboxes(settings, ""))
         server = publishable(settings.tiled_uri)
         wanted = f" for {settings.tiled_path} at {server}" if server else ""
-        note(f"there is no outbox{wanted} in {host_folder(root)}: nothing waits in it{there}")
+        note(
+            f"there is no outbox{wanted} in {host_folder(settings.outbox.folder)}: nothing waits in it"
+            + (f"; there are {others}" if others else "")
+        )
     return found
+
+
+def _outboxes(settings: Settings, uri: str) -> list[Path]:
+    folders = known_folders(uri, settings.tiled_path, root=settings.outbox.folder)
+    return [folder for folder in folders if (folder / FILE_NAME).exists()]
 
 
 def _opened(folder: Path, settings: Settings) -> Outbox:

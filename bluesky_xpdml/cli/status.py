@@ -15,7 +15,7 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import Outbox
 from bluesky_xpdml.publish.nodes import publish_errors
 from bluesky_xpdml.publish.outbox_file import FILE_NAME
-from bluesky_xpdml.publish.state import host_folder, state_path
+from bluesky_xpdml.publish.state import known_folders
 from bluesky_xpdml.publish.status import LastAnswer, Status, read_status_files, read_statuses, status_path
 from bluesky_xpdml.settings import Settings
 
@@ -104,10 +104,7 @@ def _on_this_computer(settings: Settings) -> list[Status]:
 
 
 def _folders(settings: Settings) -> list[Path]:
-    root = settings.outbox.folder
-    if settings.tiled_uri:
-        return [state_path(settings.tiled_uri, settings.tiled_path, root=root)]
-    return sorted(host_folder(root).glob("*"))
+    return known_folders(settings.tiled_uri, settings.tiled_path, root=settings.outbox.folder)
 
 
 def _note_waiting(settings: Settings) -> None:

@@ -75,7 +75,7 @@ def rows(columns: Sequence[str] | Mapping[str, Any], events: Sequence[Mapping[st
     return pa.table(table)
 
 
-def joined(before: Any, more: Any) -> Any:
+def merged_rows(before: Any, more: Any) -> Any:
     """Return the rows of two tables; those of the second replace rows of the first with their `seq_num`."""
     import pyarrow as pa
     from pyarrow import compute

@@ -374,7 +374,7 @@ class Outbox:
             if missing > 0 and not entry.ends:
                 outbox_live.cut_run(connection, entry.uid)
                 return None
-            if not outbox_live.joined(connection, entry, documents, but=self._gone):
+            if not outbox_live.add_to_last_part(connection, entry, documents, but=self._gone):
                 insert_entry(connection, entry, content)
             return entry.uid
 

@@ -57,7 +57,7 @@ def described_part(
     return replace(entry, live=True, rows=names.count("event"), ends=ends)
 
 
-def joined(
+def add_to_last_part(
     connection: sqlite3.Connection,
     entry: OutboxEntry,
     documents: Sequence[NamedDocument],

@@ -63,6 +63,12 @@ def host_folder(root: Path | None = None) -> Path:
     return above / _slug(socket.gethostname())
 
 
+def known_folders(uri: str, path: str, *, root: Path | None = None) -> list[Path]:
+    """Return the existing state folder of a container; without an address, all of this computer."""
+    found = [state_path(uri, path, root=root)] if uri else sorted(host_folder(root).glob("*"))
+    return [folder for folder in found if folder.is_dir()]
+
+
 def private_folder(folder: Path) -> Path:
     """Return a folder that only the user can enter, made with those above it if there is none.
 

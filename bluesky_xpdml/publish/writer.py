@@ -14,7 +14,7 @@ from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish.layout import (
     Document,
     NamedDocument,
-    joined,
+    merged_rows,
     rows,
     stored_descriptor,
     stored_stop,
@@ -267,7 +267,7 @@ def _write(nodes: Nodes, events: Sequence[Document], *, new: Collection[str]) ->
         part = list(group)
         table = rows(sorted(part[0]["data"]), part)
         if descriptor not in new:
-            table = joined(nodes.rows([run, stream]), table)
+            table = merged_rows(nodes.rows([run, stream]), table)
         nodes.write_rows([run, stream], table)
 
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from bluesky_xpdml.errors import attempt
 from bluesky_xpdml.publish import TiledPublisher, derived_run, find_predictions
 from bluesky_xpdml.records import DetectionMode, EnergyAxis, Xanes
 
@@ -54,9 +55,8 @@ def publish_together(publishers, documents):
 
     def publish(publisher):
         ready.wait()
-        try:
-            publisher.publish(documents)
-        except Exception as error:  # noqa: BLE001 - any error is a failure of the test
+        error = attempt(lambda: publisher.publish(documents))
+        if error is not None:
             errors.append(error)
 
     threads = [threading.Thread(target=publish, args=(each,)) for each in publishers]
