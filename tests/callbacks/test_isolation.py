@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -117,13 +118,24 @@ def test_answers_are_the_same_with_and_without_isolation(derived, store):
     assert uids[:2] == uids[2:]
 
 
+def next_child(callback, killed):
+    """Return the number of the process of the analysis, once there is another than those that were killed."""
+    end = time.monotonic() + PATIENCE
+    while (pid := callback._processor.pid) in killed:
+        assert time.monotonic() < end, "no process was started again"
+        time.sleep(0.01)
+    return pid
+
+
 def test_an_analysis_that_is_killed_from_outside_loses_no_run(derived, store):
     with XpdmlCallback(CallbackPublisher(derived), store=store, isolated=True) as callback:
+        killed = []
         for number in range(4):
             for name, document in scan_of("Fe", f"run-{number}"):
                 callback(name, document)
             if number < 3:
-                os.kill(callback._processor.pid, signal.SIGKILL)
+                killed.append(next_child(callback, killed))
+                os.kill(killed[-1], signal.SIGKILL)
         assert callback.drain(PATIENCE)
         assert callback.statistics.predicted == 4
     assert sorted(start["raw_uid"] for start in derived.starts) == [f"run-{number}" for number in range(4)]
