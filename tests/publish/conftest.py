@@ -15,8 +15,18 @@ from bluesky_xpdml.publish import PredictionCatalog, TiledPublisher, derived_run
 from bluesky_xpdml.records import Estimate, ModelReference, Origin, Prediction, Quality, Sample
 from bluesky_xpdml.vocabulary import Descriptor, Technique
 
-START_TIMEOUT = 120.0
+START_TIMEOUT = 300.0
 """Longest time that a server of its own may take to start on a busy machine [s]."""
+PATIENCE = 60.0
+"""Longest time for the first answer of a server to a publisher on a busy machine [s]."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Let publishers wait for a server that is slow because the machine is busy."""
+    for module in ("nodes", "tiled"):
+        monkeypatch.setattr(f"bluesky_xpdml.publish.{module}.FIRST_ANSWER_TIMEOUT", PATIENCE)
+    monkeypatch.setattr("bluesky_xpdml.publish.nodes.ANSWER_TIMEOUT", PATIENCE)
 
 
 @pytest.fixture(scope="session")

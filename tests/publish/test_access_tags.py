@@ -43,6 +43,8 @@ TAGS = {
     },
     "tag_owners": {tag: {"users": [{"name": "pipeline"}]} for tag in ("facility", "proposal-310000")},
 }
+PATIENCE = 60.0
+"""Longest time for an answer of a server on a busy machine [s]."""
 HAS_TAGS_IN_CATALOG = Version(tiled.__version__) >= Version("0.2.19")
 
 
@@ -102,10 +104,13 @@ def define_tags(folder):
 def key_of(uri, name):
     """Return a key of a user."""
     form = {"username": name, "password": PASSWORDS[name]}
-    session = httpx.post(f"{uri}/api/v1/auth/provider/toy/token", data=form).json()
+    session = httpx.post(f"{uri}/api/v1/auth/provider/toy/token", data=form, timeout=PATIENCE).json()
     bearer = {"Authorization": f"Bearer {session['access_token']}"}
     made = httpx.post(
-        f"{uri}/api/v1/auth/apikey", json={"scopes": ["inherit"], "expires_in": 3600}, headers=bearer
+        f"{uri}/api/v1/auth/apikey",
+        json={"scopes": ["inherit"], "expires_in": 3600},
+        headers=bearer,
+        timeout=PATIENCE,
     )
     assert made.is_success, made.text
     return made.json()["secret"]

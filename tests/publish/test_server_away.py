@@ -104,7 +104,8 @@ def test_a_server_that_went_away_is_no_fault_of_the_run_and_is_used_again(tiled_
         publisher.close()
 
 
-def test_a_server_that_accepts_connections_but_does_not_answer_is_away(answer):
+def test_a_server_that_accepts_connections_but_does_not_answer_is_away(answer, monkeypatch):
+    monkeypatch.setattr("bluesky_xpdml.publish.tiled.FIRST_ANSWER_TIMEOUT", 2.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
