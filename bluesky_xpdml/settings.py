@@ -386,6 +386,9 @@ def _entries(path: Path) -> dict[str, object]:
         entries["pairing.within"] = PairingSettings().within
     unknown = [name for name in entries if name not in KEYS and not is_pin(name)]
     if unknown:
+        near = difflib.get_close_matches(unknown[0], sections, n=1)
+        if isinstance(table.get(unknown[0]), dict) and near:
+            raise SettingsError(f"{path}: there is no table [{unknown[0]}]; did you mean [{near[0]}]?")
         raise SettingsError(f"{path}: {_advice(unknown[0])}")
     return entries
 

@@ -177,7 +177,9 @@ class StatusThread:
                     break
             if file is not None:
                 attempt(partial(file.unlink, missing_ok=True))
-            if self._is_written:
+            # It may be back since the last record.
+            last = attempt(self._current)
+            if isinstance(last, Exception) or not last.outbox.server_is_away:
                 attempt(node.remove)
             attempt(node.close)
 

@@ -171,6 +171,7 @@ def test_options_stand_before_variables_before_the_file(write: Write, tmp_path: 
         ("profil = 'xpd'", "no setting profil; did you mean profile\\? known are profile, tiled.uri,"),
         ("uri = 'http://a'", r"no setting uri; did you mean tiled\.uri\?"),
         ("[tiled]\nurl = 'http://a'", r"no setting tiled\.url; did you mean tiled\.uri\?"),
+        ("[outboxx]\nlimit = 1", r"no table \[outboxx\]; did you mean \[outbox\]\?"),
         ("[models]\nfe-xanes = 1", r"no setting models\.fe-xanes; .*models\.<Element>-<modality>"),
         ("[tiled.more]\nuri = 'http://a'", r"no setting tiled\.more; "),
         ("[[tiled]]\nuri = 'http://a'", "no setting tiled; "),

@@ -288,7 +288,7 @@ def connect(uri: str, *, api_key: str | None = None, timeout: float = HEALTH_TIM
         raise (ServerAwayError if is_away else PublishError)(
             f"expected a Tiled server at {redacted(uri)}, found {type(error).__name__}: "
             f"{' '.join(str(error).split())}; check the address and the key, and that the server runs"
-        ) from error
+        ) from None
     return client
 
 

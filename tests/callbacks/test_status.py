@@ -13,7 +13,8 @@ from bluesky_xpdml.callbacks import status as writing
 from bluesky_xpdml.callbacks.inbox import Close, Inbox
 from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.publish import open_existing, read_statuses, status_path
-from bluesky_xpdml.publish.status import node_name
+from bluesky_xpdml.publish.status import OutboxStatus, Status, node_name
+from bluesky_xpdml.settings import Settings
 
 PATIENCE = 240.0
 
@@ -95,6 +96,20 @@ def test_a_server_that_is_away_is_left_alone_and_the_file_says_so(iron_scan, tmp
     (folder / f"status-{2**30}.json").write_text("{}")
     with XpdmlCallback.from_uri("http://127.0.0.1:9", path="xpdml"):
         until(lambda: files(tmp_path) == [f"status-{os.getpid()}.json"])
+
+
+def test_a_server_that_came_back_just_before_the_end_keeps_no_record(tiled_server, statuses, tmp_path):
+    path, read = statuses
+    settings = Settings(tiled_uri=tiled_server.uri, tiled_path=path)
+    away = OutboxStatus(entries=1, server_is_away=True)
+    outbox = [OutboxStatus()]
+    thread = writing.StatusThread(lambda: Status(outbox=outbox[0]), settings, None, tmp_path)
+    until(read)
+    outbox[0] = away
+    until(lambda: any("true" in path.read_text() for path in tmp_path.glob("status-*.json")))
+    outbox[0] = OutboxStatus()
+    thread.close(PATIENCE)
+    assert read() == {}
 
 
 def test_the_oldest_run_that_waits_is_known_until_it_is_answered(tmp_path, iron_scan):
