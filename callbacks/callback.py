@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from bluesky_xpdml.analysis.memory import FetchRun
-from bluesky_xpdml.callbacks.catch_up import CatchUp, cursor_file
+from bluesky_xpdml.callbacks.catch_up import CatchUp
 from bluesky_xpdml.callbacks.gaps import Gaps
 from bluesky_xpdml.callbacks.inbox import Close, Flush, Inbox, Sync
 from bluesky_xpdml.callbacks.isolation import IsolatedProcessor
@@ -26,6 +26,8 @@ from bluesky_xpdml.callbacks.wiring import (
     SettingsParts,
     behind_outbox,
     combined_settings,
+    comparison,
+    fate_of,
     is_live,
     thread_processor,
     with_joint_answers,
@@ -43,12 +45,10 @@ from bluesky_xpdml.publish import (
     state_folder,
 )
 from bluesky_xpdml.publish.sent_reports import OnSent
-from bluesky_xpdml.publish.status import ProcessKind, Status
+from bluesky_xpdml.publish.status import Status
 from bluesky_xpdml.reduction.xanes import XanesSettings
-from bluesky_xpdml.settings import (
-    Settings,
-    resolve_settings,
-)
+from bluesky_xpdml.settings import Settings, resolve_settings
+from bluesky_xpdml.sources.stream import DocumentSource
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class XpdmlCallback:
     outlived
         Whether the runs may go on when this process has ended: the documents of runs that are open at the end
         are then kept for the next process, which may get the rest of them.
+    source
+        As for `from_settings`.
     **parts
         Fields of the settings that are replaced: `profile`, `scattering`, `live`, `explain`, `repeats`,
         `carry`, `pairing`.
@@ -126,6 +128,7 @@ class XpdmlCallback:
         isolated: bool = False,
         journal: Path | None = None,
         outlived: bool = False,
+        source: DocumentSource | None = None,
         **parts: Unpack[SettingsParts],
     ) -> None:
         fixed = combined_settings(beamtime, settings, parts)
@@ -140,8 +143,8 @@ class XpdmlCallback:
         self._fetch = fetch
         self._compare: Callable[..., CatchUp] | None = None
         self._catching_up: CatchUp | None = None
-        self._refused: Callable[[], int] = int
-        self._own_status = new_status(fixed, ProcessKind.WATCH if outlived else ProcessKind.SESSION)
+        self._source = source
+        self._own_status = new_status(fixed, source)
         self._status_thread: StatusThread | None = None
         self._publisher = with_joint_answers(publisher, fixed, store)
         live = is_live(fixed, publisher)
@@ -153,8 +156,8 @@ class XpdmlCallback:
             )
         else:
             self._processor = thread_processor(fixed, store, fetch, self._publisher if live else None)
-        source = self._inbox if self._journal is None else self._journal
-        self._worker = Worker(source, self._processor, self._publisher)
+        queue = self._inbox if self._journal is None else self._journal
+        self._worker = Worker(queue, self._processor, self._publisher, source)
         atexit.register(self.close, timeout=_TIMEOUT_AT_EXIT)
 
     @classmethod
@@ -212,7 +215,7 @@ class XpdmlCallback:
         outlived: bool = False,
         durable: bool = True,
         fetch: FetchRun | None = None,
-        refused: Callable[[], int] = int,
+        source: DocumentSource | None = None,
         **parts: Unpack[SettingsParts],
     ) -> Self:
         """Return a callback with everything that a beamtime fixes: server, models, calibration, reduction.
@@ -233,8 +236,9 @@ class XpdmlCallback:
             own: not needed for runs that are stored.
         fetch
             As for the class; if None, the container of the raw runs that the settings name is used.
-        refused
-            Returns how many messages the source of the documents refused, for `status`.
+        source
+            What feeds the callback, if that is no RunEngine of this process: it is told which runs are
+            settled, and documents that it gives again are not kept on disk for the next process.
         **parts
             Fields of the settings that are replaced, as above.
 
@@ -254,7 +258,7 @@ class XpdmlCallback:
         fixed = combined_settings(fixed, None, parts)
         key = api_key or fixed.api_key()
         return cls._connected(
-            fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch, refused=refused
+            fixed, key, on_sent=on_sent, outlived=outlived, durable=durable, fetch=fetch, source=source
         )
 
     @classmethod
@@ -267,7 +271,7 @@ class XpdmlCallback:
         outlived: bool = False,
         durable: bool = True,
         fetch: FetchRun | None = None,
-        refused: Callable[[], int] = int,
+        source: DocumentSource | None = None,
     ) -> Self:
         """Return a callback that publishes into the server of its settings."""
         store, reports = settings.store(), OrderedReports(on_sent)
@@ -282,7 +286,7 @@ class XpdmlCallback:
             wrap=partial(behind_outbox, settings=settings, store=store, on_joint=reports.note_joint),
             on_sent=reports.report,
         )
-        is_kept = durable and settings.outbox.enabled
+        is_kept = durable and settings.outbox.enabled and not (source is not None and source.repeats)
         folder = state_folder(uri, path, root=settings.outbox.folder) if is_kept else None
         if fetch is None and raw:
             fetch = StoredRuns.lazily(partial(open_existing, uri, api_key=key, path=raw))
@@ -294,19 +298,13 @@ class XpdmlCallback:
             isolated=durable and settings.limits.isolated,
             journal=folder,
             outlived=outlived,
+            source=source,
         )
         if callback._journal is not None and folder is not None and raw:
-            callback._compare = partial(
-                CatchUp,
-                raw=partial(open_existing, uri, api_key=key, path=raw),
-                derived=partial(open_existing, uri, api_key=key, path=path),
-                journal=callback._journal,
-                file=cursor_file(folder, raw),
-            )
+            callback._compare = comparison(settings, key, callback._journal, folder)
             callback._catching_up = callback._compare()
         if folder is not None and not outlived:
             keep_on_signals(callback)
-        callback._refused = refused
         if durable:
             callback._status_thread = StatusThread(lambda: callback.status, settings, key, folder)
         return callback
@@ -316,6 +314,15 @@ class XpdmlCallback:
         self._n_documents += 1
         if not self._closed:
             self._inbox.offer(name, doc)
+
+    def forget(self, run: str) -> None:
+        """Forget a run that has not ended: its documents come once more, here or elsewhere."""
+        self._inbox.forget(run)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much waits that a stream which can wait should do so."""
+        return self._inbox.is_half_full() or (self._journal is not None and self._journal.is_half_full())
 
     @property
     def statistics(self) -> Statistics:
@@ -337,7 +344,7 @@ class XpdmlCallback:
             journal=self._journal,
             processor=self._processor,
             publisher=self._publisher,
-            refused=self._refused(),
+            source=self._source,
         )
 
     @property
@@ -491,9 +498,5 @@ class XpdmlCallback:
             self._processor.close()
         kept = 0 if self._journal is None else self._journal.close()
         if kept and self._journal is not None:
-            logger.warning(
-                "%d runs are kept in %s: the next callback or watcher for this container answers them",
-                kept,
-                self._journal.folder,
-            )
+            logger.warning("%d runs are not answered: %s", kept, fate_of(self._journal, self._source))
         return kept

@@ -7,7 +7,7 @@ notes where the catalog ends: older runs are analysed only if they are asked for
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import islice
@@ -20,10 +20,9 @@ from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.documents import StoredRuns
 from bluesky_xpdml.documents.start import is_derived
 from bluesky_xpdml.errors import PublishError, ServerAwayError, XpdmlError, attempt
+from bluesky_xpdml.publish.answered import answered_runs
 from bluesky_xpdml.publish.cursor import Cursor, LostCursorError, end_of, read_on
-from bluesky_xpdml.publish.published import as_list, as_mapping
 from bluesky_xpdml.publish.requests import PAGE, Requests, Run
-from bluesky_xpdml.vocabulary import ReasonCode
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +32,6 @@ GRACE = 5.0
 """A run that the catalog has whole ends within this time, or lost its stop document on the way [s]."""
 LARGEST_RUN = 1 << 30
 """A larger run is not read into memory; `xpdml replay` takes it piece by piece [bytes]."""
-_MADE_UP_FOR = {ReasonCode.NO_STOP, ReasonCode.QUEUE_FULL, ReasonCode.PROCESS_ENDED}
-"""Failures after which a whole run in the catalog is analysed again."""
 
 
 def cursor_file(folder: Path, raw_path: str) -> Path:
@@ -151,7 +148,7 @@ class CatchUp:
     def _append(self, container: Any, runs: Sequence[Run]) -> None:
         """Append those runs that have no answer."""
         wanted = {run.key: run for run in runs if self._is_wanted(run)}
-        missing = wanted.keys() - self._answered(list(wanted))
+        missing = wanted.keys() - answered_runs(self._derived, wanted)
         for uid in missing:
             if self._closed.is_set():
                 raise PublishError("expected time to look for missed runs, found the end of the session")
@@ -187,23 +184,6 @@ class CatchUp:
         is_later = self._after is None or (isinstance(began, int | float) and began >= self._after)
         return bool(run.start) and is_later and not is_derived(run.start)
 
-    def _answered(self, uids: list[str]) -> set[str]:
-        """Return those of some raw runs that have an answer which counts."""
-        from tiled.queries import In
-
-        if not uids:
-            return set()
-        try:
-            container = self._derived()
-        except ServerAwayError:
-            raise
-        except PublishError:
-            # Nothing was ever published there.
-            return set()
-        with closing(container.context.http_client):
-            starts = Requests(container).starts([In("start.raw_uid", uids)])
-        return {str(start.get("raw_uid")) for start in starts if not _is_made_up_for(start)}
-
     def _first_start(self) -> float | None:
         """Return when an earlier process first started [s since 1970]; None if this is the first one."""
         noted = self._file.with_suffix(".first")
@@ -227,8 +207,3 @@ class CatchUp:
         written = self._file.with_suffix(".new")
         written.write_text(cursor.as_text(), encoding="utf-8")
         written.replace(self._file)
-
-
-def _is_made_up_for(start: Mapping[str, Any]) -> bool:
-    """Return whether a failure says no more than that the run was not received whole."""
-    return any(code in _MADE_UP_FOR for code in as_list(as_mapping(start.get("quality")).get("codes")))

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from bluesky_xpdml.documents.run_index import RunIndex
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 MAXIMUM_BYTES = 1 << 29
@@ -24,14 +25,6 @@ _SMALLEST, _ITEM, _ENTRY, _COUNTED = 32, 8, 100, 8
 
 IDLE = 4
 """Documents that may wait while live results are computed."""
-
-_RUN_KEYS = {
-    "start": "uid",
-    "descriptor": "run_start",
-    "stop": "run_start",
-    "resource": "run_start",
-    "stream_resource": "run_start",
-}
 
 QUEUE_FULL = Reason("queue full: the analysis could not keep up with the documents", ReasonCode.QUEUE_FULL)
 
@@ -132,6 +125,17 @@ class Inbox:
         start = doc if name == "start" and isinstance(doc, Mapping) else None
         self._queue.put((GiveUp(uid, start), 0))
 
+    def forget(self, uid: str) -> None:
+        """Put in that the documents of a run will come once more, as a whole."""
+        self._runs.forget(uid)
+        self._given_up.pop(uid, None)
+        self._queue.put((GiveUp(uid, None, None), 0))
+
+    def is_half_full(self) -> bool:
+        """Return whether a source that can wait should do so."""
+        waiting = self._bytes_in - self._bytes_out
+        return 2 * self._queue.qsize() > self._capacity or 2 * waiting > MAXIMUM_BYTES
+
     def mark(self, marker: Flush | Sync | Close) -> None:
         """Put a marker behind everything that waits."""
         self._queue.put((marker, 0))
@@ -162,38 +166,6 @@ class Inbox:
     def is_idle(self) -> bool:
         """Return whether hardly anything waits, so that there is time for live results."""
         return self._queue.qsize() <= IDLE
-
-
-class RunIndex:
-    """Tells which run a document belongs to, as far as documents say so."""
-
-    def __init__(self) -> None:
-        self._run_of: dict[str, str] = {}
-
-    def find(self, name: str, doc: object) -> str:
-        """Return the uid of the run that a document belongs to; empty if it names none that is known."""
-        if not isinstance(doc, Mapping):
-            return ""
-        if name in _RUN_KEYS:
-            run = _text(doc.get(_RUN_KEYS[name])) or self._only_run(name)
-            if run and name != "stop":
-                self._run_of[_text(doc.get("uid"))] = run
-            return run
-        of = "resource" if name in {"datum", "datum_page"} else "descriptor"
-        return self._run_of.get(_text(doc.get(of)), "")
-
-    def forget(self, run: str) -> None:
-        """Forget a run that has ended, and what belongs to it."""
-        self._run_of = {uid: each for uid, each in self._run_of.items() if each != run}
-
-    def _only_run(self, name: str) -> str:
-        """Return the run of a resource that names none: the only open one."""
-        runs = set(self._run_of.values())
-        return runs.pop() if name == "resource" and len(runs) == 1 else ""
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def weight(value: object) -> int:

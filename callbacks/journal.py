@@ -21,7 +21,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
@@ -37,14 +36,18 @@ from bluesky_xpdml.callbacks.inbox import (
     GiveUp,
     Inbox,
     Item,
-    RunIndex,
     Sync,
 )
 from bluesky_xpdml.callbacks.journal_file import (
+    ANSWERED,
+    ENDED,
     FORMAT,
     GIVEN_UP,
+    OPEN,
     Entry,
+    KnownRun,
     Row,
+    begins,
     create_file,
     entry_of,
     has_no_room,
@@ -54,6 +57,7 @@ from bluesky_xpdml.callbacks.journal_file import (
     remove_file,
     try_lock,
 )
+from bluesky_xpdml.documents.run_index import RunIndex
 from bluesky_xpdml.errors import attempt
 from bluesky_xpdml.sources.wire import decode
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
@@ -64,6 +68,8 @@ LIMIT = 2_000_000_000
 """Size of the waiting documents beyond which whole runs are given up [bytes]."""
 KEPT_RUNS, KEPT_BYTES = 48, 256_000_000
 """Answered runs that are kept for a new process of the analysis, and their size."""
+MOST_WAITING = 100
+"""Runs that wait for their answer before a source that can wait should do so."""
 REMEMBERED = 10_000
 """Answered runs whose uids are remembered."""
 STALE = 86_400.0
@@ -74,18 +80,6 @@ RETRY = 1.0
 ORPHANED = Reason(
     "no stop document was kept before the session ended: if the run stopped, replay it", ReasonCode.NO_STOP
 )
-
-_OPEN, _ENDED, _ANSWERED = "open", "ended", "answered"
-
-
-@dataclass(slots=True)
-class _Run:
-    """What is known of a run whose documents are here."""
-
-    state: str = _OPEN
-    first: int = 0
-    size: int = 0
-    ended: float = 0.0
 
 
 class Journal:
@@ -103,7 +97,7 @@ class Journal:
 
     def __init__(self, inbox: Inbox, folder: Path | None, *, outlived: bool = False) -> None:
         self._inbox = inbox
-        self._is_temporary = folder is None
+        self.is_temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="xpdml-journal-"))
         self._path = self.folder / f"journal-{os.getpid()}-{secrets.token_hex(4)}.sqlite"
         self._lock = lock_file(self._path)
@@ -113,7 +107,7 @@ class Journal:
         self._memory: list[Row] = []
         self._retry_at = 0.0
         self._adopt_at = math.inf
-        self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self._runs: OrderedDict[str, KnownRun] = OrderedDict()
         self._markers: deque[tuple[int, Flush | Close]] = deque()
         self._loose: deque[tuple[int, int]] = deque()
         """Positions and sizes of documents that belong to no run whose start document came."""
@@ -126,18 +120,18 @@ class Journal:
     @property
     def backlog(self) -> int:
         """Number of runs that have ended and are not answered."""
-        return self._count(_ENDED)
+        return self._count(ENDED)
 
     @property
     def waiting_since(self) -> float | None:
         """When the oldest run that is not answered ended [s since 1970]; None if there is none."""
-        waiting = (known.ended for known in tuple(self._runs.values()) if known.state == _ENDED)
+        waiting = (known.ended for known in tuple(self._runs.values()) if known.state == ENDED)
         return min(waiting, default=None)
 
     @property
     def gaps(self) -> Gaps:
         """What did not arrive so far."""
-        return Gaps(events=self._gaps.events, unstopped=self._count(_OPEN), unstarted=len(self._unstarted))
+        return Gaps(events=self._gaps.events, unstopped=self._count(OPEN), unstarted=len(self._unstarted))
 
     def knows(self, run: str) -> bool:
         """Return whether documents of a run are here, or were before it was answered."""
@@ -146,12 +140,12 @@ class Journal:
     def is_answered(self, run: str) -> bool:
         """Return whether a run was answered."""
         known = self._runs.get(run)
-        return known is not None and known.state == _ANSWERED
+        return known is not None and known.state == ANSWERED
 
     def is_open(self, run: str) -> bool:
         """Return whether a run has begun here and neither stopped nor been answered."""
         known = self._runs.get(run)
-        return known is not None and known.state == _OPEN
+        return known is not None and known.state == OPEN
 
     def join(self, timeout: float) -> bool:
         """Wait until all that came before the end is written, and return whether it is; timeout in [s]."""
@@ -190,11 +184,15 @@ class Journal:
         """Return whether hardly anything waits, so that there is time for live results."""
         return self._seq - self._taken <= IDLE
 
+    def is_half_full(self) -> bool:
+        """Return whether a source that can wait should do so."""
+        return 2 * self._bytes > LIMIT or self.backlog > MOST_WAITING
+
     def settle(self, run: str, *, keep: bool) -> None:
         """Note that a run is answered; its documents are removed, or kept for a new analysis process."""
         with self._changed:
-            known = self._runs.setdefault(run, _Run())
-            known.state = _ANSWERED
+            known = self._runs.setdefault(run, KnownRun())
+            known.state = ANSWERED
             self._runs.move_to_end(run)
             if keep:
                 self._execute("INSERT OR IGNORE INTO answered VALUES (?)", (run,))
@@ -239,7 +237,7 @@ class Journal:
         with self._changed:
             self._retry_at = 0.0
             self._store([])
-            waiting, is_open = self._count(_ENDED), self._count(_OPEN)
+            waiting, is_open = self._count(ENDED), self._count(OPEN)
             in_memory = {row.run for row in self._memory}
             lost = [run for run in in_memory & self._runs.keys() if not self.is_answered(run)]
             if lost:
@@ -249,7 +247,7 @@ class Journal:
             self._file.close()
             if not waiting and not is_open:
                 remove_file(self._path)
-        if self._is_temporary:
+        if self.is_temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
         return waiting
@@ -301,18 +299,22 @@ class Journal:
         self._bytes += len(row.body)
         if isinstance(item, tuple):
             self._gaps.count(row.run, *item)
+        if isinstance(item, GiveUp) and item.reason is None:
+            # Its documents come once more.
+            self._remove(row.run)
+            self._runs.pop(row.run, None)
         known = self._runs.get(row.run)
-        if not row.run or (known is None and row.name not in {"start", GIVEN_UP}):
+        if not row.run or (known is None and not begins(item)):
             self._loose.append((row.seq, len(row.body)))
             if row.run and row.name == "stop":
                 self._note_unstarted(row.run)
             return
-        if known is None or (known.state == _ANSWERED and row.name == "start"):
+        if known is None or (known.state == ANSWERED and row.name == "start"):
             self._remove(row.run)
-            known = self._runs[row.run] = _Run(first=row.seq)
+            known = self._runs[row.run] = KnownRun(first=row.seq)
         known.size += len(row.body)
-        if row.name in {"stop", GIVEN_UP} and known.state == _OPEN:
-            known.state, known.ended = _ENDED, row.time
+        if row.name in {"stop", GIVEN_UP} and known.state == OPEN:
+            known.state, known.ended = ENDED, row.time
             index.forget(row.run)
 
     def _note_unstarted(self, run: str) -> None:
@@ -382,23 +384,21 @@ class Journal:
 
     def _tidy(self) -> None:
         """Remove what no new process of the analysis would need."""
-        kept = [run for run, known in self._runs.items() if known.state == _ANSWERED and known.size]
+        kept = [run for run, known in self._runs.items() if known.state == ANSWERED and known.size]
         size = sum(self._runs[run].size for run in kept)
         for number, run in enumerate(kept):
             if len(kept) - number <= KEPT_RUNS and size <= KEPT_BYTES:
                 break
             size -= self._runs[run].size
             self._remove(run)
-        answered = self._count(_ANSWERED)
-        for run in [run for run, known in self._runs.items() if known.state == _ANSWERED and not known.size]:
+        answered = self._count(ANSWERED)
+        for run in [run for run, known in self._runs.items() if known.state == ANSWERED and not known.size]:
             if answered <= REMEMBERED:
                 break
             del self._runs[run]
             answered -= 1
         # Documents that name no run are kept as long as an older run is not answered.
-        first = min(
-            (each.first for each in self._runs.values() if each.state != _ANSWERED), default=self._seq
-        )
+        first = min((each.first for each in self._runs.values() if each.state != ANSWERED), default=self._seq)
         end = min(first, self._taken)
         if self._loose and self._loose[0][0] < end:
             # A start document that came late made some of them belong to a run.
@@ -463,9 +463,9 @@ class Journal:
                 left = latest.keys() - answered
                 for run in left:
                     is_stale = not outlived or time.time() - latest[run] > STALE
-                    if is_stale and self._runs[run].state == _OPEN:
+                    if is_stale and self._runs[run].state == OPEN:
                         self.give_up(run, ORPHANED)
-                waiting = sum(self._runs[run].state == _ENDED for run in left)
+                waiting = sum(self._runs[run].state == ENDED for run in left)
             if waiting:
                 logger.warning("%s: %d runs of an earlier session are answered now", path.parent, waiting)
             return True

@@ -5,10 +5,12 @@ import os
 import sqlite3
 import weakref
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
-from bluesky_xpdml.callbacks.inbox import GiveUp, RunIndex
+from bluesky_xpdml.callbacks.inbox import GiveUp
+from bluesky_xpdml.documents.run_index import RunIndex
 from bluesky_xpdml.errors import DocumentError
 from bluesky_xpdml.publish.status import is_alive
 from bluesky_xpdml.sources.wire import decode, encode
@@ -18,6 +20,9 @@ FORMAT = 1
 """Of the file; a journal of a later format is left where it is."""
 GIVEN_UP = "given up"
 """Name of the row that states that a run is given up."""
+
+OPEN, ENDED, ANSWERED = "open", "ended", "answered"
+"""States of a run."""
 
 Entry: TypeAlias = tuple[str, object] | GiveUp
 """A document, or the note that a run was given up."""
@@ -42,6 +47,16 @@ _PASSING = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY,
 }
+
+
+@dataclass(slots=True)
+class KnownRun:
+    """What is known of a run whose documents are here."""
+
+    state: str = OPEN
+    first: int = 0
+    size: int = 0
+    ended: float = 0.0
 
 
 class Row(NamedTuple):
@@ -148,3 +163,8 @@ def has_no_room(error: Exception) -> bool:
     """Return whether a file could not be used for a reason that passes, its content not among them."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in _PASSING or isinstance(error, OSError)
+
+
+def begins(item: Entry) -> bool:
+    """Return whether something begins a run, or stands for all of it."""
+    return item[0] == "start" if isinstance(item, tuple) else item.reason is not None

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, TypeVar
 
-from bluesky_xpdml.callbacks.inbox import GiveUp, RunIndex
+from bluesky_xpdml.callbacks.inbox import GiveUp
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.documents import CollectedRun
+from bluesky_xpdml.documents.run_index import RunIndex
 from bluesky_xpdml.errors import DocumentError, PublishError, attempt, internal_reason
 from bluesky_xpdml.publish import derived_run
 from bluesky_xpdml.publish.documents import NamedDocument

@@ -35,6 +35,7 @@ from bluesky_xpdml.publish.status import (
 )
 from bluesky_xpdml.settings import Settings
 from bluesky_xpdml.settings_keys import publishable
+from bluesky_xpdml.sources.stream import DocumentSource
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,14 @@ _LONGEST_ERROR = 200
 _lock, _names = Lock(), set[tuple[str, str, str]]()
 
 
-def new_status(settings: Settings, kind: ProcessKind) -> Status:
-    """Return a record of who this process is, without a name and counts."""
+def new_status(settings: Settings, source: DocumentSource | None) -> Status:
+    """Return a record of who this process is and what feeds it, without a name and counts."""
     now = time.time()
     return Status(
         host=socket.gethostname(),
         pid=os.getpid(),
-        kind=kind,
+        kind=ProcessKind.SESSION if source is None else ProcessKind.WATCH,
+        source="" if source is None else str(publishable(source.address)),
         version=__version__,
         server=str(publishable(settings.tiled_uri)),
         container=settings.tiled_path,
@@ -67,10 +69,11 @@ def current_status(
     journal: Journal | None,
     processor: Processing,
     publisher: Publisher,
-    refused: int,
+    source: DocumentSource | None,
 ) -> Status:
     """Return the record of this process as it is now."""
     now = time.time()
+    refused = 0 if source is None else sum(tuple(source.refused.values()))
     outbox = attempt(lambda: _outbox(publisher))
     own = replace(
         own,

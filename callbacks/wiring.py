@@ -1,20 +1,23 @@
 """The parts of a callback, put together by the settings of a beamtime."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from bluesky_xpdml.analysis.memory import FetchRun
 from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.analysis.runs import RunAnalysis
+from bluesky_xpdml.callbacks.catch_up import CatchUp, cursor_file
+from bluesky_xpdml.callbacks.journal import Journal
 from bluesky_xpdml.callbacks.live import LiveUpdates
 from bluesky_xpdml.callbacks.processor import Processor
 from bluesky_xpdml.callbacks.router import Router
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.publisher import PairingPublisher, with_pairing
-from bluesky_xpdml.publish import LivePublisher, OutboxPublisher, Publisher, TiledPublisher
+from bluesky_xpdml.publish import LivePublisher, OutboxPublisher, Publisher, TiledPublisher, open_existing
 from bluesky_xpdml.publish.sent_reports import OnSent
 from bluesky_xpdml.reduction.xanes import XanesSettings
 from bluesky_xpdml.settings import (
@@ -26,6 +29,7 @@ from bluesky_xpdml.settings import (
     SeriesSettings,
     Settings,
 )
+from bluesky_xpdml.sources.stream import DocumentSource
 
 
 class SettingsParts(TypedDict, total=False):
@@ -126,3 +130,24 @@ def thread_processor(
     analysis.prepare()
     updates = LiveUpdates(analysis, live) if isinstance(live, LivePublisher) else None
     return Processor(analysis, Router.under(settings), live=updates)
+
+
+def comparison(settings: Settings, key: str | None, journal: Journal, folder: Path) -> Callable[..., CatchUp]:
+    """Return what compares the catalog of raw runs with the predictions, on the server of the settings."""
+    opened = partial(open_existing, settings.tiled_uri, api_key=key)
+    return partial(
+        CatchUp,
+        raw=partial(opened, path=settings.tiled_raw_path),
+        derived=partial(opened, path=settings.tiled_path),
+        journal=journal,
+        file=cursor_file(folder, settings.tiled_raw_path),
+    )
+
+
+def fate_of(journal: Journal, source: DocumentSource | None) -> str:
+    """Return what becomes of the runs that are not answered at the end."""
+    if source is not None and source.repeats:
+        return f"{source.address} gives them again"
+    if journal.is_temporary:
+        return "they are lost, as no journal was set"
+    return f"they are kept in {journal.folder}; the next callback or watcher for this container goes on"

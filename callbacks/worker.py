@@ -17,6 +17,7 @@ from bluesky_xpdml.publish.documents import Document, NamedDocument, failed_run
 from bluesky_xpdml.publish.outbox_entry import described
 from bluesky_xpdml.publish.status import LastAnswer
 from bluesky_xpdml.records import Verdict
+from bluesky_xpdml.sources.stream import DocumentSource
 from bluesky_xpdml.vocabulary import Reason, ReasonCode
 
 logger = logging.getLogger(__name__)
@@ -103,8 +104,10 @@ class Worker:
         source: Inbox | Journal,
         processor: Processing,
         publisher: Publisher,
+        fed_by: DocumentSource | None = None,
     ) -> None:
         self._source = source
+        self._fed_by = fed_by
         self._journal = source if isinstance(source, Journal) else None
         self._processor = processor
         self._publisher = publisher
@@ -202,6 +205,8 @@ class Worker:
         self._counts[outcome] += 1
         if journal is not None and not self._keep_open:
             journal.settle(answer.uid, keep=outcome in {"predicted", "ignored"})
+            if self._fed_by is not None and outcome != "unpublished":
+                self._fed_by.settled(answer.uid)
 
     def _outcome(self, answer: Answer) -> str:
         """Publish the derived runs of an answer and return the outcome that is counted."""

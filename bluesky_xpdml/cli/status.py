@@ -13,10 +13,9 @@ from bluesky_xpdml.cli import options
 from bluesky_xpdml.cli.console import JSON, note, print_json, print_table
 from bluesky_xpdml.errors import PublishError
 from bluesky_xpdml.publish import Outbox
-from bluesky_xpdml.publish.nodes import publish_errors
 from bluesky_xpdml.publish.outbox_file import FILE_NAME
 from bluesky_xpdml.publish.state import known_folders
-from bluesky_xpdml.publish.status import LastAnswer, Status, read_status_files, read_statuses, status_path
+from bluesky_xpdml.publish.status import LastAnswer, Status, read_status_files, statuses_beside
 from bluesky_xpdml.settings import Settings
 
 COLUMNS = (
@@ -84,15 +83,11 @@ def _print_tables(found: Sequence[Status], now: float) -> None:
 
 def _on_server(settings: Settings, api_key: str | None) -> list[Status]:
     """Return what the server holds; nothing, with a note, if it is away or has none."""
-    from bluesky_xpdml.publish.tiled import connect
-
     if not settings.tiled_uri:
         return []
-    path = status_path(settings.tiled_path)
     try:
-        root = connect(settings.tiled_uri, api_key=api_key or settings.api_key())
-        with closing(root.context.http_client), publish_errors(f"open {path}", str(root.uri)):
-            return read_statuses(root[path]) if path in root else []
+        key = api_key or settings.api_key()
+        return statuses_beside(settings.tiled_uri, api_key=key, path=settings.tiled_path)
     except PublishError as error:
         note(f"the server cannot be asked, the files of this computer are read: {error}", style="yellow")
         return []

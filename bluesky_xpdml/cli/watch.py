@@ -1,4 +1,4 @@
-"""`xpdml watch`: the callback in a process of its own, fed by a 0MQ proxy."""
+"""`xpdml watch`: the callback in a process of its own, fed by 0MQ, Kafka or Tiled."""
 
 import time
 from dataclasses import replace
@@ -9,24 +9,22 @@ import typer
 
 from bluesky_xpdml.cli import log, options
 from bluesky_xpdml.cli.console import JSON, note, stopping
+from bluesky_xpdml.cli.document_sources import SourceOptions, open_source, require_one, stored_runs
 from bluesky_xpdml.cli.publishing import KEPT, LineReport
+from bluesky_xpdml.settings import resolve_settings
 from bluesky_xpdml.settings_keys import publishable
+from bluesky_xpdml.sources.stream import DocumentSource
 
 if TYPE_CHECKING:
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
-    from bluesky_xpdml.sources.zmq import ZmqSource
 
 
 @options.expand_options
 def watch(
     *,
-    zmq: Annotated[str, typer.Option(help="Output address of the 0MQ proxy: HOST:PORT, or ipc://PATH.")],
+    origin: SourceOptions,
     tiled: options.Tiled = "",
     into: options.Predictions = "",
-    raw: Annotated[
-        str, typer.Option(help="Container of the raw runs, for dark runs that were not received.")
-    ] = "",
-    prefix: Annotated[str, typer.Option(help="Take documents of publishers with this prefix only.")] = "",
     profile: options.ProfileName = "",
     live: Annotated[bool | None, typer.Option(help="Also answer runs that are still running.")] = None,
     live_interval: Annotated[
@@ -39,9 +37,6 @@ def watch(
         float, typer.Option(help="Longest time to finish waiting documents at the end [s].", min=0.0)
     ] = 30.0,
     root: options.Roots = None,
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Allow a proxy on another computer (not encrypted).")
-    ] = False,
     explain: options.Explain = False,
     repeats_within: options.Repeats = None,
     api_key: options.Key = None,
@@ -52,26 +47,28 @@ def watch(
     log_level: log.Level = None,
     json: bool = JSON,
 ) -> None:
-    """Listen to a 0MQ proxy and publish a prediction for every run, until SIGTERM or Ctrl-C.
+    """Follow a stream of documents and publish a prediction for every run, until SIGTERM or Ctrl-C.
 
-    What waits when it ends is kept on disk, and answered by the next watcher or callback for the same
-    container; the exit status is then 3, and 0 if everything was answered. One line per run on stdout: run,
-    technique, element, verdict, answer, time from its stop document until the prediction is in Tiled. On
-    stderr: warnings, connections, and regularly what was received, waits, is missing and was refused.
-    Documents must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
+    The source is a 0MQ proxy (--zmq), a topic of Kafka (--kafka, --topic) or the raw runs of a Tiled server
+    (--from-tiled, --raw); several watchers of one Kafka group or one Tiled container share the runs. What
+    waits when it ends is answered by the next watcher for the same container: it is kept on disk, or the
+    source gives it again. The exit status is then 3, and 0 if everything was answered.
+    One line per run on stdout: run, technique, element, verdict, answer, time from its stop document until
+    the prediction is in Tiled. On stderr: warnings, connections, and regularly what was received, waits, is
+    missing and was refused. Documents are msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`);
+    pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
-    from bluesky_xpdml.sources.zmq import ZmqSource
 
     log.command_log.choose(log_file, log_level, default=log.LogLevel.WARNING)
-    source = ZmqSource(zmq, prefix=prefix.encode(), allow_remote=allow_remote)
+    require_one(origin)
     resolved = options.require_server(
         options.resolve_options(
             settings,
             model,
-            tiled__uri=tiled,
+            origin,
+            tiled__uri=tiled or ("" if resolve_settings(settings).tiled_uri else origin.from_tiled),
             tiled__path=into,
-            tiled__raw_path=raw,
             profile=profile,
             calibration__energy_offset=energy_offset,
             repeats__within=repeats_within,
@@ -83,8 +80,9 @@ def watch(
             roots=options.roots_of(root),
         )
     )
-    # Whoever reaches the proxy can send documents that name files.
+    # Whoever reaches the source can send documents that name files.
     resolved = replace(resolved, remote_documents=True)
+    source = open_source(origin, resolved, api_key)
     report = LineReport(json=json)
     with stopping() as stop:
         callback = XpdmlCallback.from_settings(
@@ -92,33 +90,32 @@ def watch(
             api_key=api_key,
             on_sent=report,
             outlived=True,
-            refused=lambda: sum(tuple(source.refused.values())),
+            fetch=stored_runs(origin, resolved, api_key),
+            source=source,
         )
         server = publishable(resolved.tiled_uri)
         note(f"listening to {source.address}, publishing to {server} in {resolved.tiled_path}")
         _follow(source, callback, report, stop, heartbeat=heartbeat)
         note(f"stopping: waiting documents are analysed within {patience:g} s")
         ended = callback.close(patience)
+        source.close()
     note(_received(source, callback))
     kept = callback.kept
     if ended and not (kept.runs or kept.predictions):
         note("stopped")
         return
+    where = f"{source.address} gives the runs again" if source.repeats else f"they are kept in {kept.folder}"
     note(
-        f"stopped: {kept.runs} runs and {kept.predictions} predictions are kept in {kept.folder}; the next "
-        "`xpdml watch` or callback for this container goes on with them"
+        f"stopped: {kept.runs} runs and {kept.predictions} predictions are not in Tiled; {where}, and the "
+        "next `xpdml watch` or callback for this container goes on with them"
     )
     raise typer.Exit(KEPT)
 
 
 def _follow(
-    source: "ZmqSource", callback: "XpdmlCallback", report: LineReport, stop: Event, *, heartbeat: float
+    source: DocumentSource, callback: "XpdmlCallback", report: LineReport, stop: Event, *, heartbeat: float
 ) -> None:
     """Pass on what the source receives until `stop` is set; another thread reports on it."""
-
-    def pass_on(name: str, document: dict[str, Any]) -> None:
-        report.note_stop(name, document)
-        callback(name, document)
 
     def beat() -> None:
         connected = False
@@ -134,13 +131,31 @@ def _follow(
     beating = Thread(target=beat, name="xpdml-heartbeat", daemon=True)
     beating.start()
     try:
-        source.run(pass_on, stop)
+        source.run(_Timed(callback, report), stop)
     finally:
         stop.set()
         beating.join()
 
 
-def _received(source: "ZmqSource", callback: "XpdmlCallback") -> str:
+class _Timed:
+    """Passes documents on to a callback, and notes when runs stop."""
+
+    def __init__(self, callback: "XpdmlCallback", report: LineReport) -> None:
+        self._callback, self._report = callback, report
+
+    def __call__(self, name: str, doc: dict[str, Any], /) -> None:
+        self._report.note_stop(name, doc)
+        self._callback(name, doc)
+
+    def forget(self, run: str) -> None:
+        self._callback.forget(run)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._callback.is_busy
+
+
+def _received(source: DocumentSource, callback: "XpdmlCallback") -> str:
     """Return a summary of what was received up to now, what waits, what failed and the memory it takes."""
     status = callback.status
     runs = ", ".join(

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -127,6 +128,8 @@ class Status:
         `session` or `watch`; another text if a later version wrote it.
     version
         Of this package.
+    source
+        What feeds it, without keys; empty for the RunEngine of the process.
     server, container
         Where its predictions go; the address without keys.
     started, time
@@ -164,6 +167,7 @@ class Status:
     pid: int = 0
     kind: str = ""
     version: str = ""
+    source: str = ""
     server: str = ""
     container: str = ""
     started: float = 0.0
@@ -275,6 +279,29 @@ def read_statuses(container: Any) -> list[Status]:
     """
     with publish_errors("read the status of watchers", str(container.uri)):
         return _statuses(Nodes(container).metadata_of_all(()))
+
+
+def statuses_beside(uri: str, *, api_key: str | None, path: str) -> list[Status]:
+    """Return the records of those who publish into a container; empty if nobody does.
+
+    Parameters
+    ----------
+    uri, api_key
+        Address and key of the server.
+    path
+        Container of the predictions.
+
+    Raises
+    ------
+    PublishError
+        If the server does not answer within some seconds, or refuses.
+    """
+    from bluesky_xpdml.publish.tiled import connect
+
+    place = status_path(path)
+    root: Any = connect(uri, api_key=api_key)
+    with closing(root.context.http_client), publish_errors(f"open {place}", str(root.uri)):
+        return read_statuses(root[place]) if place in root else []
 
 
 def read_status_files(folder: Path) -> list[Status]:

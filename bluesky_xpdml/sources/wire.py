@@ -70,18 +70,70 @@ def decode(data: bytes) -> dict[str, Any]:
     ...
     bluesky_xpdml.errors.DocumentError: expected msgpack or JSON, found a pickle: it was not opened; ...
     """
+    return _document(_value(data))
+
+
+def encode_pair(name: str, document: Mapping[str, Any]) -> bytes:
+    """Return a message of Kafka with a document, as bluesky-kafka writes it; nothing raises.
+
+    Parameters
+    ----------
+    name, document
+        Of a Bluesky document; it may hold arrays and scalars of numpy.
+
+    Examples
+    --------
+    >>> decode_pair(encode_pair("start", {"uid": "a"}))
+    ('start', {'uid': 'a'})
+    """
+    import msgpack
+
+    # An array of two, and its first element.
+    return b"\x92" + bytes(msgpack.packb(str(name))) + encode(document)
+
+
+def decode_pair(data: bytes) -> tuple[str, dict[str, Any]]:
+    """Return name and content of the document in a message of Kafka: `[name, document]`.
+
+    Parameters
+    ----------
+    data
+        As received: msgpack, as bluesky-kafka writes it, or JSON.
+
+    Raises
+    ------
+    DocumentError
+        If it is a pickle, which is not loaded, or no such pair in either format.
+
+    Examples
+    --------
+    >>> decode_pair(b'["start", {"uid": "a"}]')
+    ('start', {'uid': 'a'})
+    """
+    match _value(data):
+        case [str(name), content]:
+            return name, _document(content)
+        case found:
+            raise DocumentError(f"expected a name and a document, found {type(found).__name__}")
+
+
+def _value(data: bytes) -> object:
     if _PICKLED.match(data):
         raise DocumentError(
             "expected msgpack or JSON, found a pickle: it was not opened; publish with "
             "bluesky_xpdml.sources.zmq.safe_publisher"
         )
     try:
-        document = json.loads(data) if data[:1] == b"{" else _unpacked(data)
+        found: object = json.loads(data) if data[:1] in {b"{", b"["} else _unpacked(data)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise DocumentError(f"expected msgpack or JSON, found neither: {str(error)[:100]}") from error
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise DocumentError(f"expected a mapping with names as keys, found {type(document).__name__}")
-    return document
+    return found
+
+
+def _document(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise DocumentError(f"expected a mapping with names as keys, found {type(value).__name__}")
+    return value
 
 
 def _unpacked(data: bytes) -> object:

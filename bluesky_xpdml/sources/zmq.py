@@ -8,11 +8,11 @@ read by reason, and continues. Broken connections are restored by 0MQ.
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from bluesky_xpdml.errors import DocumentError, SourceError
+from bluesky_xpdml.sources.stream import REQUIRED, OnDocument, note_refused, require_document
 from bluesky_xpdml.sources.wire import decode, encode
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from bluesky.callbacks.zmq import Publisher
 
 logger = logging.getLogger(__name__)
-
-OnDocument = Callable[[str, dict[str, Any]], object]
-"""Called with the name and the content of each document; an `XpdmlCallback` is one."""
 
 POLL_INTERVAL = 0.2
 """Longest time until a stop is noticed [s]."""
@@ -32,21 +29,6 @@ WAITING = 100_000
 """Most messages that wait in the socket."""
 LARGEST_MESSAGE = 1 << 29
 """Larger messages are not read [bytes]; one with many images is smaller."""
-
-_REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "start": ("uid",),
-    "descriptor": ("uid", "run_start"),
-    "event": ("descriptor", "data"),
-    "event_page": ("descriptor", "data"),
-    "stop": ("run_start",),
-    "resource": ("uid",),
-    "datum": ("datum_id", "resource"),
-    "datum_page": ("datum_id", "resource"),
-    "stream_resource": ("uid",),
-    "stream_datum": ("stream_resource", "descriptor"),
-    "bulk_events": (),
-    "bulk_datum": (),
-}
 
 
 class ZmqSource:
@@ -82,6 +64,8 @@ class ZmqSource:
     >>> source.address, source.documents
     ('tcp://localhost:5578', 0)
     """
+
+    repeats = False
 
     def __init__(self, address: str, *, prefix: bytes = b"", allow_remote: bool = False) -> None:
         self.address = checked_address(address, allow_remote=allow_remote)
@@ -127,6 +111,12 @@ class ZmqSource:
             self._take_waiting(listening, on_document, None)
             listening.disable_monitor()
 
+    def settled(self, run: str) -> None:
+        """Do nothing: what was sent once is not sent again."""
+
+    def close(self) -> None:
+        """Do nothing: `run` ends the connection."""
+
     def _take_waiting(
         self, listening: "zmq.Socket[bytes]", on_document: OnDocument, stop: Event | None
     ) -> None:
@@ -143,7 +133,8 @@ class ZmqSource:
             try:
                 name, document = self._read(parts)
             except DocumentError as error:
-                self._refuse(str(error))
+                if note_refused(self.refused, error):
+                    logger.info("refused: %s", error)
             else:
                 self.documents += 1
                 on_document(name, document)
@@ -157,20 +148,12 @@ class ZmqSource:
         if self.prefix and prefix != self.prefix:
             raise DocumentError("a message of another prefix")
         known = name.decode("ascii", "replace")
-        if known not in _REQUIRED:
+        # Before the content is read: of a message that is no document it may be anything.
+        if known not in REQUIRED:
             raise DocumentError("a message whose name is that of no document")
         document = decode(content)
-        missing = [key for key in _REQUIRED[known] if key not in document]
-        if missing:
-            raise DocumentError(f"a {known} without {' and '.join(missing)}")
+        require_document(known, document)
         return known, document
-
-    def _refuse(self, reason: str) -> None:
-        # What differs between messages follows the colon: the number of reasons must stay small.
-        kind = reason.partition(": ")[0]
-        self.refused[kind] += 1
-        if self.refused[kind] == 1:
-            logger.info("refused: %s", reason)
 
     def _notice(self, monitor: "zmq.Socket[bytes]") -> None:
         import zmq
