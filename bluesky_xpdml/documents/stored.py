@@ -1,7 +1,7 @@
 """Runs stored in Tiled, read back as the documents that they were made of; images are fetched one by one."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
@@ -133,7 +133,14 @@ def _time(start: Mapping[str, Any]) -> float:
 
 
 def find_run(runs: Any, uid: str) -> Any:
-    """Return a run of a Tiled container by its uid; a MissingDataError is raised if it is not there."""
+    """Return a run of a Tiled container by its uid; a MissingDataError is raised if it is not there.
+
+    A catalog of Bluesky runs takes most texts for the beginning of a uid, also where one is the whole uid.
+    """
+    from tiled.client.container import Container
+
+    with suppress(KeyError):
+        return Container.__getitem__(runs, uid)
     try:
         return runs[uid]
     except (KeyError, ValueError) as error:

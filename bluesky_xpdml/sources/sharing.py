@@ -6,12 +6,13 @@ answer comes for long. Watchers that disagree for a moment analyse a run twice, 
 """
 
 import hashlib
+import socket
 import time
 from collections.abc import Callable, Sequence
 
-from bluesky_xpdml.publish.status import INTERVAL, ProcessKind, Status
+from bluesky_xpdml.publish.status import INTERVAL, ProcessKind, Status, is_alive
 
-MISSED = 3.5 * INTERVAL
+MISSED = 2.5 * INTERVAL
 """A watcher whose status has not changed for so long is not counted [s]."""
 
 
@@ -51,7 +52,7 @@ class Sharing:
         found = {
             each.name: each.time
             for each in self._read()
-            if each.kind == ProcessKind.WATCH and each.source == self._source
+            if each.kind == ProcessKind.WATCH and each.source == self._source and not _has_ended(each)
         }
         before = self._seen
         self._seen = {
@@ -66,6 +67,11 @@ class Sharing:
         """Return how many watchers come before this one for a run."""
         mine = _rank(self._name, run)
         return sum(_rank(each, run) < mine for each in self._members)
+
+
+def _has_ended(status: Status) -> bool:
+    """Return whether a process of this computer is gone; those of others are told by their silence."""
+    return status.host == socket.gethostname() and not is_alive(status.pid)
 
 
 def _rank(name: str, run: str) -> bytes:

@@ -32,7 +32,7 @@ INTERVAL = 10.0
 """Longest time between two looks at the server [s]."""
 EAGER = 1.0
 """The same while a run goes on, or where the server has no stream [s]."""
-LOOK_INTERVAL = 10.0
+LOOK_INTERVAL = 5.0
 """Between two looks who shares the container, and what others have answered [s]."""
 PATIENCE = 120.0
 """How long each further watcher of a run waits for the answer of the one before [s]."""
@@ -298,10 +298,10 @@ class TiledSource:
         return True
 
     def _give_up(self, run: str, each: _Seen, fault: Exception) -> None:
-        """Try a run again later, unless that was done often enough, or it is gone."""
+        """Try a run again later, unless that was done often enough."""
         if not isinstance(fault, DocumentError | MissingDataError):
             raise fault
-        if each.attempts >= ATTEMPTS or isinstance(fault, MissingDataError):
+        if each.attempts >= ATTEMPTS:
             self.refused["a run that cannot be read"] += 1
             logger.error("run %.60a has no answer and cannot be read: %.500a", run, str(fault))
             self._release(run)

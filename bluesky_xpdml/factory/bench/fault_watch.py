@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
@@ -48,6 +48,7 @@ class Network:
 
         ports = [free_port(), free_port()]
         self.address = f"127.0.0.1:{ports[1]}"
+        self.options = ("--zmq", self.address)
         self._open = ExitStack()
         command = ["-m", __name__, *map(str, ports)]
         self._open.enter_context(Program(command, folder / "proxy.log")).wait_for_key("ready")
@@ -86,32 +87,37 @@ class Network:
 
 
 class Watcher(Program):
-    """`xpdml watch`, which listens when this returns."""
+    """`xpdml watch` of a source, as options of the command line name it; its state is in a folder of its own.
 
-    def __init__(self, place: Place, network: Network, path: str, *, patience: float, raw: str = "") -> None:
-        folder = place.folder / path
-        folder.mkdir(exist_ok=True)
-        self._notes = folder / f"watch-{uuid4().hex[:6]}.log"
-        command = [
-            "-c",
-            "from bluesky_xpdml.cli import main; main()",
-            "watch",
-            "--json",
-            "--zmq",
-            network.address,
-        ]
-        command += [
-            "--tiled",
-            place.server.uri,
-            "--into",
-            path,
-            "--heartbeat",
-            "0.2",
-            "--patience",
-            str(patience),
-        ]
-        command += ["--raw", raw] if raw else []
-        super().__init__(command, self._notes, TILED_API_KEY=KEY, XDG_STATE_HOME=str(folder))
+    Parameters
+    ----------
+    source
+        Options that name the source.
+    path
+        Container of the predictions.
+    folder
+        Holds its state; named after the container if None.
+    more
+        Further options.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        source: Sequence[str],
+        path: str,
+        *,
+        patience: float,
+        folder: str = "",
+        more: Sequence[str] = (),
+    ) -> None:
+        home = place.folder / (folder or path)
+        home.mkdir(exist_ok=True)
+        self._notes = home / f"watch-{uuid4().hex[:6]}.log"
+        command = ["-c", "from bluesky_xpdml.cli import main; main()", "watch", "--json", *source]
+        command += ["--tiled", place.server.uri, "--into", path, "--heartbeat", "0.2"]
+        command += ["--patience", str(patience), *more]
+        super().__init__(command, self._notes, TILED_API_KEY=KEY, XDG_STATE_HOME=str(home))
 
     def connected(self) -> Self:
         """Wait until it listens, and return it."""
@@ -144,7 +150,9 @@ def watch_killed(place: Place, runs: int, *, kills: int = 10) -> list[Row]:
     watchers: list[Watcher] = []
 
     def start() -> Watcher:
-        watchers.append(Watcher(place, network, plan.path, patience=1.0, raw=plan.raw_path))
+        watchers.append(
+            Watcher(place, network.options, plan.path, patience=1.0, more=["--raw", plan.raw_path])
+        )
         return watchers[-1]
 
     with Network(place.folder) as network:
@@ -200,7 +208,7 @@ def watch_ends(place: Place, runs: int, *, ends: Collection[str] = tuple(ENDS)) 
         for end in ends:
             numbers, patience = ENDS[end]
             uids = [f"watch-{end.replace(' ', '-')}-{number}" for number in range(runs)]
-            watcher = Watcher(place, network, path, patience=patience).connected()
+            watcher = Watcher(place, network.options, path, patience=patience).connected()
             network.confirm()
             for uid in uids:
                 network.send(uid, between=BETWEEN)
@@ -226,7 +234,10 @@ def watch_ends(place: Place, runs: int, *, ends: Collection[str] = tuple(ENDS)) 
 def watch_burst(place: Place, runs: int) -> list[Row]:
     """Send runs as fast as 0MQ passes them on."""
     plan = place.plan("watch-burst", runs)
-    with Network(place.folder) as network, Watcher(place, network, plan.path, patience=300.0) as watcher:
+    with (
+        Network(place.folder) as network,
+        Watcher(place, network.options, plan.path, patience=300.0) as watcher,
+    ):
         watcher.connected()
         network.confirm()
         for uid in plan.uids:

@@ -9,7 +9,18 @@ from types import MappingProxyType
 
 from bluesky_xpdml.factory.bench.fault_ends import session_ends
 from bluesky_xpdml.factory.bench.fault_files import bundle_bomb, files_named
+from bluesky_xpdml.factory.bench.fault_kafka import (
+    kafka_broker_away,
+    kafka_consumer_killed,
+    kafka_foreign,
+    kafka_rebalanced,
+)
 from bluesky_xpdml.factory.bench.fault_place import Place, Row
+from bluesky_xpdml.factory.bench.fault_stored import (
+    stored_server_killed,
+    stored_shared,
+    stored_watch_killed,
+)
 from bluesky_xpdml.factory.bench.fault_trials import (
     analysis_killed,
     burst,
@@ -65,6 +76,13 @@ TRIALS: Mapping[str, Trial] = MappingProxyType(
         "watch ends": Trial(watch_ends, 30, 0),
         "burst": Trial(burst, 1000, 50),
         "burst over 0MQ": Trial(watch_burst, 1000, 0),
+        "Kafka rebalanced": Trial(kafka_rebalanced, 500, 0),
+        "Kafka consumer killed": Trial(kafka_consumer_killed, 100, 0),
+        "Kafka broker away": Trial(kafka_broker_away, 60, 0),
+        "Kafka foreign": Trial(kafka_foreign, 20, 0),
+        "stored, watcher killed": Trial(stored_watch_killed, 60, 0),
+        "stored, shared": Trial(stored_shared, 60, 0),
+        "stored, server killed": Trial(stored_server_killed, 60, 0),
         "clock": Trial(clock_back, 5, 2),
         "files": Trial(files_named, 12, 4),
         "bundle": Trial(bundle_bomb, 4, 2),
