@@ -37,13 +37,7 @@ from bluesky_xpdml.documents import StoredRuns, detect_profile, load_profile
 from bluesky_xpdml.errors import SettingsError
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.pairing.publisher import PairingCounts, PairingPublisher
-from bluesky_xpdml.publish import (
-    OutboxPublisher,
-    Publisher,
-    open_existing,
-    outbox_publisher,
-    state_folder,
-)
+from bluesky_xpdml.publish import OutboxPublisher, Publisher, open_existing, outbox_publisher, state_folder
 from bluesky_xpdml.publish.sent_reports import OnSent
 from bluesky_xpdml.publish.status import Status
 from bluesky_xpdml.reduction.xanes import XanesSettings

@@ -83,6 +83,8 @@ def watch(
     # Whoever reaches the source can send documents that name files.
     resolved = replace(resolved, remote_documents=True)
     source = open_source(origin, resolved, api_key)
+    if source.repeats and resolved.repeats is not None:
+        note("repeats are merged among the runs of this watcher only, not with those that others share")
     report = LineReport(json=json)
     with stopping() as stop:
         callback = XpdmlCallback.from_settings(
