@@ -17,11 +17,13 @@ from bluesky_xpdml.callbacks import reprocess_pools
 from bluesky_xpdml.callbacks.reprocess import Choice, reprocess
 from bluesky_xpdml.callbacks.reprocess_worker import Job
 from bluesky_xpdml.errors import MissingDataError, MissingExtraError, SettingsError, SourceError
+from bluesky_xpdml.factory.bench.fault_server import KEY, Server
 from bluesky_xpdml.factory.bench.fault_session import run_documents
-from bluesky_xpdml.publish import TiledPublisher, open_existing
+from bluesky_xpdml.publish import TiledPublisher, derived_run, open_existing
 from bluesky_xpdml.publish.requests import Requests
-from bluesky_xpdml.settings import SeriesSettings, Settings
-from bluesky_xpdml.vocabulary import ReasonCode
+from bluesky_xpdml.records import Origin, Prediction, Quality, Sample
+from bluesky_xpdml.settings import PairingSettings, SeriesSettings, Settings
+from bluesky_xpdml.vocabulary import Reason, ReasonCode, Technique
 
 WHEN = 1.7e9
 HOUR = 3600.0
@@ -202,6 +204,36 @@ def test_a_process_that_is_killed_loses_and_doubles_nothing(catalog, monkeypatch
     assert catalog.answers() == dict.fromkeys(uids, 1)
 
 
+@pytest.mark.slow
+def test_a_server_that_is_away_in_between_loses_and_doubles_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(reprocess_pools, "RUNS_PER_TASK", 2)
+    with Server(tmp_path) as server:
+        raw = TiledPublisher.from_uri(server.uri, api_key=KEY, path="raw")
+        uids = [f"run-{number:04d}" for number in range(8)]
+        for uid in uids:
+            raw.publish(list(run_documents(uid, WHEN)))
+        raw.close()
+        settings = Settings(
+            tiled_uri=server.uri,
+            tiled_path="derived",
+            tiled_raw_path="raw",
+            outbox=replace(Settings().outbox, folder=tmp_path / "state"),
+        )
+        bounced = []
+
+        def bounce(start, _):
+            if not bounced:
+                server.kill()
+                server.start()
+            bounced.append(start["raw_uid"])
+
+        done = reprocess(settings, api_key=KEY, workers=1, on_sent=bounce)
+        answers = server.answers("derived")
+    assert done.answered == 8
+    assert sorted(bounced) == uids
+    assert (answers.found(uids), answers.doubled, answers.incomplete) == (8, 0, 0)
+
+
 def test_a_run_that_ends_every_process_fails_by_name_and_the_rest_is_answered(catalog, tmp_path, monkeypatch):
     (tmp_path / "poisoned_worker.py").write_text(POISON)
     monkeypatch.syspath_prepend(tmp_path)
@@ -255,6 +287,27 @@ def test_repeats_are_merged_as_by_a_callback_that_saw_all_in_order(catalog):
     assert (done.chosen, done.answered) == (7, 7)
     assert {start["uid"] for start in catalog.starts()} == {start["uid"] for start in expected}
     assert max(len(start["raw_uids"]) for start in expected) == 3
+
+
+def test_joint_answers_are_made_at_the_end(catalog):
+    catalog.store("lfp-spectrum", sample_name="LFP")
+    settings = replace(catalog.settings, pairing=PairingSettings(within=HOUR))
+    publisher = TiledPublisher.from_uri(settings.tiled_uri, path=settings.tiled_path)
+    curve = Prediction(
+        technique=Technique.PDF,
+        element="Fe",
+        edge="",
+        quality=Quality().failed(Reason("no image", ReasonCode.MISSING_DATA)),
+        sample=Sample(name="LFP"),
+        raw_uids=("lfp-curve",),
+        origin=Origin(time=WHEN),
+    )
+    publisher.publish(derived_run(curve))
+    publisher.close()
+    assert reprocess(settings, workers=1).joint == 1
+    (joint,) = (start for start in catalog.starts() if start["technique"] == Technique.XANES_PDF)
+    assert joint["raw_uids"] == ["lfp-spectrum", "lfp-curve"]
+    assert reprocess(settings, workers=1).joint == 0
 
 
 def test_no_key_is_sent_to_a_scheduler(tiled_server):
