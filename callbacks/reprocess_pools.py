@@ -4,6 +4,7 @@ A worker that dies loses nothing. What was on the way is done again, run by run 
 ends every process that works on it is known by name, and costs the others nothing.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
@@ -13,6 +14,8 @@ from typing import Any, Protocol, TypeAlias
 
 from bluesky_xpdml.callbacks.reprocess_worker import Job, Unit, UnitResult, analyse_units, set_access
 from bluesky_xpdml.errors import SourceError, needs_extra
+
+logger = logging.getLogger(__name__)
 
 RUNS_PER_TASK = 8
 """Runs that a worker is given at a time: some seconds of work."""
@@ -114,6 +117,8 @@ class DaskPool:
                 f"expected a Dask scheduler at {address}, found {type(error).__name__}: check the address, "
                 "and that the scheduler runs"
             ) from error
+        if not self._client.scheduler_info()["workers"]:
+            logger.warning("the Dask cluster has no worker yet: the runs wait until one comes")
         self._executor = self._client.get_executor(pure=False)
 
     def submit(self, job: Job, units: Task) -> "Future[Results]":

@@ -9,6 +9,7 @@ the run.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -175,7 +176,29 @@ def analyse_units(job: Job, units: Sequence[Unit]) -> list[UnitResult]:
             analyst.close()
         analyst = _of_thread.analyst = _Analyst(job)
     analyst.begin()
-    return [analyst.work(unit) for unit in units]
+    with _own_dask():
+        return [_guarded(analyst, unit) for unit in units]
+
+
+def _own_dask() -> AbstractContextManager[object]:
+    """Let Tiled's client read tables in this thread; on a Dask worker it would ask the cluster to."""
+    try:
+        from dask import config
+    except ModuleNotFoundError:
+        return nullcontext()
+    reading: AbstractContextManager[object] = config.set(scheduler="synchronous")
+    return reading
+
+
+def _guarded(analyst: "_Analyst", unit: Unit) -> UnitResult:
+    """Return the result of a unit; an unforeseen error costs no other unit."""
+    found = attempt(partial(analyst.work, unit))
+    if isinstance(found, PublishError):
+        raise found
+    if isinstance(found, Exception):
+        logger.error("runs %.200a could not be analysed", unit.uids, exc_info=found)
+        return UnitResult(unit=unit, unread=dict.fromkeys(unit.uids, str(reason_of(found))))
+    return found
 
 
 class _WatchedMemory(CalibrationMemory):

@@ -1,5 +1,6 @@
 """A catalog is analysed anew by several processes: nothing is lost, nothing doubled, whatever dies."""
 
+import copy
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ from importlib import import_module
 from multiprocessing import active_children
 
 import pytest
+from bluesky_tiled_plugins import TiledWriter
 
 from bluesky_xpdml import CallbackPublisher, XpdmlCallback
 from bluesky_xpdml.callbacks import reprocess_pools
@@ -67,6 +69,14 @@ class Catalog:
         self._publisher.publish(documents)
         self.documents += documents
 
+    def store_images(self, documents, *, when):
+        """Store a run of total scattering as Bluesky's own writer does."""
+        timed = [(name, each | {"time": when} if name == "start" else each) for name, each in documents]
+        writer = TiledWriter(self._publisher.container, max_array_size=0)
+        for name, document in copy.deepcopy(timed):
+            writer(name, document)
+        self.documents += timed
+
     def store_many(self, count):
         """Store some runs, and return their uids."""
         uids = [f"run-{number:04d}" for number in range(count)]
@@ -107,6 +117,12 @@ def _without_foil(document):
     }
 
 
+def _entry(start, path):
+    for name in path.split("."):
+        start = start[name]
+    return start
+
+
 def _axes(starts):
     return {start["raw_uid"]: start["analysis"]["settings"]["energy_axis"]["source"] for start in starts}
 
@@ -127,7 +143,7 @@ def cluster(server):
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         env={"TILED_API_KEY": server.api_key},
     ) as found:
         yield found
@@ -287,6 +303,30 @@ def test_repeats_are_merged_as_by_a_callback_that_saw_all_in_order(catalog):
     assert (done.chosen, done.answered) == (7, 7)
     assert {start["uid"] for start in catalog.starts()} == {start["uid"] for start in expected}
     assert max(len(start["raw_uids"]) for start in expected) == 3
+
+
+def test_backgrounds_by_name_are_those_that_a_callback_saw_before(catalog, powder):
+    empty = {"sample_name": "kapton", "sample_composition": None, "composition_string": None}
+    runs = [
+        powder.dark_run("dark-run"),
+        powder.older(uid="kapton-1", sc_dk_field_uid="dark-run", **empty),
+        powder.older(uid="nio-run-1", sc_dk_field_uid="dark-run"),
+        powder.older(uid="kapton-2", sc_dk_field_uid="dark-run", **empty),
+        powder.older(uid="nio-run-2", sc_dk_field_uid="dark-run"),
+    ]
+    for number, documents in enumerate(runs):
+        catalog.store_images(documents, when=WHEN + number)
+    scattering = replace(catalog.settings.scattering, background="kapton")
+    settings = replace(catalog.settings, scattering=scattering)
+    expected = catalog.live_starts(settings)
+    done = reprocess(settings, workers=1)
+    assert (done.chosen, done.ignored, done.unread) == (5, 1, {})
+    found = {start["raw_uid"]: start for start in catalog.starts()}
+    for start in expected:
+        same = found.pop(start["raw_uid"])
+        for key in ("uid", "quality", "descriptors", "analysis.settings"):
+            assert _entry(same, key) == _entry(start, key)
+    assert found == {}
 
 
 def test_joint_answers_are_made_at_the_end(catalog):
