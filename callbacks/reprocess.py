@@ -142,7 +142,8 @@ def reprocess(
     dask
         Address of a Dask scheduler, `tcp://host:8786`; if empty, processes of this computer do the work.
     workers
-        Processes of this computer.
+        Processes of this computer. They import the script that calls this: guard its own work by
+        `if __name__ == "__main__":`.
     on_sent
         Called with the start document of each derived run, and with the reason if the server refused it.
     advance
