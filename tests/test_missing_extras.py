@@ -23,6 +23,7 @@ EXTRAS = [
     "bluesky_adaptive",
     "bluesky_queueserver_api",
     "databroker",
+    "distributed",
     "fabio",
     "joblib",
     "matplotlib",

@@ -142,6 +142,12 @@ class DarkFrames:
 class Backgrounds:
     """Patterns by the uid of their run and by the name of its sample, the most recent ones.
 
+    Parameters
+    ----------
+    by_sample
+        Whether a pattern is also found by the name of its sample: the latest one, which depends on the order
+        of the runs.
+
     Examples
     --------
     >>> from bluesky_xpdml.records import Sample
@@ -152,7 +158,8 @@ class Backgrounds:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_sample: bool = True) -> None:
+        self._by_sample = by_sample
         self._kept: OrderedDict[str, ScatteringPattern] = OrderedDict()
 
     def keep(self, uid: str, pattern: ScatteringPattern) -> None:
@@ -164,7 +171,7 @@ class Backgrounds:
 
     def find(self, name: str) -> ScatteringPattern | None:
         """Return the pattern of a run by its uid, or the latest of a sample by its name; None if unknown."""
-        if name in self._kept:
-            return self._kept[name]
+        if name in self._kept or not self._by_sample:
+            return self._kept.get(name)
         named = [pattern for pattern in self._kept.values() if pattern.sample.name == name]
         return named[-1] if named else None

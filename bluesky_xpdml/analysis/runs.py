@@ -35,10 +35,18 @@ class RunAnalysis:
     fetch
         Gives the documents of dark and background runs that were not seen; if None, only runs that were
         seen count.
+    in_order
+        Whether runs come in the order in which they were measured. If not, a background that is named by its
+        sample is always fetched: the latest that was seen may be another one.
     """
 
     def __init__(
-        self, settings: Settings, *, store: BundleStore | None = None, fetch: FetchRun | None = None
+        self,
+        settings: Settings,
+        *,
+        store: BundleStore | None = None,
+        fetch: FetchRun | None = None,
+        in_order: bool = True,
     ) -> None:
         self.settings = settings
         self.analysis = Analysis(settings, store=store)
@@ -49,7 +57,7 @@ class RunAnalysis:
             anywhere=not settings.remote_documents,
         )
         self._darks = DarkFrames(self._stored)
-        self._backgrounds = Backgrounds()
+        self._backgrounds = Backgrounds(by_sample=in_order)
         repeats = settings.repeats
         self._series = None if repeats is None else RunSeries(self.analysis.store, repeats)
 

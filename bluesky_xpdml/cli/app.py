@@ -28,6 +28,7 @@ from bluesky_xpdml.cli import (
     reduce,
     repeats,
     replay,
+    reprocess,
     simulate,
     status,
     watch,
@@ -67,6 +68,10 @@ app.command(name="repeats", epilog="Example: xpdml repeats scan_*.xdi --plot int
 app.command(name="replay", epilog="Example: xpdml replay spectrum.xdi --publish http://localhost:8000")(
     replay.replay
 )
+app.command(
+    name="reprocess",
+    epilog="Example: xpdml reprocess --tiled http://localhost:8000 --raw raw --where proposal=31415",
+)(reprocess.reprocess)
 app.add_typer(models.app, name="models")
 app.add_typer(profile.app, name="profile")
 app.add_typer(simulate.app, name="simulate")

@@ -1,9 +1,9 @@
 """`xpdml replay`: files or stored runs through the same callback as a live measurement."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,16 +42,55 @@ TIMEOUT = 600.0
 """The callback may take this long for everything that was replayed [s]."""
 
 Starts = list[Mapping[str, Any]]
+Documents = Callable[[str], Iterable[tuple[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where runs are stored.
+
+    Raises
+    ------
+    SettingsError
+        If two catalogs are named.
+    """
+
+    uri: str = ""
+    """Address of the Tiled server; empty for none."""
+    databroker: str = ""
+    """Name of the databroker catalog; empty for none."""
+
+    def __post_init__(self) -> None:
+        if self.uri and self.databroker:
+            raise SettingsError(
+                "expected the runs in one catalog, found --databroker and --tiled or --stored: name the "
+                "server for the predictions by --publish"
+            )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether others wrote the documents; if not, they are made from files."""
+        return bool(self.uri or self.databroker)
 
 
 @options.expand_options
 def replay(
-    what: Annotated[list[str], typer.Argument(help="Files, or with --tiled or --stored the uids of runs.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(help="Files, or with --tiled, --stored or --databroker the uids of runs."),
+    ],
     *,
     tiled: Annotated[str, typer.Option(help="Address of the Tiled server that holds the runs.")] = "",
     stored: Annotated[
         bool, typer.Option("--stored", help="The server of the settings holds the runs.")
     ] = False,
+    databroker: Annotated[
+        str,
+        typer.Option(
+            help="Name of the databroker catalog that holds the runs; besides uids it takes the beginnings "
+            "of uids, scan ids, and -1 for the newest run, after two hyphens: -- -1.",
+        ),
+    ] = "",
     path: Annotated[
         str, typer.Option(help="Container of the runs, instead of that of the settings (raw).")
     ] = "",
@@ -77,9 +116,6 @@ def replay(
     with the reason, and the exit status is 1; it is 3 if the server is away and predictions wait on disk.
     With --json: one object per line and derived run.
     """
-    from bluesky_xpdml.documents import StoredRuns
-    from bluesky_xpdml.sources.runs import open_runs, stored_documents
-
     resolved = options.resolve_options(
         settings,
         scan,
@@ -91,20 +127,20 @@ def replay(
         repeats__within=repeats_within,
         explain=explain or None,
     )
-    source = tiled or (resolve_settings(settings).tiled_uri if stored else "")
-    if stored and not source:
+    source = Source(
+        uri=tiled or (resolve_settings(settings).tiled_uri if stored else ""), databroker=databroker
+    )
+    if stored and not source.uri:
         raise SettingsError("--stored needs a server: name it by --tiled, or by tiled.uri in the settings")
     key = api_key or resolved.api_key()
     starts: Starts = []
     # Whoever wrote the runs on a server may have named any file.
-    resolved = replace(resolved, remote_documents=bool(source))
+    resolved = replace(resolved, remote_documents=source.is_remote)
     with ExitStack() as stack:
-        raw = resolved.tiled_raw_path or RAW
-        runs = stack.enter_context(open_runs(source, api_key=key, path=raw)) if source else None
-        fetch = None if runs is None else StoredRuns(runs)
+        documents, fetch = stack.enter_context(_opened(source, resolved, key))
         callback = stack.enter_context(_callback(resolved, key, starts, fetch))
-        reading = options.file_reading(resolved, sample, scan)
-        documents = _file_documents(reading) if runs is None else partial(stored_documents, runs)
+        if documents is None:
+            documents = _file_documents(options.file_reading(resolved, sample, scan))
         failures = _feed(callback, what, documents)
         _wait(callback)
     statistics, kept = callback.statistics, callback.kept.predictions
@@ -119,6 +155,25 @@ def replay(
         raise typer.Exit(1)
     if kept:
         raise typer.Exit(KEPT)
+
+
+@contextmanager
+def _opened(
+    source: Source, settings: Settings, key: str | None
+) -> "Iterator[tuple[Documents | None, StoredRuns | None]]":
+    """Open the catalog of a source; gives what yields the documents of a run, and where dark runs are."""
+    from bluesky_xpdml.documents import StoredRuns
+    from bluesky_xpdml.sources.databroker import databroker_documents, open_databroker
+    from bluesky_xpdml.sources.runs import open_runs, stored_documents
+
+    if source.databroker:
+        with open_databroker(source.databroker) as catalog:
+            yield partial(databroker_documents, catalog), StoredRuns(catalog)
+    elif source.uri:
+        with open_runs(source.uri, api_key=key, path=settings.tiled_raw_path or RAW) as runs:
+            yield partial(stored_documents, runs), StoredRuns(runs)
+    else:
+        yield None, None
 
 
 def _wait(callback: "XpdmlCallback") -> None:
@@ -150,15 +205,13 @@ def _keep(starts: Starts, start: Mapping[str, Any], _unpublished: str = "") -> N
     starts.append(start)
 
 
-def _file_documents(reading: FileReading) -> Callable[[str], Iterable[tuple[str, Any]]]:
+def _file_documents(reading: FileReading) -> Documents:
     from bluesky_xpdml.sources.replay import scan_documents
 
     return lambda name: scan_documents(reading.scan(Path(name)))
 
 
-def _feed(
-    callback: Callable[[str, Any], object], names: list[str], documents: Callable[[str], Iterable[Any]]
-) -> list[str]:
+def _feed(callback: Callable[[str, Any], object], names: list[str], documents: Documents) -> list[str]:
     """Pass the documents of each file or run to the callback; return which could not be read and why."""
 
     def feed(name: str) -> None:

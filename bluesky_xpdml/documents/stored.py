@@ -1,5 +1,6 @@
 """Runs stored in Tiled, read back as the documents that they were made of; images are fetched one by one."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -31,9 +32,15 @@ class StoredRuns:
     """Raw runs in a Tiled container, by uid or by the name of their sample; closes the connection at the end.
 
     Calling it is the same as `documents`, so that it can be given wherever a function of a uid is expected.
+
+    Attributes
+    ----------
+    before : float
+        Only runs that began earlier are found by the name of their sample [s since 1970].
     """
 
     def __init__(self, container: Any) -> None:
+        self.before = math.inf
         self._opened = container
         self._open: Callable[[], Any] = lambda: container
 
@@ -59,7 +66,9 @@ class StoredRuns:
         with _as_document_errors(f"run {uid}"):
             yield from run_documents(find_run(self._container, uid), uid)
 
-    __call__ = documents
+    def __call__(self, uid: str, /) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the documents of a run, as `documents` does."""
+        return self.documents(uid)
 
     def uid_of_sample(self, name: str, profile: Profile, *, exclude: Collection[str] = ()) -> str:
         """Return the uid of the newest total-scattering run of a sample: no dark frames, nothing derived.
@@ -83,7 +92,10 @@ class StoredRuns:
         """Yield the start documents that hold a name under a dotted path, the newest first."""
         from tiled.queries import Key
 
-        found = self._container.search(Key(f"start.{path}") == name).sort(("start.time", -1))
+        found = self._container.search(Key(f"start.{path}") == name)
+        if math.isfinite(self.before):
+            found = found.search(Key("start.time") < self.before)
+        found = found.sort(("start.time", -1))
         for run in islice(found.values(), MOST_CANDIDATES):
             start = _plain(run.metadata).get("start")
             if isinstance(start, Mapping):

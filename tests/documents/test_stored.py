@@ -1,6 +1,7 @@
 """Dark and background runs come from a real Tiled server, by uid or sample, and the connection is closed."""
 
 import copy
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,6 +90,18 @@ def test_a_background_is_the_newest_run_of_its_sample_without_darks_and_derived_
     assert runs.uid_of_sample("kapton", profile, exclude=("kapton-2",)) == "kapton-1"
     with pytest.raises(MissingDataError, match="a run of sample 'air' on the server, found none"):
         runs.uid_of_sample("air", profile)
+
+
+def test_a_background_can_be_the_newest_run_before_another(runs):
+    profile = load_profile("xpd")
+    try:
+        runs.before = 20.0
+        assert runs.uid_of_sample("kapton", profile) == "kapton-1"
+        runs.before = 10.0
+        with pytest.raises(MissingDataError, match="found none"):
+            runs.uid_of_sample("kapton", profile)
+    finally:
+        runs.before = math.inf
 
 
 def test_the_connection_is_closed(tiled_server, container_path):
