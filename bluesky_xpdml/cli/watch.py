@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,8 +41,17 @@ def watch(
     ] = 30.0,
     root: options.Roots = None,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Allow a proxy on another computer (not encrypted).")
+        bool, typer.Option("--allow-remote", help="Allow a proxy on another computer without keys.")
     ] = False,
+    zmq_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Own secret certificate of an encrypted 0MQ connection; only you may read the file."
+        ),
+    ] = None,
+    zmq_server_key: Annotated[
+        Path | None, typer.Option(help="Public certificate of the 0MQ proxy, with --zmq-key.")
+    ] = None,
     explain: options.Explain = False,
     repeats_within: options.Repeats = None,
     api_key: options.Key = None,
@@ -61,10 +71,12 @@ def watch(
     Documents must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.sources.curve import CurveKeys
     from bluesky_xpdml.sources.zmq import ZmqSource
 
     log.command_log.choose(log_file, log_level, default=log.LogLevel.WARNING)
-    source = ZmqSource(zmq, prefix=prefix.encode(), allow_remote=allow_remote)
+    keys = CurveKeys.of(zmq_key, zmq_server_key)
+    source = ZmqSource(zmq, prefix=prefix.encode(), allow_remote=allow_remote, keys=keys)
     resolved = options.require_server(
         options.resolve_options(
             settings,
