@@ -52,6 +52,13 @@ def watch(
     zmq_server_key: Annotated[
         Path | None, typer.Option(help="Public certificate of the 0MQ proxy, with --zmq-key.")
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(help="Port of this computer at which Prometheus finds /metrics.", min=1, max=65535),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of this computer that --metrics listens at; there is no password.")
+    ] = "127.0.0.1",
     explain: options.Explain = False,
     repeats_within: options.Repeats = None,
     api_key: options.Key = None,
@@ -71,6 +78,7 @@ def watch(
     Documents must be msgpack or JSON (`bluesky_xpdml.sources.zmq.safe_publisher`); pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.callbacks.metrics import serving_metrics
     from bluesky_xpdml.sources.curve import CurveKeys
     from bluesky_xpdml.sources.zmq import ZmqSource
 
@@ -98,7 +106,10 @@ def watch(
     # Whoever reaches the proxy can send documents that name files.
     resolved = replace(resolved, remote_documents=True)
     report = LineReport(json=json)
-    with stopping() as stop:
+    callback: XpdmlCallback | None = None
+    # The port is taken before anything else begins; the callback comes later.
+    served = serving_metrics(lambda: None if callback is None else callback.status, metrics, metrics_host)
+    with stopping() as stop, served:
         callback = XpdmlCallback.from_settings(
             resolved,
             api_key=api_key,
