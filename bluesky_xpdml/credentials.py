@@ -5,14 +5,12 @@ before these are used.
 """
 
 import base64
-import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from bluesky_xpdml.errors import DocumentError, PublishError, SettingsError, needs_extra
-from bluesky_xpdml.files import open_regular
+from bluesky_xpdml.files import exposure, open_regular
 
 LONGEST_KEY = 4096
 """No key of a server is longer [characters]."""
@@ -66,17 +64,16 @@ def key_in_file(path: Path) -> str:
     """
     try:
         with open_regular(path) as file:
-            mode, owner = (found := os.fstat(file.fileno())).st_mode, found.st_uid
+            exposed = exposure(file)
             content = file.read(LONGEST_KEY + 1)
     except (OSError, ValueError) as error:
         said = str(error) if isinstance(error, DocumentError) else type(error).__name__
         raise SettingsError(
             f"the key in {path}, which tiled.api_key_file names, cannot be read: {said}"
         ) from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO) or owner not in {0, os.geteuid()}:
+    if exposed:
         raise SettingsError(
-            f"expected a key in {path} that only its owner may read, found the mode {stat.S_IMODE(mode):04o} "
-            f"and the owner {owner}: chmod 600 {path}"
+            f"expected a key in {path} that only its owner may read, found {exposed}: chmod 600 {path}"
         )
     return _checked(content, f"{path}, which tiled.api_key_file names")
 

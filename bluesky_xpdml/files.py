@@ -167,6 +167,14 @@ def fault_of_owner(path: Path) -> str:
     return ""
 
 
+def exposure(file: BinaryIO) -> str:
+    """Return why others could read a secret in an open file: its mode and its owner; else an empty text."""
+    found = os.fstat(file.fileno())
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or found.st_uid not in {0, os.geteuid()}:
+        return f"the mode {stat.S_IMODE(found.st_mode):04o} and the owner {found.st_uid}"
+    return ""
+
+
 def _user(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from sphinx.application import Sphinx
 
+from bluesky_xpdml.callbacks.metrics import METRICS
 from bluesky_xpdml.cli.app import add_plugins, app
 
 HERE = Path(__file__).resolve().parent
@@ -91,6 +92,16 @@ def write_settings(_app: Sphinx) -> None:
     _write(GENERATED / "settings-keys.inc", [markdown()])
 
 
+def write_metrics(_app: Sphinx) -> None:
+    """Write the table of the metrics, which `reference/metrics.md` includes."""
+    lines = ["| metric | kind | label | meaning |", "|---|---|---|---|"]
+    for metric in METRICS:
+        label = f"`{metric.label}`: {metric.labels}" if metric.label else ""
+        kind = "counter" if metric.is_counter else "gauge"
+        lines.append(f"| `{metric.name}` | {kind} | {label} | {metric.text} |")
+    _write(GENERATED / "metrics.inc", [*lines, ""])
+
+
 def write_command_line(_app: Sphinx) -> None:
     """Write the help text of each command."""
     add_plugins(app)
@@ -130,4 +141,5 @@ def setup(application: Sphinx) -> None:
     sys.dont_write_bytecode = True
     application.connect("builder-inited", write_reference)
     application.connect("builder-inited", write_settings)
+    application.connect("builder-inited", write_metrics)
     application.connect("builder-inited", write_command_line)

@@ -56,8 +56,15 @@ class SourceOptions:
     ] = ""
     prefix: Annotated[str, typer.Option(help="0MQ: take documents of publishers with this prefix only.")] = ""
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="0MQ: allow a proxy on another computer (not encrypted).")
+        bool, typer.Option("--allow-remote", help="0MQ: allow a proxy on another computer without keys.")
     ] = False
+    zmq_key: Annotated[
+        Path | None,
+        typer.Option(help="0MQ: own secret certificate of an encrypted connection; only you may read it."),
+    ] = None
+    zmq_server_key: Annotated[
+        Path | None, typer.Option(help="0MQ: public certificate of the proxy, with --zmq-key.")
+    ] = None
     topic: Annotated[str, typer.Option(help="Kafka: topic of the documents.")] = ""
     group: Annotated[
         str,
@@ -96,9 +103,15 @@ def open_source(options: SourceOptions, settings: Settings, api_key: str | None)
         If its address cannot be used.
     """
     if options.zmq:
+        from bluesky_xpdml.sources.curve import CurveKeys
         from bluesky_xpdml.sources.zmq import ZmqSource
 
-        return ZmqSource(options.zmq, prefix=options.prefix.encode(), allow_remote=options.allow_remote)
+        return ZmqSource(
+            options.zmq,
+            prefix=options.prefix.encode(),
+            allow_remote=options.allow_remote,
+            keys=CurveKeys.of(options.zmq_key, options.zmq_server_key),
+        )
     return _kafka(options, settings) if options.kafka else _tiled(options, settings, api_key)
 
 

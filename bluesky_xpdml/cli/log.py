@@ -15,7 +15,10 @@ from bluesky_xpdml.cli.console import VisibleFormatter
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 LARGEST, KEPT_FILES = 10_000_000, 5
 """Size of a log file at which another is begun [bytes], and how many earlier ones are kept."""
-QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "matplotlib": logging.INFO}
+QUIET = {
+    **dict.fromkeys(("httpx", "httpcore", "numexpr"), logging.WARNING),
+    "matplotlib": logging.INFO,
+}
 """Packages whose lines below a level are left out: those of httpx hold addresses, one per request."""
 
 

@@ -37,6 +37,13 @@ def watch(
         float, typer.Option(help="Longest time to finish waiting documents at the end [s].", min=0.0)
     ] = 30.0,
     root: options.Roots = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(help="Port of this computer at which Prometheus finds /metrics.", min=1, max=65535),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of this computer that --metrics listens at; there is no password.")
+    ] = "127.0.0.1",
     explain: options.Explain = False,
     repeats_within: options.Repeats = None,
     api_key: options.Key = None,
@@ -59,6 +66,7 @@ def watch(
     pickles are never loaded.
     """
     from bluesky_xpdml.callbacks.callback import XpdmlCallback
+    from bluesky_xpdml.callbacks.metrics import serving_metrics
 
     log.command_log.choose(log_file, log_level, default=log.LogLevel.WARNING)
     require_one(origin)
@@ -86,7 +94,10 @@ def watch(
     if source.repeats and resolved.repeats is not None:
         note("repeats are merged among the runs of this watcher only, not with those that others share")
     report = LineReport(json=json)
-    with stopping() as stop:
+    callback: XpdmlCallback | None = None
+    # The port is taken before anything else begins; the callback comes later.
+    served = serving_metrics(lambda: None if callback is None else callback.status, metrics, metrics_host)
+    with stopping() as stop, served:
         callback = XpdmlCallback.from_settings(
             resolved,
             api_key=api_key,

@@ -70,11 +70,11 @@ class LastAnswer:
 
     @classmethod
     def of(cls, start: Mapping[str, Any]) -> "LastAnswer":
-        """Return the record of the start document of a derived run that was answered now."""
-        now = time.time()
-        entry, quality = described(start, added=now), as_mapping(start.get("quality"))
+        """Return the record of the start document of a derived run, whose time is that of the answer."""
+        answered = _number(start.get("time"), float) or 0.0
+        entry, quality = described(start, added=answered), as_mapping(start.get("quality"))
         return cls(
-            time=now,
+            time=answered,
             raw_uid=entry.raw_uid,
             sample=entry.sample,
             scan_id=entry.scan_id,

@@ -100,6 +100,7 @@ def test_nothing_of_a_run_with_access_tags_stands_beside_the_predictions(place):
     _, node, read = place
     start = {
         "uid": "d",
+        "time": 1000.0,
         "raw_uid": "secret-run",
         "sample": {"name": "secret sample \ud800"},
         "technique": "xanes",
@@ -113,6 +114,7 @@ def test_nothing_of_a_run_with_access_tags_stands_beside_the_predictions(place):
     assert "proposal" not in str(found)
     assert (found.last_answer.verdict, found.last_answer.codes) == ("failed", ("edge-not-covered",))
     node().write(status(last_answer=LastAnswer.of(start)))
+    assert LastAnswer.of(start).time == 1000.0
     (found,) = read()
     assert (found.last_answer.raw_uid, found.last_answer.sample) == ("secret-run", "secret sample \\ud800")
 
