@@ -141,7 +141,7 @@ class TiledPublisher:
         PublishError
             If the path is empty.
         """
-        return cls(open_container(connect(uri, api_key=api_key), path))
+        return cls(_open_or_close(connect(uri, api_key=api_key), path))
 
     @classmethod
     def lazily(cls, uri: str, *, api_key: str | None = None, path: str = "xpdml") -> "TiledPublisher":
@@ -320,6 +320,11 @@ def _connect_and_open(uri: str, api_key: str | None, path: str) -> "Container":
     except PublishError as error:
         # No run is at fault if there is no connection, for whatever reason.
         raise ServerAwayError(str(error)) from error
+    return _open_or_close(client, path)
+
+
+def _open_or_close(client: "Container", path: str) -> "Container":
+    """Return the container under a path; close the connection if it cannot be opened."""
     try:
         return open_container(client, path)
     except PublishError:
