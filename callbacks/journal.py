@@ -452,7 +452,8 @@ class Journal:
                     "%s: of a later version of this package, which has to be started to answer it", path
                 )
                 return False
-            if version < FORMAT:
+            if version == 0:
+                # Its owner was killed before it had made the tables.
                 return True
             (outlived,) = other.execute("SELECT outlived FROM owner").fetchone()
             answered = {run for (run,) in other.execute("SELECT run FROM answered")}

@@ -65,7 +65,7 @@ def test_the_unit_waits_longer_than_the_watcher_and_knows_its_exit_status() -> N
 def test_the_page_explains_every_file_and_variable_of_the_unit() -> None:
     page, text = PAGE.read_text(encoding="utf-8"), UNIT.read_text(encoding="utf-8")
     variables = set(re.findall(r"\b(?:WATCH_\w+|TILED_API_KEY)\b", text))
-    assert variables >= {"WATCH_ZMQ", "WATCH_OPTIONS", "TILED_API_KEY"}
+    assert variables >= {"WATCH_SOURCE", "WATCH_OPTIONS", "TILED_API_KEY"}
     assert {name for name in variables if name not in page} == set()
     assert {
         path for path in re.findall(r"/etc/xpdml/%i\S+", text) if path.replace("%i", "fe-xas") not in page

@@ -254,7 +254,8 @@ def test_files_that_hold_no_usable_keys_are_refused(certificates, tmp_path, own,
 
 
 def test_the_command_needs_both_keys(xpdml, certificates):
-    outcome = xpdml("watch", "--zmq", "proxy.example:1", "--zmq-key", certificates / "client.key_secret")
+    options = ("--zmq-key", certificates / "client.key_secret", "--tiled", "http://127.0.0.1:9")
+    outcome = xpdml("watch", "--zmq", "proxy.example:1", *options)
     assert outcome.status != 0
     assert "--zmq-server-key" in outcome.err
     assert CurveKeys.of(None, None) is None
