@@ -13,6 +13,7 @@ from bluesky_xpdml.demo.beamline import scan_sample
 from bluesky_xpdml.demo.session import PIXELS, Session
 from bluesky_xpdml.demo.simulated_scan import simulated_scan
 from bluesky_xpdml.factory.bench.report import Report, machine
+from bluesky_xpdml.factory.bench.workers import RUNS, measure_workers
 from bluesky_xpdml.models.store import BundleStore
 from bluesky_xpdml.publish import TiledPublisher, derived_run
 from bluesky_xpdml.records import DemoMeasurement, FloatArray
@@ -31,6 +32,7 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
         imaged = _measured(session.measure_scattering, images, "images, stop to found", progress)
         per_document = _per_document(session, names)
         requests, rates = _throughput(session, rounds, progress)
+    shared = measure_workers(progress)
     return Report(
         what="from a raw stop document to the prediction being found in Tiled",
         conditions={
@@ -39,6 +41,7 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
             "server": "embedded in the same process, SQLite and DuckDB on disk",
             "first run": "not counted: models and modules are loaded by it",
             "poll": "every 5 ms",
+            "watchers": f"processes that share a topic of Kafka with {RUNS} runs, server in its own process",
             "load average": round(os.getloadavg()[0], 1),
             "failed": sum(not each.start["descriptors"] for each in (*scanned, *imaged)),
             **machine(),
@@ -49,6 +52,10 @@ def measure_publish(*, rounds: int, seed: int, progress: Callable[[str, int, int
             _row("callback_per_document", np.array(per_document) * 1e6, "us"),
             _row("requests_per_run", requests, "requests"),
             _row("runs_per_second", rates, "runs/s"),
+            *(
+                _row("runs_per_second", np.array([rate]), "runs/s", workers=workers)
+                for workers, rate in shared.items()
+            ),
         ],
     )
 
@@ -130,6 +137,6 @@ def _renamed(document: Any, suffix: str) -> dict[str, Any]:
     }
 
 
-def _row(metric: str, values: FloatArray, unit: str) -> dict[str, Any]:
+def _row(metric: str, values: FloatArray, unit: str, *, workers: int | None = None) -> dict[str, Any]:
     quantiles = {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
-    return {"metric": metric, **quantiles, "n": values.size, "unit": unit}
+    return {"metric": metric, "workers": workers, **quantiles, "n": values.size, "unit": unit}
