@@ -215,11 +215,11 @@ def test_five_hundred_frames_take_the_memory_of_a_few(powder, no_models):
             del image, data, document
             time.sleep(0.03)
             if number in (50, 500):
-                assert callback.drain(timeout=60)
+                assert callback.drain(timeout=600)
                 gc.collect()
                 memory.append(resident())
         callback(stop[0], stop[1])
-        assert callback.drain(timeout=120)
+        assert callback.drain(timeout=600)
     start = derived[0][1]
     assert start["analysis"]["settings"]["integration"]["n_frames"] == 500
     logger.info(
