@@ -1,21 +1,14 @@
 """A Tiled server whose catalog and tables are in PostgreSQL, also when that is restarted meanwhile."""
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRun
 from tiled.queries import Key
 
+from bluesky_xpdml.factory.bench.postgres import Postgres, programs
 from bluesky_xpdml.publish import (
     LiveRun,
     PredictionCatalog,
@@ -32,62 +25,6 @@ N_RUNS = 30
 CURVE = PairDistribution(
     r=np.linspace(0.0, 20.0, 120), g=np.linspace(-1.0, 1.0, 120), composition={"Fe": 1.0}
 )
-SYSTEM_USER = "nobody"
-"""Who runs PostgreSQL if the tests run as root, which it refuses."""
-
-
-def programs():
-    """Return the folder of the programs of PostgreSQL; None if it is not installed."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    folders += [Path(found).parent for found in [shutil.which("initdb")] if found]
-    return next((each for each in folders if (each / "initdb").exists()), None)
-
-
-class Postgres:
-    """PostgreSQL with temporary storage on a local port."""
-
-    def __init__(self, bin_folder, folder):
-        self._bin, self._data = bin_folder, folder / "data"
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.port = unused.getsockname()[1]
-        self._user = {"user": SYSTEM_USER} if os.geteuid() == 0 else {}
-        if self._user:
-            shutil.chown(folder, SYSTEM_USER)
-        self._run("initdb", "-D", self._data, "-U", "tiled", "-A", "trust", "-E", "UTF8", "--no-sync")
-        self._process = None
-        self.start()
-
-    def _run(self, program, *arguments, check=True):
-        command = [self._bin / program, *map(str, arguments)]
-        return subprocess.run(
-            command, check=check, capture_output=True, cwd="/", timeout=PATIENCE, **self._user
-        ).returncode
-
-    def start(self):
-        options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", "", "-F"]
-        self._process = subprocess.Popen(
-            [self._bin / "postgres", "-D", self._data, *options],
-            cwd="/",
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **self._user,
-        )
-        end = time.monotonic() + PATIENCE
-        while self._run("pg_isready", "-h", "127.0.0.1", "-p", self.port, check=False) != 0:
-            assert self._process.poll() is None
-            assert time.monotonic() < end, "PostgreSQL did not start"
-            time.sleep(0.1)
-
-    def stop(self):
-        """End it, and all connections, at once."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(PATIENCE)
-
-    def database(self, name):
-        """Make a database and return its address."""
-        self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "tiled", name)
-        return f"postgresql://tiled@127.0.0.1:{self.port}/{name}"
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +32,8 @@ def postgres():
     found = programs()
     if found is None:
         pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
-    # Not a folder of pytest, which only its own user may enter.
-    folder = Path(tempfile.mkdtemp(prefix="xpdml-postgresql-"))
-    running = Postgres(found, folder)
-    yield running
-    running.stop()
-    shutil.rmtree(folder)
+    with Postgres(found) as running:
+        yield running
 
 
 @pytest.fixture

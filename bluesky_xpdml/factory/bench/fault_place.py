@@ -28,11 +28,13 @@ class Place:
     ----------
     folder
         Empty.
+    server
+        Another one than that of `fault_server`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Server | None = None) -> None:
         self.folder = folder
-        self.server = Server(folder)
+        self.server = server or Server(folder)
         self._open = ExitStack()
         self._open.enter_context(self.server)
 

@@ -35,7 +35,7 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.storage = folder / "storage"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
@@ -45,7 +45,7 @@ class Server:
     def start(self) -> None:
         """Start it, and return when it answers."""
         command = ["-m", __name__, str(self.storage), str(self.port)]
-        self._program = Program(command, self._folder / "server.log")
+        self._program = Program(command, self.folder / "server.log")
         self._program.wait_for_key("ready")
 
     def kill(self, *, emptied: bool = False) -> None:

@@ -16,6 +16,7 @@ from bluesky_xpdml.factory.bench.fault_kafka import (
     kafka_rebalanced,
 )
 from bluesky_xpdml.factory.bench.fault_place import Place, Row
+from bluesky_xpdml.factory.bench.fault_reprocess import reprocess_twice, reprocess_worker_killed
 from bluesky_xpdml.factory.bench.fault_stored import (
     stored_server_killed,
     stored_shared,
@@ -34,6 +35,7 @@ from bluesky_xpdml.factory.bench.fault_trials import (
     two_publishers,
 )
 from bluesky_xpdml.factory.bench.fault_watch import watch_burst, watch_ends, watch_killed
+from bluesky_xpdml.factory.bench.postgres import postgres_restarted
 from bluesky_xpdml.factory.bench.report import Report, machine
 
 WHAT = "raw runs without an answer, and with two, after faults of servers, disks, processes and files"
@@ -83,6 +85,9 @@ TRIALS: Mapping[str, Trial] = MappingProxyType(
         "stored, watcher killed": Trial(stored_watch_killed, 60, 0),
         "stored, shared": Trial(stored_shared, 60, 0),
         "stored, server killed": Trial(stored_server_killed, 60, 0),
+        "PostgreSQL": Trial(postgres_restarted, 30, 0),
+        "catalog anew, worker killed": Trial(reprocess_worker_killed, 60, 0),
+        "catalog anew, twice": Trial(reprocess_twice, 1000, 0),
         "clock": Trial(clock_back, 5, 2),
         "files": Trial(files_named, 12, 4),
         "bundle": Trial(bundle_bomb, 4, 2),
