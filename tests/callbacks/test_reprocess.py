@@ -15,9 +15,9 @@ import pytest
 from bluesky_tiled_plugins import TiledWriter
 
 from bluesky_xpdml import CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks import reprocess_pools
+from bluesky_xpdml.callbacks.reprocess import pools
 from bluesky_xpdml.callbacks.reprocess import Choice, reprocess
-from bluesky_xpdml.callbacks.reprocess_worker import Job
+from bluesky_xpdml.callbacks.reprocess.worker import Job
 from bluesky_xpdml.errors import MissingDataError, MissingExtraError, SettingsError, SourceError
 from bluesky_xpdml.factory.bench.fault_server import KEY, Server
 from bluesky_xpdml.factory.bench.fault_session import run_documents
@@ -33,7 +33,7 @@ SI = {"mono": "Si(111)"}
 
 POISON = """
 import os, signal
-from bluesky_xpdml.callbacks.reprocess_worker import analyse_units
+from bluesky_xpdml.callbacks.reprocess.worker import analyse_units
 
 def analyse_units_or_die(job, units):
     if any("poison" in uid for unit in units for uid in unit.uids):
@@ -164,16 +164,16 @@ class Killer:
 
 
 def test_a_catalog_is_answered_once_and_skipped_the_second_time(catalog):
-    uids = catalog.store_many(20)
+    uids = catalog.store_many(8)
     some = reprocess(catalog.settings, Choice(where={"proposal": "31415"}), workers=1)
-    assert (some.chosen, some.answered, some.skipped) == (10, 10, 0)
+    assert (some.chosen, some.answered, some.skipped) == (4, 4, 0)
     rest = reprocess(catalog.settings, workers=1)
-    assert (rest.chosen, rest.answered, rest.skipped) == (20, 10, 10)
+    assert (rest.chosen, rest.answered, rest.skipped) == (8, 4, 4)
     again = reprocess(catalog.settings, workers=1)
-    assert (again.answered, again.skipped) == (0, 20)
+    assert (again.answered, again.skipped) == (0, 8)
     assert again.is_whole
-    everything = reprocess(catalog.settings, Choice(again=True, since=WHEN + 16), workers=1)
-    assert (everything.chosen, everything.answered, everything.skipped) == (4, 4, 0)
+    everything = reprocess(catalog.settings, Choice(again=True, since=WHEN + 6), workers=1)
+    assert (everything.chosen, everything.answered, everything.skipped) == (2, 2, 0)
     assert catalog.answers() == dict.fromkeys(uids, 1)
 
 
@@ -198,9 +198,9 @@ def test_other_settings_are_another_answer(catalog):
     assert catalog.answers() == {uid: 2}
 
 
-@pytest.mark.parametrize("runs", [24, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [12, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_a_dask_worker_that_is_killed_loses_and_doubles_nothing(runs, catalog, tiled_server, monkeypatch):
-    monkeypatch.setattr(reprocess_pools, "RUNS_PER_TASK", 2 if runs < 100 else 8)
+    monkeypatch.setattr(pools, "RUNS_PER_TASK", 2 if runs < 100 else 8)
     uids = catalog.store_many(runs)
     with cluster(tiled_server) as dask:
         killer = Killer(lambda: next(iter(dask.workers.values())).pid)
@@ -211,8 +211,9 @@ def test_a_dask_worker_that_is_killed_loses_and_doubles_nothing(runs, catalog, t
     assert catalog.answers() == dict.fromkeys(uids, 1)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_and_doubles_nothing(catalog, monkeypatch):
-    monkeypatch.setattr(reprocess_pools, "RUNS_PER_TASK", 2)
+    monkeypatch.setattr(pools, "RUNS_PER_TASK", 2)
     uids = catalog.store_many(12)
     killer = Killer(lambda: active_children()[0].pid)
     done = reprocess(catalog.settings, workers=2, on_sent=killer)
@@ -223,7 +224,7 @@ def test_a_process_that_is_killed_loses_and_doubles_nothing(catalog, monkeypatch
 
 @pytest.mark.slow
 def test_a_server_that_is_away_in_between_loses_and_doubles_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(reprocess_pools, "RUNS_PER_TASK", 2)
+    monkeypatch.setattr(pools, "RUNS_PER_TASK", 2)
     with Server(tmp_path) as server:
         raw = TiledPublisher.from_uri(server.uri, api_key=KEY, path="raw")
         uids = [f"run-{number:032d}" for number in range(8)]
@@ -256,7 +257,7 @@ def test_a_run_that_ends_every_process_fails_by_name_and_the_rest_is_answered(ca
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
     worker = import_module("poisoned_worker")
-    monkeypatch.setattr(reprocess_pools, "analyse_units", worker.analyse_units_or_die)
+    monkeypatch.setattr(pools, "analyse_units", worker.analyse_units_or_die)
     uids = [*catalog.store_many(3), "poison"]
     catalog.store("poison")
     done = reprocess(catalog.settings, workers=1)
@@ -367,7 +368,7 @@ def test_conditions_that_no_run_fulfils_are_shown(catalog):
 
 
 def test_a_scheduler_that_is_not_there_is_said(catalog, monkeypatch):
-    monkeypatch.setattr(reprocess_pools, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 0.5)
     catalog.store_many(1)
     with pytest.raises(SourceError, match=r"expected a Dask scheduler at tcp://127.0.0.1:9"):
         reprocess(catalog.settings, dask="tcp://127.0.0.1:9")

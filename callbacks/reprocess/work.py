@@ -20,9 +20,9 @@ from typing import Any
 from bluesky_xpdml.analysis.request import Analysis
 from bluesky_xpdml.analysis.runs import RunAnalysis
 from bluesky_xpdml.callbacks.processor import Processor
-from bluesky_xpdml.callbacks.reprocess_pools import DaskPool, LocalPool, Pool, completed
-from bluesky_xpdml.callbacks.reprocess_progress import Progress, done
-from bluesky_xpdml.callbacks.reprocess_worker import (
+from bluesky_xpdml.callbacks.reprocess.pools import DaskPool, LocalPool, Pool, completed
+from bluesky_xpdml.callbacks.reprocess.progress import Progress, done
+from bluesky_xpdml.callbacks.reprocess.worker import (
     Job,
     RawRun,
     Start,

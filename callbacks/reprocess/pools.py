@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, Protocol, TypeAlias
 
-from bluesky_xpdml.callbacks.reprocess_worker import Job, Unit, UnitResult, analyse_units, set_access
+from bluesky_xpdml.callbacks.reprocess.worker import Job, Unit, UnitResult, analyse_units, set_access
 from bluesky_xpdml.errors import SourceError, needs_extra
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bluesky_xpdml.callbacks.reprocess_worker import Unit, UnitResult
+from bluesky_xpdml.callbacks.reprocess.worker import Unit, UnitResult
 from bluesky_xpdml.publish.published import as_list, as_mapping
 from bluesky_xpdml.publish.requests import PAGE, Requests
 from bluesky_xpdml.records import Verdict
@@ -41,7 +41,7 @@ class Progress:
     Examples
     --------
     >>> import tempfile
-    >>> from bluesky_xpdml.callbacks.reprocess_worker import RawRun
+    >>> from bluesky_xpdml.callbacks.reprocess.worker import RawRun
     >>> unit = Unit(runs=(RawRun(uid="a", time=0.0),))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Progress(Path(folder) / "done.jsonl").record(UnitResult(unit=unit, answers={"a": ()}))
