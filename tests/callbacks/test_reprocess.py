@@ -15,8 +15,7 @@ import pytest
 from bluesky_tiled_plugins import TiledWriter
 
 from bluesky_xpdml import CallbackPublisher, XpdmlCallback
-from bluesky_xpdml.callbacks.reprocess import pools
-from bluesky_xpdml.callbacks.reprocess import Choice, reprocess
+from bluesky_xpdml.callbacks.reprocess import Choice, pools, reprocess
 from bluesky_xpdml.callbacks.reprocess.worker import Job
 from bluesky_xpdml.errors import MissingDataError, MissingExtraError, SettingsError, SourceError
 from bluesky_xpdml.factory.bench.fault_server import KEY, Server
