@@ -316,7 +316,9 @@ class XpdmlCallback:
     @property
     def is_busy(self) -> bool:
         """Whether so much waits that a stream which can wait should do so."""
-        return self._inbox.is_half_full() or (self._journal is not None and self._journal.is_half_full())
+        is_behind = isinstance(self._publisher, OutboxPublisher) and self._publisher.is_behind
+        is_full = self._journal is not None and self._journal.is_half_full()
+        return is_behind or is_full or self._inbox.is_half_full()
 
     @property
     def statistics(self) -> Statistics:

@@ -117,10 +117,10 @@ def watch(
     if ended and not (kept.runs or kept.predictions):
         note("stopped")
         return
-    where = f"{source.address} gives the runs again" if source.repeats else f"they are kept in {kept.folder}"
+    runs = f"which {source.address} gives again" if source.repeats else f"kept in {kept.folder}"
     note(
-        f"stopped: {kept.runs} runs and {kept.predictions} predictions are not in Tiled; {where}, and the "
-        "next `xpdml watch` or callback for this container goes on with them"
+        f"stopped: {kept.runs} runs are not answered, {runs}, and {kept.predictions} predictions wait in the "
+        "outbox of this computer; the next `xpdml watch` or callback for this container goes on with them"
     )
     raise typer.Exit(KEPT)
 

@@ -32,6 +32,8 @@ CLOSE_TIMEOUT = 10.0
 """How long `close` sends what waits, if not told otherwise [s]."""
 MOST_SAID = 5
 """Different reasons of one absence of the server that are logged."""
+MOST_BEHIND = 50
+"""Entries of this process that wait for a server that answers before it is behind."""
 _GRACE = 0.2
 
 
@@ -258,6 +260,11 @@ class OutboxPublisher:
     def waiting(self) -> int:
         """Number of entries in the outbox."""
         return len(self.outbox)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the server answers, but takes less than this process adds: streams should wait."""
+        return len(self._own) > MOST_BEHIND and not self._away
 
     @property
     def kept(self) -> int:

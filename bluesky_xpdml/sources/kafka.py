@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 POLL_INTERVAL = 0.2
 """Longest time until a stop is noticed [s]."""
+BUSY_INTERVAL = 0.1
+"""Between two looks whether the receiver is busy [s]."""
 COMMIT_INTERVAL = 0.5
 """Between two commits [s]."""
 ASK_INTERVAL = 5.0
@@ -129,6 +131,7 @@ class KafkaSource:
         self._settled: deque[str] = deque()
         self._n_partitions = 0
         self._receiver: Receiver | None = None
+        self._is_paused = False
         self._faults: set[str] = set()
         self._commit_at = self._ask_at = 0.0
         self._consumer = self._opened(brokers, group, config or {})
@@ -152,13 +155,14 @@ class KafkaSource:
             would be torn apart. Nothing of them is committed.
         """
         self._receiver = receiver
-        self._consumer.subscribe([self._topic], on_revoke=self._give_back, on_lost=self._lose)
-        is_paused = False
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._get, on_revoke=self._give_back, on_lost=self._lose
+        )
+        look_at = 0.0
         while not stop.is_set():
-            if receiver.is_busy is not is_paused:
-                is_paused = not is_paused
-                change = self._consumer.pause if is_paused else self._consumer.resume
-                change(self._consumer.assignment())
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + BUSY_INTERVAL
+                self._pause(receiver.is_busy)
             message = self._consumer.poll(POLL_INTERVAL)
             if message is not None:
                 self._take(message, receiver)
@@ -173,6 +177,13 @@ class KafkaSource:
         self._commit(wait=True)
         self._receiver = None
         self._consumer.close()
+
+    def _pause(self, is_busy: bool) -> None:
+        """Pause or resume the reading of all partitions, if that changes."""
+        if is_busy is not self._is_paused:
+            change = self._consumer.pause if is_busy else self._consumer.resume
+            change(self._consumer.assignment())
+            self._is_paused = is_busy
 
     def _opened(self, brokers: str, group: str, config: Mapping[str, Any]) -> "Consumer":
         with needs_extra("kafka"):
@@ -342,6 +353,10 @@ class KafkaSource:
         self._runs.pop(run, None)
         for known in self._partitions.values():
             known.ledger.release(run)
+
+    def _get(self, _consumer: "Consumer", _partitions: "list[TopicPartition]") -> None:
+        """Note that there are partitions which are not paused."""
+        self._is_paused = False
 
     def _give_back(self, _consumer: "Consumer", partitions: "list[TopicPartition]") -> None:
         """Commit what is answered of partitions that another consumer gets, and forget their open runs."""

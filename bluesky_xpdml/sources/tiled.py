@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -38,6 +39,8 @@ PATIENCE = 120.0
 """How long each further watcher of a run waits for the answer of the one before [s]."""
 STALE = 86_400.0
 """A run that has been without a stop document for so long will not go on [s]."""
+MOST_AT_ONCE = 20
+"""Runs that are passed on before the next look at the server."""
 ATTEMPTS = 3
 """How often a run is read before it counts as unreadable."""
 _BUSY_PAUSE = 0.1
@@ -269,15 +272,23 @@ class TiledSource:
         return time.monotonic() - each.since >= PATIENCE * self._sharing.place(run)
 
     def _pass_on(self, receiver: Receiver, stop: Event) -> None:
-        for run, each in list(self._seen.items()):
+        """Pass on some runs; of many, the rest after another look at who shares them."""
+        mine = [
+            run
+            for run, each in self._seen.items()
+            if each.is_whole and not each.is_taken and self._is_mine(run, each)
+        ]
+        if len(mine) > MOST_AT_ONCE:
+            self._notified.set()
+        for run in mine[:MOST_AT_ONCE]:
             if stop.is_set():
                 return
-            if each.is_whole and not each.is_taken and self._is_mine(run, each):
-                each.attempts += 1
-                fault = attempt(lambda run=run: self._pass_on_run(run, receiver, stop))  # type: ignore[misc]
-                each.is_taken = fault is True
-                if isinstance(fault, Exception):
-                    self._give_up(run, each, fault)
+            each = self._seen[run]
+            each.attempts += 1
+            fault = attempt(partial(self._pass_on_run, run, receiver, stop))
+            each.is_taken = fault is True
+            if isinstance(fault, Exception):
+                self._give_up(run, each, fault)
 
     def _pass_on_run(self, run: str, receiver: Receiver, stop: Event) -> bool:
         """Pass on the documents of a run as there is room for them; return whether that was to the end."""

@@ -129,7 +129,7 @@ def wait_settled(cluster: Cluster) -> None:
 
 
 def kafka_rebalanced(place: Place, runs: int) -> list[Row]:
-    """Let a second consumer come in the midst of the runs, and the first one go."""
+    """Let a second consumer come in the midst of the runs, and the first one go and come back."""
     plan = place.plan("kafka-rebalanced", runs)
     with Cluster(place.folder, plan.path, "xpdml") as cluster, ExitStack() as open_:
         sending = _sent_meanwhile(cluster, plan.uids)
@@ -138,11 +138,15 @@ def kafka_rebalanced(place: Place, runs: int) -> list[Row]:
         second = open_.enter_context(_watcher(place, cluster, "second"))
         _wait_answered(place, plan.path, runs // 2)
         first.end(signal.SIGTERM)
+        # What waits in its outbox is sent at its next start, as its unit does.
+        back = open_.enter_context(_watcher(place, cluster, "first"))
         sending.join(ANSWERING)
         settle(place, plan.path, plan.uids)
         wait_settled(cluster)
-        second.end(signal.SIGTERM)
-    return [place.row("Kafka: a second consumer comes, and the first one goes", plan, [first, second])]
+        for each in (second, back):
+            each.end(signal.SIGTERM)
+    watchers = [first, second, back]
+    return [place.row("Kafka: a second consumer comes, the first one goes and comes back", plan, watchers)]
 
 
 def kafka_consumer_killed(place: Place, runs: int, *, kills: int = 5) -> list[Row]:
