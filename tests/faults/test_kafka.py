@@ -21,5 +21,6 @@ def test_a_broker_goes_and_comes_back(place, require_nothing_lost):
     require_nothing_lost(fault_kafka.kafka_broker_away(place, 8))
 
 
+@pytest.mark.slow
 def test_messages_that_are_no_documents_are_counted(place, require_nothing_lost):
     require_nothing_lost(fault_kafka.kafka_foreign(place, 6))
