@@ -353,6 +353,8 @@ class XpdmlCallback:
         """What waits on the disk; after `close`, for the next process."""
         waiting = self._publisher.kept if isinstance(self._publisher, OutboxPublisher) else 0
         runs = 0 if self._journal is None else self._journal.backlog
+        if self._journal is not None and self._source is not None and self._source.repeats:
+            runs += self._journal.gaps.unstopped
         return Kept(
             runs=runs, predictions=waiting, folder=None if self._journal is None else self._journal.folder
         )
@@ -441,7 +443,7 @@ class XpdmlCallback:
             return True
         end = time.monotonic() + timeout
         self._take_no_more()
-        ended = self._worker.join(timeout)
+        ended = self._worker.join(max(timeout, _TIMEOUT_TO_SEND))
         if not ended:
             self._give_up_waiting()
         if self._status_thread is not None:

@@ -174,7 +174,9 @@ class Worker:
     def _is_closed(self, marker: Close) -> bool:
         """Finish what is open and close the publisher, unless the documents have to be read again first."""
         self._keep_open = marker.keep_open
-        if not self._finish_all(self._processor.give_up_all(CLOSED)):
+        # The source gives what is open again: a failure would be said of a run that goes on.
+        comes_again = self._fed_by is not None and self._fed_by.repeats
+        if not (comes_again or self._finish_all(self._processor.give_up_all(CLOSED))):
             if self._journal is not None:
                 self._journal.put_back(marker)
             return False

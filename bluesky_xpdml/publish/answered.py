@@ -16,8 +16,9 @@ _MADE_UP_FOR = {ReasonCode.NO_STOP, ReasonCode.QUEUE_FULL, ReasonCode.PROCESS_EN
 def answered_runs(connect: Callable[[], Any], uids: Collection[str]) -> set[str]:
     """Return those of some raw runs that have an answer which counts; of at most a page of them.
 
-    A failure that says no more than that a run was not received whole is no answer. The container of the
-    predictions is opened by `connect`; one that does not exist holds no answers.
+    One that is not whole does not: who wrote it may be dead. Nor does a failure that says no more than that a
+    run was not received whole. The container of the predictions is opened by `connect`; one that does not
+    exist holds no answers.
     """
     from tiled.queries import In
 
@@ -31,8 +32,9 @@ def answered_runs(connect: Callable[[], Any], uids: Collection[str]) -> set[str]
         # Nothing was ever published there.
         return set()
     with closing(container.context.http_client):
-        starts = Requests(container).starts([In("start.raw_uid", list(uids))])
-    return {str(start.get("raw_uid")) for start in starts if not _is_made_up_for(start)}
+        pages = Requests(container).pages([In("start.raw_uid", list(uids))])
+        whole = [run.start for page in pages for run in page if run.complete]
+    return {str(start.get("raw_uid")) for start in whole if not _is_made_up_for(start)}
 
 
 def _is_made_up_for(start: Mapping[str, Any]) -> bool:

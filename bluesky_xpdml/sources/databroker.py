@@ -89,17 +89,24 @@ def _known() -> list[str]:
 def _opened(broker: Any, name: str) -> Any:
     """Return the container of the runs of a catalog."""
     import httpx
+    from bluesky_tiled_plugins.clients.catalog_of_bluesky_runs import CatalogOfBlueskyRuns
     from tiled.client.utils import ClientError
     from tiled.profiles import ProfileError
 
     try:
-        return broker.named(name).v2
+        catalog = broker.named(name).v2
     except (httpx.HTTPError, ClientError, ProfileError, LookupError, OSError, RuntimeError) as error:
         raise SourceError(
             f"expected the server of the databroker catalog {name!r} to answer, found "
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; check the address and the key in "
             "the Tiled profile"
         ) from None
+    if not isinstance(catalog, CatalogOfBlueskyRuns):
+        raise SourceError(
+            f"expected a container of the spec CatalogOfBlueskyRuns in the Tiled profile {name!r}, found one "
+            "without: give it the spec, or use xpdml replay --tiled with uids"
+        )
+    return catalog
 
 
 def _found(catalog: Any, key: str) -> Any:

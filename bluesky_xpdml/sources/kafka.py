@@ -53,7 +53,6 @@ class _Run:
     """A run that is not answered."""
 
     partition: int
-    key: bytes | None
     is_whole: bool = False
     seen: float = field(default_factory=time.monotonic)
 
@@ -127,6 +126,8 @@ class KafkaSource:
         self._from_beginning = from_beginning
         self._partitions: dict[int, _Partition] = {}
         self._runs: dict[str, _Run] = {}
+        self._places: OrderedDict[str, tuple[bytes | None, int]] = OrderedDict()
+        """Key and partition of the first document of each run."""
         self._answered: OrderedDict[str, None] = OrderedDict()
         self._settled: deque[str] = deque()
         self._n_partitions = 0
@@ -197,6 +198,8 @@ class KafkaSource:
                     **config,
                     "bootstrap.servers": brokers,
                     "group.id": group,
+                    # Each fault is said once, by its kind: librdkafka repeats them many times a second.
+                    "log_level": 2,
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
@@ -247,19 +250,21 @@ class KafkaSource:
 
     def _require_one_place(self, run: str, message: "Message") -> None:
         """Raise a SourceError if the documents of a run may lie on several partitions."""
-        found, key = self._runs.get(run), _key(message)
+        key, advice = _key(message), "let the producer use the uid of the run, or a constant, as the key"
+        found = ""
         if key is None and self._count_partitions() > 1:
-            raise SourceError(
-                f"expected documents with a key, found none in {self.address}, which has "
-                f"{self._n_partitions} partitions: they tear runs apart; let the producer use the uid of the "
-                "run, or a constant, as the key, or read a topic of one partition"
-            )
-        if found is not None and (found.key, found.partition) != (key, message.partition()):
-            raise SourceError(
-                f"expected one key for all documents of a run, found {found.key!r} and {key!r} for run "
-                f"{run[:60]!a} in {self.address}: they tear runs apart; let the producer use the uid of the "
-                "run, or a constant, as the key"
-            )
+            found = f"expected documents with a key, found none in {self.address}"
+        place = key, int(message.partition() or 0)
+        # Also of runs whose start is elsewhere.
+        if run and self._places.setdefault(run, place) != place:
+            keys = f"{_shown(self._places[run][0])} and {_shown(key)}"
+            found = f"expected one key for all documents of run {run[:60]!a}, found {keys} in {self.address}"
+        if len(self._places) > REMEMBERED:
+            self._places.popitem(last=False)
+        if found:
+            # Nothing that was read is committed any more.
+            self._partitions.clear()
+            raise SourceError(f"{found}: runs are torn apart; {advice}, and read it as another --group")
 
     def _is_wanted(self, name: str, run: str, message: "Message", known: _Partition) -> bool:
         """Return whether a document is passed on; keep account of its run."""
@@ -268,7 +273,7 @@ class KafkaSource:
             if run in self._answered or (before is not None and before.is_whole):
                 known.skipped.add(run)
             if before is None and run not in self._answered:
-                self._runs[run] = _Run(int(message.partition() or 0), _key(message))
+                self._runs[run] = _Run(int(message.partition() or 0))
             if run not in self._answered:
                 known.ledger.hold(run)
         if run in known.skipped:
@@ -378,9 +383,13 @@ class KafkaSource:
         """Say each reason once until a message comes again."""
         if error.name() in {"_ALL_BROKERS_DOWN", "_TRANSPORT"}:
             self.connected = False
-        if str(error) not in self._faults:
-            self._faults.add(str(error))
-            logger.warning("%s: %.300a", self.address, str(error))
+        if error.name() not in self._faults:
+            self._faults.add(error.name())
+            logger.warning(
+                "%s: %.300s; check the brokers, the topic, and user and password; it is tried again",
+                self.address,
+                ascii(error.str()),
+            )
 
     def _count_partitions(self) -> int:
         """Return how many partitions the topic has, asked once."""
@@ -398,6 +407,10 @@ class KafkaSource:
 def _key(message: "Message") -> bytes | None:
     key = message.key()
     return key.encode() if isinstance(key, str) else key
+
+
+def _shown(key: bytes | None) -> str:
+    return "none" if key is None else ascii(key[:60].decode("utf-8", "replace"))
 
 
 def kafka_config(path: Path) -> tuple[str, dict[str, Any]]:
@@ -429,6 +442,8 @@ def kafka_config(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         with open_regular(path) as file:
             found = yaml.safe_load(file.read(LARGEST_FILE))
+    except FileNotFoundError:
+        raise SourceError(f"{path}: expected the file that names the brokers, found none") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         # Its content may be a password.
         raise SourceError(f"{path}: expected YAML that can be read, found {type(error).__name__}") from None

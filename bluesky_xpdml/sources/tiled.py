@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -235,6 +235,8 @@ class TiledSource:
         self._seen.pop(run, None)
         if self._ledger is not None:
             self._ledger.release(run)
+            place = self._ledger.place
+            self._ledger.place = replace(place, pending=tuple(key for key in place.pending if key != run))
 
     def _look_for_whole(self, requests: Requests) -> None:
         """Look which runs have ended, and release those that will not."""

@@ -110,6 +110,9 @@ class DaskPool:
         with needs_extra("dask"):
             from distributed import Client, KilledWorker
         self._deaths = KilledWorker
+        if not address.rpartition(":")[2].isdecimal():
+            # Dask leaves a thread behind that keeps the process from ending.
+            raise SourceError(f"expected the address of a Dask scheduler, tcp://host:8786, found {address!r}")
         try:
             self._client: Any = Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:

@@ -75,7 +75,10 @@ def store(tiled_server, request):
         (("--zmq", "localhost:1", "--from-tiled", "http://localhost:2"), "found --zmq and --from-tiled"),
         (("--kafka", "localhost:2"), "expected the topic of the documents, found none"),
         (("--from-tiled", "http://localhost:2"), "expected the container of the raw runs, found none"),
-        (("--kafka", "/nowhere/kafka.yml", "--topic", "t"), "/nowhere/kafka.yml: expected YAML"),
+        (
+            ("--kafka", "/nowhere/kafka.yml", "--topic", "t"),
+            "/nowhere/kafka.yml: expected the file that names the brokers, found none",
+        ),
     ],
 )
 def test_what_is_missing_is_said_with_the_choices(xpdml, options, said):
@@ -143,7 +146,26 @@ def test_keys_that_change_within_a_run_are_refused(tiled_server, watched, cluste
         cluster.send_message(encode_pair(name, document), key=str(number), partition=0)
     watcher = watched(*cluster.options, "--tiled", tiled_server.uri, "--into", "torn")
     assert watcher.wait(PATIENCE) == 1
-    assert "expected one key for all documents of a run" in watcher.log.read_text().replace("\n", " ")
+    assert "expected one key for all documents of run" in watcher.log.read_text().replace("\n", " ")
+
+
+def test_a_run_that_goes_on_when_a_watcher_ends_is_answered_once(tiled_server, watched, cluster):
+    from bluesky_xpdml.sources.wire import encode_pair
+
+    documents = list(run_documents("goes on", time.time()))
+    target = ("--tiled", tiled_server.uri, "--into", "goes-on")
+    first = watched(*cluster.options, *target, "--heartbeat", "0.2")
+    for name, document in documents[:50]:
+        cluster.send_message(encode_pair(name, document), key="goes on")
+    first.note(" 50 documents")
+    assert first.end(signal.SIGTERM) == 3
+    assert first.said == []
+    second = watched(*cluster.options, *target)
+    for name, document in documents[50:]:
+        cluster.send_message(encode_pair(name, document), key="goes on")
+    assert second.answers(1) == ["goes on"]
+    assert second.said[0]["quality"]["verdict"] == "good"
+    assert second.end(signal.SIGTERM) == 0
 
 
 def test_a_constant_key_leaves_all_runs_to_one_consumer(tiled_server, watched, cluster):
